@@ -1,0 +1,89 @@
+"""Data sets that come with installed packages, so that the default task needs no download. All draws are seeded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from pydantic import Field
+from torch import Tensor
+
+from stages.datasets.images import UNKNOWN, ImageSet, to_pixels
+from stages.sections import Section
+
+LETTERS = "ACDEFGHJKLMNPQRTUVWXYacdefhijkmnprtuvwxy"  # without O o l I S s Z z B g q b, which look like digits
+
+
+class Digits(Section):
+    """Scikit-learn's 1,797 handwritten digits, 8x8 grey, enlarged to the task's size."""
+
+    source: Literal["digits"]
+
+    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
+        """All digits as `train`; there is no separate test part."""
+        if part == "test":
+            return None
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        grey = (bunch.images * (255 / 16)).round().astype(np.uint8)
+        pixels = torch.stack([to_pixels(Image.fromarray(digit), channels, size) for digit in grey])
+        return _packed(pixels, channels, size, torch.from_numpy(bunch.target).long(), tuple("0123456789"))
+
+
+class Photographs(Section):
+    """Square patches of the two photographs that scikit-learn ships (china.jpg, flower.jpg), cut at six scales."""
+
+    source: Literal["photographs"]
+    count: int = Field(gt=0)
+
+    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
+        """`count` patches of 1 to 6 times the task's size at random places, resized with antialiasing."""
+        from sklearn.datasets import load_sample_images
+
+        photographs = [Image.fromarray(photograph) for photograph in load_sample_images().images]
+
+        def cut(rng: np.random.Generator) -> Tensor:
+            photograph = photographs[rng.integers(len(photographs))]
+            side = min(int(size * rng.choice([1, 1.5, 2, 3, 4, 6])), *photograph.size)
+            x, y = (int(rng.integers(length - side + 1)) for length in photograph.size)
+            return to_pixels(photograph.crop((x, y, x + side, y + side)), channels, size)
+
+        return _drawn(cut, self.count, channels, size) if part == "train" else None
+
+
+class Letters(Section):
+    """Letters that look like no digit, in the DejaVu fonts that matplotlib ships, at the resolution of the digits."""
+
+    source: Literal["letters"]
+    count: int = Field(gt=0)
+
+    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
+        """`count` white letters on black, turned by up to 20 degrees, of several sizes, shrunk to 8x8 and back."""
+        import matplotlib
+
+        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+        fonts = [str(path) for path in sorted(folder.glob("DejaVu*.ttf")) if "Display" not in path.name]
+
+        def draw(rng: np.random.Generator) -> Tensor:
+            font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(40, 65)))
+            canvas = Image.new("L", (64, 64))
+            ImageDraw.Draw(canvas).text((32, 32), LETTERS[rng.integers(len(LETTERS))], 255, font, anchor="mm")
+            turned = canvas.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
+            return to_pixels(turned.resize((8, 8), Image.Resampling.BOX), channels, size)
+
+        return _drawn(draw, self.count, channels, size) if part == "train" else None
+
+
+def _drawn(draw: Callable[[np.random.Generator], Tensor], count: int, channels: int, size: int) -> ImageSet:
+    rng = np.random.default_rng(0)
+    return _packed(torch.stack([draw(rng) for _ in range(count)]), channels, size)
+
+
+def _packed(
+    pixels: Tensor, channels: int, size: int, labels: Tensor | None = None, classes: tuple[str, ...] = ()
+) -> ImageSet:
+    labels = torch.full((len(pixels),), UNKNOWN) if labels is None else labels
+    return ImageSet(pixels, labels, torch.arange(len(pixels)), classes, channels, size)

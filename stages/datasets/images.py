@@ -1,0 +1,127 @@
+"""The form every data set takes: one uint8 array file a split, or a list of files that are read when asked for."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stages.errors import UserError
+from stages.files import replacing
+
+UNKNOWN = -1  # the label of an image whose class is not known
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """n images of one split with their labels and their places in the source.
+
+    `images` is uint8 (n, C, S, S), or None for a set that stays in its folder: then `files` are n paths. `labels` is int64
+    (n,), UNKNOWN where there is none; `index` is int64 (n,), the row in the source. `classes` may be empty.
+    """
+
+    images: Tensor | None
+    labels: Tensor
+    index: Tensor
+    classes: tuple[str, ...]
+    channels: int
+    size: int
+    files: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, rows: Tensor) -> "ImageSet":
+        """The images at `rows` (int64), in that order."""
+        files = tuple(self.files[i] for i in rows.tolist()) if self.files else ()
+        images = None if self.images is None else self.images[rows]
+        return replace(self, images=images, labels=self.labels[rows], index=self.index[rows], files=files)
+
+    def read(self, batches: Iterable[Tensor], workers: int = 4) -> Iterator[Tensor]:
+        """Yield uint8 (b, C, S, S) for each int64 tensor of rows; files are decoded by worker processes ahead of time."""
+        if self.images is not None:
+            images = self.images
+            yield from (images[rows.to(images.device)] for rows in batches)
+            return
+        from torch.utils.data import DataLoader
+
+        yield from DataLoader(_Files(self), batch_sampler=_Rows(batches), num_workers=workers, collate_fn=torch.stack)
+
+    def all_batches(self, batch: int) -> Iterator[Tensor]:
+        """Yield all images in order, `batch` at a time (the last one may be smaller)."""
+        return self.read(torch.arange(len(self)).split(batch))
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, atomically."""
+        tensors = {"labels": self.labels.contiguous(), "index": self.index.contiguous()}
+        if self.images is None:
+            tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
+        else:
+            tensors["images"] = self.images.contiguous()
+        metadata = {"classes": json.dumps(self.classes), "channels": str(self.channels), "size": str(self.size)}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> "ImageSet":
+        """Read what `save` wrote; raises UserError where the file is missing."""
+        if not path.exists():
+            raise UserError(f"{path} is missing; `dvc repro` builds it")
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
+        files = bytes(tensors["files"].numpy()).decode().split("\n") if "files" in tensors else []
+        return cls(
+            tensors.get("images"),
+            tensors["labels"],
+            tensors["index"],
+            tuple(json.loads(metadata["classes"])),
+            int(metadata["channels"]),
+            int(metadata["size"]),
+            tuple(files),
+        )
+
+
+def to_pixels(image: Image.Image, channels: int, size: int) -> Tensor:
+    """One PIL image -> uint8 (channels, size, size): grey or RGB, the largest centred square, resized with antialiasing."""
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, channels).permute(2, 0, 1)
+
+
+def channel_statistics(images: ImageSet) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, (C,) each, of pixels scaled to [0, 1]."""
+    total = torch.zeros(images.channels, dtype=torch.float64)
+    squares, pixels = torch.zeros_like(total), 0
+    for batch in images.all_batches(1024):
+        values = batch.double() / 255
+        total += values.sum((0, 2, 3)).cpu()
+        squares += values.square().sum((0, 2, 3)).cpu()
+        pixels += values[:, 0].numel()
+    mean = total / pixels
+    return mean.float(), (squares / pixels - mean**2).clamp(min=0).sqrt().float()
+
+
+class _Files(torch.utils.data.Dataset):
+    def __init__(self, images: ImageSet):
+        self.images = images
+
+    def __getitem__(self, row: int) -> Tensor:
+        with Image.open(self.images.files[row]) as image:
+            return to_pixels(image, self.images.channels, self.images.size)
+
+
+class _Rows:
+    """A batch sampler over an iterable of row tensors, which may be endless."""
+
+    def __init__(self, batches: Iterable[Tensor]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows.tolist() for rows in self.batches)

@@ -1,0 +1,86 @@
+"""Stage `distill`: train one student with one method and one seed.
+
+Usage: python -m stages.distill TASK METHOD SEED
+"""
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages import models, params, paths
+from stages.datasets import ImageSet
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import fingerprint, until_done
+from stages.engine.loop import train, write_curve
+from stages.engine.players import Teacher
+from stages.errors import UserError, run_script
+from stages.files import replacing
+from stages.kinds.classification import Probe
+from stages.methods import Method, Schedule, Setting
+from stages.params import method_class
+
+SAMPLES = 256
+
+
+def main(name: str, label: str, seed_text: str) -> None:
+    """Write the student's weights, card, learning curve and, where the method makes images, samples of them."""
+    settings, seed = params.load(), _seed(seed_text)
+    run, task = settings.run, settings.task(name)
+    section = settings.method_section(label, name)
+    kind = method_class(settings.method_of(label))
+    teacher_folder, pool_folder = paths.teacher(name), paths.pool(name)
+    inputs = [teacher_folder / models.WEIGHTS, pool_folder / "pool.safetensors", paths.split(name, "train")]
+    pool = ImageSet.load(inputs[1])
+    key = fingerprint(name, label, seed, section, task, run.precision, files=inputs)
+    with rt.running(run.precision, run.compile) as runtime, until_done(key, run, runtime.rank) as checkpoint:
+        made_for, teacher_net = models.load(teacher_folder)
+        teacher = runtime.place(Teacher(teacher_net))
+        blueprint = models.Blueprint(**{**made_for.__dict__, "network": task.distill.student})
+        in_domain = ImageSet.load(inputs[2]) if kind.upper_bound else None
+        d = task.distill
+        rt.seed(seed)
+        method: Method = kind(
+            Setting(
+                teacher,
+                net := blueprint.build(),
+                Schedule(d.student_steps, 2 * d.batch, d.lr, d.weight_decay, d.augment),
+                seed,
+                runtime,
+                pool=pool,
+                pool_logits=load_file(pool_folder / "scores.safetensors")["logits"],
+                in_domain=in_domain,
+                in_domain_logits=None if in_domain is None else models.logits_of(teacher, in_domain.all_batches(256)),
+                channels=pool.channels,
+                size=pool.size,
+            ),
+            section,
+        )
+        probe = Probe(net, ImageSet.load(paths.split(name, "val")), runtime, teacher)
+        curve = train(method, runtime, seed, checkpoint, probe, f"{label} {name} seed {seed}")
+        if runtime.rank == 0:
+            folder = paths.student(name, label, seed)
+            facts = {"made": f"distilled with {label}", "task": name, "seed": seed, **section.model_dump()}
+            models.save(folder, blueprint, net, facts)
+            rt.seed(seed)
+            _save_samples(method.samples(SAMPLES), teacher, folder)
+            write_curve(paths.curve(name, label, seed), curve)
+
+
+def _save_samples(images: Tensor | None, teacher: Teacher, folder) -> None:
+    """What the method's images look like and what the teacher sees in them, for the report's figures."""
+    if images is None:
+        return
+    logits = teacher.logits(images)
+    pixels = (images * 255).round().to(torch.uint8)
+    with replacing(folder / "samples.safetensors") as temporary:
+        save_file({"images": pixels.cpu(), "logits": logits.cpu()}, temporary)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"the seed is a whole number of 0 or more, not '{text}'")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_script(main, "task", "method", "seed")

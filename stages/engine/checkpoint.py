@@ -1,0 +1,68 @@
+"""Checkpoints of a running training: outside the stage's outputs, named by all that the run depends on."""
+
+import hashlib
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages import paths
+from stages.files import replacing
+from stages.params import Run
+
+
+def fingerprint(*parts: object, files: list[Path]) -> str:
+    """A name for a run: changes with its parameters, the bytes of its input files, and the project code that it loaded."""
+    digest = hashlib.sha256(repr(parts).encode())
+    code = [Path(m.__file__) for name, m in sorted(sys.modules.items()) if name.startswith("stages.") and m.__file__]
+    for path in [*code, *files]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def until_done(key: str, run: Run, rank: int) -> Iterator["Checkpoint"]:
+    """The checkpoint of the run called `key`; removed by rank 0 when the block, which writes the outputs, ends well."""
+    checkpoint = Checkpoint(paths.CHECKPOINTS / key, run.checkpoint_minutes, run.checkpoint_steps)
+    yield checkpoint
+    if rank == 0:
+        shutil.rmtree(checkpoint.folder, ignore_errors=True)
+
+
+class Checkpoint:
+    """One file that is replaced every `every_minutes` or `every_steps` steps."""
+
+    def __init__(self, folder: Path, every_minutes: float = 2.0, every_steps: int = 5000):
+        self.folder = folder
+        self.path = folder / "last.pt"
+        self.every_s, self.every_steps = 60 * every_minutes, every_steps
+        self._saved_at, self._saved_step = time.monotonic(), 0
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to save again."""
+        return step - self._saved_step >= self.every_steps or time.monotonic() - self._saved_at >= self.every_s
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        with replacing(self.path) as temporary:
+            torch.save({"step": step, **state}, temporary)
+        self._saved_at, self._saved_step = time.monotonic(), step
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state, or None where there is none. One that cannot be read is reported and passed over."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            print(f"{self.path} cannot be read ({error}); starting from the beginning", file=sys.stderr)
+            return None
+        self._saved_step = state["step"]
+        return state

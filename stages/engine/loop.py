@@ -1,0 +1,142 @@
+"""The one training loop, for every method and for the teacher."""
+
+import csv
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.players import Player
+from stages.engine.streams import Stream
+from stages.errors import UserError
+from stages.files import replacing
+from stages.progress import progress
+
+Row = dict[str, float]
+
+
+class Trainable(Protocol):
+    """What the loop needs of a method."""
+
+    players: dict[str, Player]
+    streams: dict[str, Stream]
+    iterations: int
+
+    def step(self) -> dict[str, Tensor]:
+        """One outer iteration; returns named scalars."""
+        ...
+
+
+def train(
+    method: Trainable,
+    runtime: rt.Runtime,
+    seed: int,
+    checkpoint: Checkpoint,
+    probe: Callable[[], Row],
+    what: str,
+    points: int = 20,
+) -> list[Row]:
+    """Run all outer iterations of `method`, from its checkpoint if there is one, and return the learning curve.
+
+    The curve has about `points` rows: the step, the mean of each scalar since the row before, and what `probe` measures.
+    Raises UserError at the first scalar that is not finite.
+    """
+    total, window, curve, first = method.iterations, _Window(), [], 0
+    if state := checkpoint.load():
+        first, curve = state["step"], state["curve"]
+        _restore(method, window, state)
+        print(f"{what}: resumed at step {first} of {total}", file=sys.stderr)
+    every = math.ceil(total / points)
+    bar = progress(range(first, total), what, initial=first, total=total, disable=runtime.rank > 0)
+    for step in bar:
+        for player in method.players.values():
+            player.anneal(step / total)
+        rt.seed(seed, step, runtime.rank)
+        with runtime.autocast():
+            window.add(step + 1, method.step())
+        row_due = (step + 1) % every == 0 or step + 1 == total
+        save_due = _agreed(checkpoint.due(step + 1), runtime)
+        if row_due or save_due or window.full:
+            window.flush(checkpoint)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in window.means().items()}, refresh=False)
+        if row_due:
+            curve.append({"step": step + 1, **window.means(), **probe()})
+            window = _Window()
+        if save_due and runtime.rank == 0:
+            checkpoint.save(step + 1, _state(method, window, curve))
+    for player in method.players.values():
+        player.align_ranks()
+    return curve
+
+
+def write_curve(path: Path, curve: list[Row]) -> None:
+    """Write a learning curve as CSV, atomically."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(curve[0]))
+        writer.writeheader()
+        writer.writerows({name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()} for row in curve)
+
+
+class _Window:
+    """Running means of the scalars since the last row of the curve, fetched from the device many steps at a time."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: list[float] = []
+        self.count = 0
+        self._pending: list[tuple[int, Tensor]] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._pending) >= 50
+
+    def add(self, step: int, scalars: dict[str, Tensor]) -> None:
+        self.names = list(scalars)
+        self._pending.append((step, torch.stack([value.detach().float() for value in scalars.values()])))
+
+    def flush(self, checkpoint: Checkpoint) -> None:
+        """Fetch what is pending; raises UserError that names the first step with a scalar that is not finite."""
+        self.sums = self.sums or [0.0] * len(self.names)
+        for (step, _), row in zip(self._pending, torch.stack([row for _, row in self._pending]).tolist(), strict=True):
+            if not all(map(math.isfinite, row)):
+                terms = ", ".join(f"{name}={value:.4g}" for name, value in zip(self.names, row, strict=True))
+                saved = f"the last good checkpoint is {checkpoint.path}" if checkpoint.path.exists() else "no checkpoint was saved yet"
+                raise UserError(f"a loss is not finite at step {step}: {terms}; {saved}. Lower a learning rate or that term's weight")
+            self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
+            self.count += 1
+        self._pending = []
+
+    def means(self) -> Row:
+        return {name: total / self.count for name, total in zip(self.names, self.sums, strict=True)}
+
+
+def _agreed(due: bool, runtime: rt.Runtime) -> bool:
+    """Whether rank 0 says so: clocks differ between ranks."""
+    if runtime.world == 1:
+        return due
+    vote = torch.tensor([float(due and runtime.rank == 0)], device=runtime.device)
+    torch.distributed.all_reduce(vote)
+    return bool(vote.item())
+
+
+def _state(method: Trainable, window: _Window, curve: list[Row]) -> dict[str, Any]:
+    return {
+        "players": {name: player.state() for name, player in method.players.items()},
+        "streams": {name: stream.position for name, stream in method.streams.items()},
+        "window": (window.names, window.sums, window.count),
+        "curve": curve,
+    }
+
+
+def _restore(method: Trainable, window: _Window, state: dict[str, Any]) -> None:
+    for name, player in method.players.items():
+        player.load(state["players"][name])
+    for name, stream in method.streams.items():
+        stream.seek(state["streams"][name])
+    window.names, window.sums, window.count = state["window"]

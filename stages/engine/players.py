@@ -1,0 +1,115 @@
+"""Networks in a game: the teacher, which never changes, and players, which change in their own turn only."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from stages.engine.runtime import Runtime
+
+# Pixels of one forward without gradients. More is slower on CPUs (caches) and only costs memory on GPUs.
+_PIXELS = {"cpu": 2**16, "cuda": 2**22}
+
+
+class Teacher(nn.Module):
+    """A frozen classifier: eval mode for good, no parameter wants a gradient. Gradients still flow to the images."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net.requires_grad_(False)
+        self.net.eval()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in eval mode: the running statistics are in-domain knowledge that no batch may overwrite."""
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, K) without a graph, a chunk at a time."""
+        chunk = max(1, _PIXELS[images.device.type] // (images.shape[-1] * images.shape[-2]))
+        return torch.cat([self.net(part) for part in images.split(chunk)]).float()
+
+
+class Player:
+    """A network that a method trains, its optimiser and its cosine schedule.
+
+    Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
+    batch statistics without moving the running ones.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: Optimizer, runtime: Runtime):
+        self.net = net
+        self.optimizer = optimizer
+        self.runtime = runtime
+        self.base_lr: float = optimizer.param_groups[0]["lr"]
+        self.parameters = list(net.parameters())
+        self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+        self._dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)]
+        net.train()
+        self._open(False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within this block the player's forwards are recorded for its parameters and its statistics move."""
+        self._open(True)
+        try:
+            yield
+        finally:
+            self._open(False)
+
+    def update(self, loss: Tensor) -> None:
+        """One optimiser step down `loss`, with gradients averaged over the ranks."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.runtime.average_([p.grad for p in self.parameters if p.grad is not None])
+        self.optimizer.step()
+
+    def anneal(self, progress: float) -> None:
+        """Set the learning rate for a run that is `progress` (0 to 1) done: cosine from the base rate to 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.5 * self.base_lr * (1 + math.cos(math.pi * progress))
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def align_ranks(self) -> None:
+        """Average the buffers over the ranks, whose batches differ; parameters are the same already."""
+        self.runtime.average_([buffer for buffer in self.net.buffers() if buffer.is_floating_point()])
+
+    def _open(self, mine: bool) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(mine)
+        for norm in self._norms:
+            norm.track_running_stats = mine
+        for dropout in self._dropouts:
+            dropout.train(mine)
+
+
+@contextmanager
+def judged(net: nn.Module) -> Iterator[None]:
+    """Within this block `net` is in eval mode, without gradients; afterwards as before."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

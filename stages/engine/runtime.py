@@ -1,0 +1,106 @@
+"""Where a run computes: device, precision, and the ranks of a multi-process launch."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from stages.errors import UserError
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process's place: `rank` of `world`, its device, and whether forwards run in bf16."""
+
+    device: torch.device
+    bf16: bool = False
+    compile: bool = False
+    rank: int = 0
+    world: int = 1
+
+    def place(self, net: Net) -> Net:
+        """Move a network here, channels-last: measured 1.7x faster for WRN-40-2 forwards on CPU, and what bf16 wants on GPU."""
+        net = net.to(self.device, memory_format=torch.channels_last)
+        if self.compile:
+            net.compile()
+        return net
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 autocast where it is on. Casts are not cached: weights change while the context is open."""
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False) if self.bf16 else nullcontext()
+
+    def average_(self, tensors: list[Tensor]) -> None:
+        """Average floating-point tensors over all ranks, in place, in one collective."""
+        if self.world > 1 and tensors:
+            flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+            distributed.all_reduce(flat)
+            flat /= self.world
+            for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
+
+    def share(self, batch: int, key: str) -> int:
+        """This rank's part of a batch; raises UserError where the ranks do not divide it."""
+        if batch % self.world:
+            raise UserError(f"{key} is {batch}, which {self.world} processes cannot share evenly; change one of them")
+        return batch // self.world
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+def start(precision: str = "auto", compile: bool = False) -> Runtime:
+    """The runtime of this process: the GPU of its local rank where there is one, else the CPU.
+
+    `precision` is auto (bf16 on GPUs, fp32 elsewhere), fp32 or bf16. Joins the other processes under torchrun.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+        if precision != "fp32":
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.allow_tf32 = True
+    if world > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return Runtime(device, bf16, compile, rank, world)
+
+
+@contextmanager
+def running(precision: str = "auto", compile: bool = False) -> Iterator[Runtime]:
+    """`start`, and leave the process group at the end of the block."""
+    runtime = start(precision, compile)
+    try:
+        yield runtime
+    finally:
+        if runtime.world > 1:
+            distributed.destroy_process_group()
+
+
+def seed(*numbers: int) -> None:
+    """Seed torch's generators from a tuple of numbers, such as (seed, step, rank).
+
+    Each step's draws then depend on nothing before it: a resumed run needs no saved generator state.
+    """
+    torch.manual_seed(mix(*numbers))
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (splitmix64): neighbouring seeds and steps give unrelated streams."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed ^ number) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        mixed ^= mixed >> 31
+    return mixed >> 1

@@ -1,0 +1,152 @@
+"""Figures of the report, one PNG each: pictures where people would look rather than read."""
+
+import math
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+from stages import models, paths
+from stages.datasets import ImageSet
+from stages.files import replacing
+from stages.models import logits_of
+from stages.params import Params
+
+FOLDER = paths.RESULTS / "figures"
+ROWS, CLASSES = 4, 10  # of a panel of images
+
+
+def draw_all(settings: Params, task: str, runs: pd.DataFrame) -> None:
+    """Draw every figure of one task; `runs` has one row a run."""
+    sns.set_theme(style="whitegrid", palette="colorblind")
+    run = settings.run
+    labels = [*run.methods, *run.ablations]
+    samples(task, labels, run.seeds[0])
+    curves(task, labels, run.seeds)
+    confusion(task, ["teacher", *labels], run.seeds)
+    bars(task, runs)
+    pool_scores(task)
+
+
+def samples(task: str, labels: list[str], seed: int) -> None:
+    """OOD pool, synthetic images of each method, in-domain images: one column a class that the teacher sees."""
+    blueprint, net = models.load(paths.teacher(task))
+    net.eval()
+    pool = ImageSet.load(paths.pool(task) / "pool.safetensors")
+    drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
+    shown = [("OOD pool", *_with_logits(pool.subset(drawn), net))]
+    for label in labels:
+        path = paths.student(task, label, seed) / "samples.safetensors"
+        if path.exists():
+            tensors = load_file(path)
+            shown.append((label, tensors["images"], tensors["logits"]))
+    shown.append(("in-domain (validation)", *_with_logits(ImageSet.load(paths.split(task, "val")), net)))
+    classes = min(len(blueprint.classes), CLASSES)
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.1 * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, images, logits) in zip(axes.flat, shown, strict=False):
+        ax.imshow(_mosaic(images, logits, classes), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(title, fontsize=10)
+    figure.suptitle(f"{task}: columns are classes as the teacher sees them ({', '.join(blueprint.classes[:classes])})", fontsize=10)
+    _save(figure, f"{task}-samples")
+
+
+def _with_logits(images: ImageSet, net: torch.nn.Module) -> tuple[Tensor, Tensor]:
+    batches = list(images.all_batches(256))
+    return torch.cat(batches), logits_of(net, batches)
+
+
+def _mosaic(images: Tensor, logits: Tensor, classes: int) -> np.ndarray:
+    """The ROWS first images of each class side by side, (H, W) or (H, W, 3); blank where a class has too few."""
+    label = logits.argmax(1)
+    columns = []
+    for k in range(classes):
+        mine = images[label == k][:ROWS]
+        blank = torch.full((ROWS - len(mine), *images.shape[1:]), 255, dtype=torch.uint8)
+        columns.append(pad(torch.cat([mine, blank]), (1, 1, 1, 1), value=255))
+    grid = torch.stack(columns, 1)  # ROWS, classes, C, S, S
+    r, k, c, h, w = grid.shape
+    return grid.permute(0, 3, 1, 4, 2).reshape(r * h, k * w, c).squeeze(2).numpy()
+
+
+def curves(task: str, labels: list[str], seeds: list[int]) -> None:
+    """Validation accuracy over the share of the schedule done: mean and range over seeds."""
+    frames = [
+        pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label in labels for seed in seeds
+    ]
+    for frame in frames:
+        frame["done"] = 100 * frame["step"] / frame["step"].max()
+    figure, ax = plt.subplots(figsize=(7, 4))
+    sns.lineplot(pd.concat(frames), x="done", y="val_top1", hue="method", errorbar=("pi", 100), ax=ax)
+    ax.set(xlabel="schedule done, %", ylabel="top-1 on validation split, %", title=f"{task}: learning curves (band: all seeds)")
+    ax.legend(title=None, fontsize=8, loc="lower right")
+    _save(figure, f"{task}-curves")
+
+
+def confusion(task: str, labels: list[str], seeds: list[int]) -> None:
+    """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
+    columns = min(4, len(labels))
+    rows = math.ceil(len(labels) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 3 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, label in zip(axes.flat, labels, strict=False):
+        files = [paths.scores(task, label, seed) / "predictions.csv" for seed in ([0] if label == "teacher" else seeds)]
+        frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files])
+        order = sorted(frame["actual"].unique())
+        table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
+        few = len(order) <= 20
+        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, xticklabels=few, yticklabels=few)
+        ax.axis("on")
+        ax.set_title(label, fontsize=10)
+        ax.set(xlabel="predicted", ylabel="actual")
+    figure.suptitle(f"{task}: confusion on the test split, % of each actual class")
+    _save(figure, f"{task}-confusion")
+
+
+def bars(task: str, runs: pd.DataFrame) -> None:
+    """Test accuracy of each method with its 95 % t-interval; every seed a dot; the teacher a line."""
+    from stages.report import half_interval
+
+    students = runs[runs["method"] != "teacher"]
+    groups = students.groupby("method", sort=False)["top1"]
+    figure, ax = plt.subplots(figsize=(7, 0.5 * len(groups) + 1.2))
+    sns.barplot(students, x="top1", y="method", hue="method", errorbar=None, ax=ax, alpha=0.75)
+    means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
+    ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
+    sns.stripplot(students, x="top1", y="method", color="black", size=3, ax=ax)
+    teacher = runs.loc[runs["method"] == "teacher", "top1"].iloc[0]
+    ax.axvline(teacher, color="grey", linestyle="--")
+    ax.set(xlim=(0, 102), xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)", ylabel=None, title=task)
+    _save(figure, f"{task}-accuracy")
+
+
+def pool_scores(task: str) -> None:
+    """Histogram of the teacher's entropy over the OOD images, those kept in the pool beside the rest."""
+    tensors = load_file(paths.pool(task) / "scores.safetensors")
+    kept = torch.zeros(len(tensors["entropy"]), dtype=torch.bool)
+    kept[tensors["rows"]] = True
+    frame = pd.DataFrame({"entropy": tensors["entropy"].numpy(), "image": np.where(kept.numpy(), "kept", "left out")})
+    figure, ax = plt.subplots(figsize=(6, 3.2))
+    sns.histplot(frame, x="entropy", hue="image", hue_order=["kept", "left out"], multiple="stack", bins=50, ax=ax)
+    ax.set(xlabel="entropy of the teacher's prediction, nats", ylabel="OOD images", title=f"{task}: {int(kept.sum())} of {len(kept)} kept")
+    _save(figure, f"{task}-pool")
+
+
+def _save(figure: plt.Figure, name: str) -> None:
+    path: Path = FOLDER / f"{name}.png"
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)

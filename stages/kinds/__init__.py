@@ -1,0 +1,1 @@
+"""What changes with the kind of labels: the shape of logits, how losses reduce, and the metrics."""

@@ -1,0 +1,125 @@
+"""What every method is: typed hyper-parameters, players, streams, and one step."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages import losses
+from stages.datasets import ImageSet
+from stages.engine.players import Player, Teacher
+from stages.engine.runtime import Runtime
+from stages.engine.streams import Stream
+from stages.params import Augment
+from stages.sections import Section
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The student's training: `steps` SGD steps of `images` images each, cosine from `lr` to 0."""
+
+    steps: int
+    images: int
+    lr: float
+    weight_decay: float
+    augment: Augment
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is given.
+
+    `in_domain` is there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images.
+    """
+
+    teacher: Teacher
+    student: nn.Module
+    schedule: Schedule
+    seed: int
+    runtime: Runtime
+    pool: ImageSet | None = None
+    pool_logits: Tensor | None = None
+    in_domain: ImageSet | None = None
+    in_domain_logits: Tensor | None = None
+    channels: int = 3
+    size: int = 32
+
+
+class Method:
+    """A way to train a student. Subclasses build their players in `build` and write one outer iteration in `step`."""
+
+    class Params(Section):
+        """Hyper-parameters, checked; a method without any leaves this empty."""
+
+    upper_bound: ClassVar[bool] = False  # whether the method may see in-domain images, and is marked so in every table
+    nesterov: ClassVar[bool] = False
+
+    def __init__(self, setting: Setting, params: Section):
+        self.setting, self.params = setting, params
+        self.teacher = setting.runtime.place(setting.teacher)
+        self.players: dict[str, Player] = {}
+        self.streams: dict[str, Stream] = {}
+        schedule = setting.schedule
+        fused = {"momentum": 0.9, "weight_decay": schedule.weight_decay, "nesterov": self.nesterov, "fused": True}
+        student = setting.runtime.place(setting.student)
+        self.student = self.player("student", student, torch.optim.SGD(student.parameters(), schedule.lr, **fused))
+        self.build()
+
+    @property
+    def iterations(self) -> int:
+        """Outer iterations of the whole run."""
+        return self.setting.schedule.steps
+
+    def build(self) -> None:
+        """Make players and streams, beyond the student."""
+
+    def step(self) -> dict[str, Tensor]:
+        """One outer iteration; returns named scalars, each without a graph or about to lose it."""
+        raise NotImplementedError
+
+    def samples(self, count: int) -> Tensor | None:
+        """`count` synthetic images (count, C, S, S) in [0, 1] as they are at the end, or None for a method that makes none."""
+        return None
+
+    def player(self, name: str, net: nn.Module, optimizer: torch.optim.Optimizer) -> Player:
+        """Register a player, whose network is on its device already."""
+        self.players[name] = Player(net, optimizer, self.setting.runtime)
+        return self.players[name]
+
+    def stream(self, name: str, images: ImageSet, batch: int, augment: Augment | None = None, logits: Tensor | None = None) -> Stream:
+        """Register a shuffled endless stream of `images`, in batches over all ranks of `batch`."""
+        setting, augment = self.setting, augment or Augment()
+        self.streams[name] = Stream(
+            name, images, batch, setting.seed, setting.runtime, crop=augment.crop, flip=augment.flip, logits=logits
+        )
+        return self.streams[name]
+
+    def imitate(self, images: Tensor, logits: Tensor | None, tau: float = 1.0) -> Tensor:
+        """One student step down KL(T || S) on `images`; asks the teacher where its `logits` are not known. Returns the loss."""
+        if logits is None:
+            logits = self.teacher.logits(images)
+        with self.student.turn():
+            loss = losses.kl_divergence(logits, self.student(images), tau)
+            self.student.update(loss)
+        return loss
+
+
+class Imitation(Method):
+    """Plain knowledge distillation (Hinton et al. 2015, arXiv:1503.02531); subclasses say on which images."""
+
+    class Params(Section):
+        """`tau` is the temperature; 5 in MosaicKD's released baseline."""
+
+        tau: Annotated[float, Field(gt=0)] = 5.0
+
+    params: Params
+
+    def images(self) -> tuple[Tensor, Tensor | None]:
+        """The next 2B images in [0, 1] and the teacher's logits where they are known."""
+        raise NotImplementedError
+
+    def step(self) -> dict[str, Tensor]:
+        """One student step."""
+        return {"loss": self.imitate(*self.images(), self.params.tau)}

@@ -1,0 +1,22 @@
+"""Knowledge distillation on the teacher's own training images: an upper bound, not a solution."""
+
+from torch import Tensor
+
+from stages.methods import Imitation
+
+
+class Method(Imitation):
+    """KL(T || S) on in-domain images; labels are not used."""
+
+    upper_bound = True
+
+    def build(self) -> None:
+        """One shuffled stream of the in-domain training split."""
+        setting, schedule = self.setting, self.setting.schedule
+        assert setting.in_domain is not None
+        self.split = self.stream("in_domain", setting.in_domain, schedule.images, schedule.augment, setting.in_domain_logits)
+
+    def images(self) -> tuple[Tensor, Tensor | None]:
+        """The next in-domain images."""
+        batch = self.split.next()
+        return batch.images, batch.logits

@@ -1,0 +1,118 @@
+"""Trained classifiers on disk: weights.safetensors and a card.json that says what they are and how they were made."""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stages.errors import UserError
+from stages.files import read_json, replacing, write_json
+from stages.networks import Normalized, classifier
+from stages.params import Weights
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that it takes to build a classifier that maps images in [0, 1] to logits."""
+
+    network: str
+    classes: tuple[str, ...]
+    channels: int
+    size: int
+    mean: list[float]
+    std: list[float]
+
+    def build(self) -> Normalized:
+        """The network with fresh weights behind its normaliser."""
+        return Normalized(classifier(self.network, len(self.classes), self.channels, self.size), self.mean, self.std)
+
+
+def save(folder: Path, blueprint: Blueprint, net: Normalized, facts: dict[str, Any]) -> None:
+    """Write weights and card, each atomically; `facts` (how it was made) go into the card."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.net.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    card = {**blueprint.__dict__, "parameters": sum(p.numel() for p in net.net.parameters()), **facts}
+    write_json(folder / CARD, card)
+
+
+def load(folder: Path) -> tuple[Blueprint, Normalized]:
+    """Read what `save` wrote; raises UserError where it is missing."""
+    try:
+        card = read_json(folder / CARD)
+        blueprint = Blueprint(**{field: card[field] for field in Blueprint.__dataclass_fields__})
+        net = blueprint.build()
+        net.net.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or folder} is missing; `dvc repro` builds it") from None
+    return blueprint, net
+
+
+def import_weights(net: Normalized, weights: Weights) -> None:
+    """Fill `net` from the user's safetensors or state_dict file.
+
+    Raises UserError for a missing file, another hash, an unreadable file, or tensors that do not fit the network.
+    """
+    path = Path(weights.path)
+    if not path.is_file():
+        raise UserError(f"the teacher's weights {path} are missing; put the file there, or mend `teacher.weights.path`")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weights.sha256:
+        raise UserError(
+            f"{path} has sha256 {found}, params.yaml says {weights.sha256}; take the right file, or mend `teacher.weights.sha256`"
+        )
+    state = _plain_state(path)
+    expected = net.net.state_dict()
+    wrong = [f"no '{name}'" for name in expected if name not in state]
+    wrong += [f"unexpected '{name}'" for name in state if name not in expected]
+    wrong += [
+        f"'{name}' is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{path} does not fit the network of `teacher.network`: {', '.join(wrong[:3])}{more}; name the network it is of")
+    net.net.load_state_dict(state)
+
+
+def _plain_state(path: Path) -> dict[str, Tensor]:
+    """Name -> tensor, out of the wrappings that training scripts leave around a state_dict."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as a safetensors or state_dict file ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+        raise UserError(f"{path} holds no state_dict (names and tensors); save one with torch.save(net.state_dict(), path)")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def logits_of(net: nn.Module, batches: Any) -> Tensor:
+    """Logits (n, K) in float32 on the CPU of uint8 `batches`, computed where `net` is, without a graph."""
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        return torch.cat([net(batch.to(device).float() / 255).float().cpu() for batch in batches])
+
+
+def architecture(net: nn.Module, channels: int, size: int) -> dict[str, int]:
+    """Parameters, and multiply-accumulates of one image (convolutions and matrix products)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, channels, size, size))
+    return {"params": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2}

@@ -1,0 +1,255 @@
+"""params.yaml, checked before anything runs."""
+
+import difflib
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from stages.datasets import Source
+from stages.errors import UserError
+from stages.sections import Section
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9][\w.-]*", value):
+        raise ValueError("a name is made of letters, digits, '-', '_' and '.'")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Augment(Section):
+    """What training does to each image: zero-pad by `crop` pixels and crop back at a random place, flip left-right at random."""
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class Shape(Section):
+    """Pixels a side (a multiple of 4) and channels (1 grey, 3 RGB) of every image of a task."""
+
+    size: Annotated[int, Field(ge=8, multiple_of=4)]
+    channels: Literal[1, 3]
+
+
+class Train(Section):
+    """How a teacher is trained: SGD with Nesterov momentum 0.9, learning rate `lr` falling to 0 along a cosine."""
+
+    epochs: Positive
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    weight_decay: Weight
+    augment: Augment = Augment()
+
+
+class Weights(Section):
+    """A trained teacher to import: a safetensors or state_dict file, its hash, and the statistics it normalises with."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    mean: list[float]
+    std: list[Rate]
+
+
+class Teacher(Section):
+    """The teacher's network, and either how to train it or where its weights are."""
+
+    network: str
+    train: Train | None = None
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Teacher":
+        if (self.train is None) == (self.weights is None):
+            raise ValueError("give either `train` (we train the teacher) or `weights` (you bring it), not both")
+        return self
+
+
+class Curate(Section):
+    """Which OOD images the pool keeps, by the teacher's entropy; `count` None keeps as many as there are training images."""
+
+    keep: Literal["highest_entropy", "lowest_entropy", "random", "all"] = "all"
+    count: Positive | None = None
+
+
+class Distill(Section):
+    """The student and its schedule, the same for every method.
+
+    `batch` is B of the MosaicKD paper: a student step sees 2B images, whatever the method. SGD with momentum 0.9, cosine to 0.
+    """
+
+    student: str
+    student_steps: Positive
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    weight_decay: Weight
+    augment: Augment = Augment()
+
+
+class Task(Section):
+    """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule."""
+
+    kind: Literal["classification"] = "classification"
+    image: Shape
+    in_domain: Source
+    ood: Source
+    teacher: Teacher
+    curate: Curate = Curate()
+    distill: Distill
+
+    def smoke(self) -> "Task":
+        """The same task shrunk to seconds: every part still runs, no number means anything."""
+        teacher = self.teacher
+        if teacher.train:
+            teacher = teacher.model_copy(update={"train": teacher.train.model_copy(update={"epochs": 1, "batch": 32})})
+        distill = self.distill.model_copy(update={"student_steps": 10, "batch": 16})
+        curate = self.curate.model_copy(update={"count": min(self.curate.count or SMOKE_IMAGES, SMOKE_IMAGES)})
+        return self.model_copy(update={"teacher": teacher, "distill": distill, "curate": curate})
+
+
+SMOKE_IMAGES = 128  # of each split, where `run.scale` is smoke
+
+
+class Run(Section):
+    """What `dvc repro` runs, and how."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1)]
+    ablations: list[str] = []
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    scale: Literal["full", "smoke"] = "full"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    checkpoint_steps: Positive = 5000
+    checkpoint_minutes: Rate = 2.0
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "Run":
+        for key in ("tasks", "methods", "ablations", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{key}` names something twice")
+        return self
+
+
+class _File(Section):
+    """The sections of params.yaml; `parts` holds what tasks share through YAML anchors."""
+
+    run: Run
+    task: dict[Name, Task]
+    method: dict[Name, dict[str, Any]]
+    ablation: dict[Name, dict[str, Any]] = {}
+    parts: Any = None
+
+
+@dataclass(frozen=True)
+class Params:
+    """The checked file. `method_section` gives a method's parameters for one task."""
+
+    run: Run
+    tasks: dict[str, Task]
+    methods: dict[str, dict[str, Any]]
+    ablations: dict[str, dict[str, Any]]
+
+    def task(self, name: str) -> Task:
+        """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
+        task = _known(self.tasks, name, "task")
+        return task.smoke() if self.run.scale == "smoke" else task
+
+    def method_of(self, label: str) -> str:
+        """The method that a row of the table runs: itself, or the one that an ablation changes."""
+        if label in self.ablations:
+            return self.ablations[label]["method"]
+        _known(self.methods, label, "method")
+        return label
+
+    def method_section(self, label: str, task: str) -> Section:
+        """The typed parameters of a method or ablation for `task`.
+
+        A value may be a map {default: ..., TASK: ...}; the task's entry, else the default, counts.
+        """
+        name = self.method_of(label)
+        section = {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in self.methods[name].items()}
+        changes = {key: value for key, value in self.ablations.get(label, {}).items() if key != "method"}
+        where = f"ablation.{label}" if changes else f"method.{name}"
+        return _check(method_class(name).Params, section | changes, where)
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check the whole file. Raises UserError that names the key and the fix."""
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run from the top folder of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    checked = _check(_File, content, "")
+    params = Params(checked.run, checked.task, checked.method, checked.ablation)
+    for label, section in params.ablations.items():
+        if label in params.methods or section.get("method") not in params.methods:
+            raise UserError(f"params.yaml: ablation.{label}: needs a name of its own and `method`, the method that it changes")
+    for axis, known in (("task", params.tasks), ("method", params.methods), ("ablation", params.ablations)):
+        for name in getattr(params.run, f"{axis}s"):
+            _known(known, name, axis, f"params.yaml: run.{axis}s: ")
+    for label in (*params.methods, *params.ablations):
+        for task in params.tasks:
+            params.method_section(label, task)
+    return params
+
+
+def method_class(name: str) -> Any:
+    """The class `Method` of stages/methods/NAME.py; raises UserError where there is no such file."""
+    try:
+        return importlib.import_module(f"stages.methods.{name}").Method
+    except ModuleNotFoundError as error:
+        if error.name != f"stages.methods.{name}":
+            raise
+        raise UserError(f"params.yaml: method.{name}: there is no stages/methods/{name}.py") from None
+
+
+def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"params.yaml defines {', '.join(names) or 'none'}"
+        raise UserError(f"{where}unknown {what} '{name}'; {hint}")
+    return names[name]
+
+
+def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
+    if not (isinstance(value, dict) and "default" in value):
+        return value
+    for name in value.keys() - {"default"}:
+        _known(tasks, name, "task", f"params.yaml: {where}: ")
+    return value.get(task, value["default"])
+
+
+def _check(model: Any, content: Any, where: str) -> Any:
+    try:
+        return TypeAdapter(model).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = first["loc"]  # after the name of a source, pydantic adds the one it chose
+        keys = [str(part) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in ("in_domain", "ood")]
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+        path = ".".join([where, *keys] if where else keys)
+        raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads `1e-3` as a string; DVC and YAML 1.2 read a number, and so do we."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

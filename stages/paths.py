@@ -1,0 +1,36 @@
+"""Where each artifact lives, relative to the top folder of the repository; dvc.yaml says the same."""
+
+from pathlib import Path
+
+CHECKPOINTS = Path(".cache/checkpoints")
+RESULTS = Path("results")
+
+
+def split(task: str, name: str) -> Path:
+    """Images of one split: train, val and test are in-domain, ood is not."""
+    return Path("data/tasks") / task / f"{name}.safetensors"
+
+
+def pool(task: str) -> Path:
+    """The folder of the curated OOD images, the teacher's scores and logits."""
+    return Path("data/pools") / task
+
+
+def teacher(task: str) -> Path:
+    """The folder of the teacher's weights and card."""
+    return Path("models/teachers") / task
+
+
+def student(task: str, label: str, seed: int) -> Path:
+    """The folder of one run's student, card and synthetic samples."""
+    return Path("models/students") / task / label / str(seed)
+
+
+def curve(task: str, label: str, seed: int) -> Path:
+    """The learning curve of one run (label `teacher` for the teacher)."""
+    return RESULTS / "curves" / task / label / f"{seed}.csv"
+
+
+def scores(task: str, label: str, seed: int) -> Path:
+    """The folder of one run's metrics and predictions on the in-domain test split."""
+    return RESULTS / "runs" / task / label / str(seed)

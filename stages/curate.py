@@ -39,7 +39,9 @@ def main(name: str) -> None:
         save_file({"entropy": scores, "rows": rows, "logits": logits[rows].contiguous()}, temporary)
     facts = {"images": len(rows), "of": len(ood), "entropy": scores[rows].mean().item()}
     write_json(folder / "summary.json", facts)
-    print(f"pool of {name}: {facts['images']} of {facts['of']} images ({task.curate.keep}), mean entropy {facts['entropy']:.3f} nats")
+    print(
+        f"pool of {name}: {facts['images']} of {facts['of']} images ({task.curate.keep}), mean entropy {facts['entropy']:.3f} nats"
+    )
 
 
 def select(scores: Tensor, keep: str, count: int) -> Tensor:

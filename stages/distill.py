@@ -3,6 +3,8 @@
 Usage: python -m stages.distill TASK METHOD SEED
 """
 
+from pathlib import Path
+
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -46,6 +48,8 @@ def main(name: str, label: str, seed_text: str) -> None:
                 Schedule(d.student_steps, 2 * d.batch, d.lr, d.weight_decay, d.augment),
                 seed,
                 runtime,
+                blueprint.mean,
+                blueprint.std,
                 pool=pool,
                 pool_logits=load_file(pool_folder / "scores.safetensors")["logits"],
                 in_domain=in_domain,
@@ -66,7 +70,7 @@ def main(name: str, label: str, seed_text: str) -> None:
             write_curve(paths.curve(name, label, seed), curve)
 
 
-def _save_samples(images: Tensor | None, teacher: Teacher, folder) -> None:
+def _save_samples(images: Tensor | None, teacher: Teacher, folder: Path) -> None:
     """What the method's images look like and what the teacher sees in them, for the report's figures."""
     if images is None:
         return

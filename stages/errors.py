@@ -15,18 +15,18 @@ def run_script(main: Callable[..., None], *names: str) -> None:
     """
     arguments = sys.argv[1:]
     if len(arguments) != len(names):
-        usage = " ".join(name.upper() for name in names)
-        sys.exit(_line(f"usage: python -m {main.__module__ if main.__module__ != '__main__' else 'stages.STAGE'} {usage}") or 2)
+        _leave(2, f"usage: python {sys.argv[0]} {' '.join(name.upper() for name in names)}")
     try:
         main(*arguments)
     except UserError as error:
-        sys.exit(_line(f"error: {error}") or 1)
+        _leave(1, f"error: {error}")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        sys.exit(_line(f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again") or 1)
+        _leave(1, f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again")
     except KeyboardInterrupt:
-        sys.exit(_line("interrupted: run the same command again; training goes on from its last checkpoint") or 130)
+        _leave(130, "interrupted: run the same command again; training goes on from its last checkpoint")
 
 
-def _line(text: str) -> None:
-    print(text, file=sys.stderr)
+def _leave(status: int, line: str) -> None:
+    print(line, file=sys.stderr)
+    sys.exit(status)

@@ -14,8 +14,9 @@ from torch import nn
 from stages import models, params, paths
 from stages.datasets import ImageSet
 from stages.engine.players import Teacher
+from stages.engine.runtime import start
 from stages.errors import run_script
-from stages.files import replacing, write_json
+from stages.files import read_json, replacing, write_json
 from stages.kinds.classification import per_class_accuracy, scores
 from stages.progress import progress
 
@@ -29,17 +30,18 @@ def main(name: str, label: str, seed: str) -> None:
     blueprint, teacher_net = models.load(paths.teacher(name))
     folder = paths.teacher(name) if label == "teacher" else paths.student(name, label, int(seed))
     _, net = models.load(folder)
-    here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    runtime = start("fp32")
 
     def logits(classifier: nn.Module) -> torch.Tensor:
-        placed = Teacher(classifier).to(here, memory_format=torch.channels_last)
+        placed = runtime.place(Teacher(classifier))
         steps = -(-len(test) // BATCH)
         return models.logits_of(placed, progress(test.all_batches(BATCH), f"evaluate {label} {name}", total=steps, leave=False))
 
     teacher = logits(teacher_net)
     student = teacher if label == "teacher" else logits(net)
-    result = scores(student, teacher, test.labels) | models.architecture(net.cpu().eval(), test.channels, test.size)
-    result |= {"kb": (folder / models.WEIGHTS).stat().st_size / 1024, "ms": latency(net, test.channels, test.size)}
+    card = read_json(folder / models.CARD)
+    result = scores(student, teacher, test.labels) | {key: card[key] for key in ("params", "macs")}
+    result |= {"kb": (folder / models.WEIGHTS).stat().st_size / 1024, "ms": latency(net.cpu().eval(), test.channels, test.size)}
     confidence, predicted = student.softmax(1).max(1)
     per_class = per_class_accuracy(predicted, test.labels, len(blueprint.classes))
     metrics = {key: _short(value) for key, value in result.items()}

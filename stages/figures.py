@@ -59,7 +59,9 @@ def samples(task: str, labels: list[str], seed: int) -> None:
     for ax, (title, images, logits) in zip(axes.flat, shown, strict=False):
         ax.imshow(_mosaic(images, logits, classes), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(title, fontsize=10)
-    figure.suptitle(f"{task}: columns are classes as the teacher sees them ({', '.join(blueprint.classes[:classes])})", fontsize=10)
+    figure.suptitle(
+        f"{task}: columns are classes as the teacher sees them ({', '.join(blueprint.classes[:classes])})", fontsize=10
+    )
     _save(figure, f"{task}-samples")
 
 
@@ -83,9 +85,7 @@ def _mosaic(images: Tensor, logits: Tensor, classes: int) -> np.ndarray:
 
 def curves(task: str, labels: list[str], seeds: list[int]) -> None:
     """Validation accuracy over the share of the schedule done: mean and range over seeds."""
-    frames = [
-        pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label in labels for seed in seeds
-    ]
+    frames = [pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label in labels for seed in seeds]
     for frame in frames:
         frame["done"] = 100 * frame["step"] / frame["step"].max()
     figure, ax = plt.subplots(figsize=(7, 4))
@@ -106,9 +106,13 @@ def confusion(task: str, labels: list[str], seeds: list[int]) -> None:
         files = [paths.scores(task, label, seed) / "predictions.csv" for seed in ([0] if label == "teacher" else seeds)]
         frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files])
         order = sorted(frame["actual"].unique())
-        table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
+        table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
+            index=order, columns=order, fill_value=0
+        )
         few = len(order) <= 20
-        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, xticklabels=few, yticklabels=few)
+        sns.heatmap(
+            100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, xticklabels=few, yticklabels=few
+        )
         ax.axis("on")
         ax.set_title(label, fontsize=10)
         ax.set(xlabel="predicted", ylabel="actual")
@@ -129,7 +133,9 @@ def bars(task: str, runs: pd.DataFrame) -> None:
     sns.stripplot(students, x="top1", y="method", color="black", size=3, ax=ax)
     teacher = runs.loc[runs["method"] == "teacher", "top1"].iloc[0]
     ax.axvline(teacher, color="grey", linestyle="--")
-    ax.set(xlim=(0, 102), xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)", ylabel=None, title=task)
+    ax.set(
+        xlim=(0, 102), xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)", ylabel=None, title=task
+    )
     _save(figure, f"{task}-accuracy")
 
 
@@ -141,7 +147,11 @@ def pool_scores(task: str) -> None:
     frame = pd.DataFrame({"entropy": tensors["entropy"].numpy(), "image": np.where(kept.numpy(), "kept", "left out")})
     figure, ax = plt.subplots(figsize=(6, 3.2))
     sns.histplot(frame, x="entropy", hue="image", hue_order=["kept", "left out"], multiple="stack", bins=50, ax=ax)
-    ax.set(xlabel="entropy of the teacher's prediction, nats", ylabel="OOD images", title=f"{task}: {int(kept.sum())} of {len(kept)} kept")
+    ax.set(
+        xlabel="entropy of the teacher's prediction, nats",
+        ylabel="OOD images",
+        title=f"{task}: {int(kept.sum())} of {len(kept)} kept",
+    )
     _save(figure, f"{task}-pool")
 
 

@@ -1,5 +1,6 @@
 """Trained classifiers on disk: weights.safetensors and a card.json that says what they are and how they were made."""
 
+import copy
 import hashlib
 import pickle
 from dataclasses import dataclass
@@ -40,8 +41,7 @@ def save(folder: Path, blueprint: Blueprint, net: Normalized, facts: dict[str, A
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.net.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    card = {**blueprint.__dict__, "parameters": sum(p.numel() for p in net.net.parameters()), **facts}
-    write_json(folder / CARD, card)
+    write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, blueprint.channels, blueprint.size), **facts})
 
 
 def load(folder: Path) -> tuple[Blueprint, Normalized]:
@@ -81,7 +81,9 @@ def import_weights(net: Normalized, weights: Weights) -> None:
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{path} does not fit the network of `teacher.network`: {', '.join(wrong[:3])}{more}; name the network it is of")
+        raise UserError(
+            f"{path} does not fit the network of `teacher.network`: {', '.join(wrong[:3])}{more}; name the network it is of"
+        )
     net.net.load_state_dict(state)
 
 
@@ -110,9 +112,10 @@ def logits_of(net: nn.Module, batches: Any) -> Tensor:
 
 
 def architecture(net: nn.Module, channels: int, size: int) -> dict[str, int]:
-    """Parameters, and multiply-accumulates of one image (convolutions and matrix products)."""
+    """`params`, and `macs` of one image: multiply-accumulates of convolutions and matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    net = copy.deepcopy(net).cpu().eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, channels, size, size))
     return {"params": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2}

@@ -125,7 +125,7 @@ class Run(Section):
 
     tasks: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
-    ablations: list[str] = []
+    ablations: list[str] = Field(default_factory=list)
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     scale: Literal["full", "smoke"] = "full"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -148,7 +148,7 @@ class _File(Section):
     run: Run
     task: dict[Name, Task]
     method: dict[Name, dict[str, Any]]
-    ablation: dict[Name, dict[str, Any]] = {}
+    ablation: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     parts: Any = None
 
 

@@ -21,15 +21,17 @@ def main(name: str) -> None:
     shape = task.image
     limit = params.SMOKE_IMAGES if settings.run.scale == "smoke" else None
 
-    labelled = task.in_domain.read("train", shape.channels, shape.size)
-    test = task.in_domain.read("test", shape.channels, shape.size)
+    labelled = task.in_domain.read(shape.channels, shape.size)
+    test = task.in_domain.read_test(shape.channels, shape.size)
     _check_labels(name, labelled)
     if test is None:
         labelled, test = stratified(labelled, TEST)
     elif test.classes != labelled.classes:
-        raise UserError(f"task.{name}.in_domain: train has classes {labelled.classes}, test has {test.classes}; they must be the same")
+        raise UserError(
+            f"task.{name}.in_domain: train has classes {labelled.classes}, test has {test.classes}; they must be the same"
+        )
     train, val = stratified(labelled, VAL)
-    ood = task.ood.read("train", shape.channels, shape.size)
+    ood = task.ood.read(shape.channels, shape.size)
 
     for split, images in {"train": train, "val": val, "test": test, "ood": ood}.items():
         images = _first(images, limit)
@@ -66,7 +68,9 @@ def _check_labels(name: str, images: ImageSet) -> None:
     counts = torch.bincount(images.labels, minlength=len(images.classes))
     if counts.min() < 3:
         few = images.classes[int(counts.argmin())]
-        raise UserError(f"task.{name}.in_domain: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3")
+        raise UserError(
+            f"task.{name}.in_domain: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3"
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Usage: python -m stages.report
 """
 
 import math
-from pathlib import Path
 
 import pandas as pd
 from scipy import stats
@@ -48,7 +47,11 @@ def main() -> None:
         tables.append(f"### {task}\n\n{to_markdown(table, upper_bounds(settings))}\n")
         summary[task] = {label: round(value, 2) for label, value in table["top1"].items()}
         figures.draw_all(settings, task, runs)
-    warning = "**Smoke scale: everything was shrunk to seconds, no number means anything.**\n\n" if settings.run.scale == "smoke" else ""
+    warning = (
+        "**Smoke scale: everything was shrunk to seconds, no number means anything.**\n\n"
+        if settings.run.scale == "smoke"
+        else ""
+    )
     with replacing(paths.RESULTS / "table.md") as temporary:
         temporary.write_text(f"{warning}{chr(10).join(tables)}\n{NOTE}\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:

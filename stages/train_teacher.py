@@ -55,7 +55,7 @@ def _trained(name: str, task: Task, images: ImageSet, val: ImageSet, runtime: rt
     batch = min(recipe.batch, len(images))
     schedule = Schedule(recipe.epochs * (len(images) // batch), batch, recipe.lr, recipe.weight_decay, recipe.augment)
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
-    method = supervised.Method(Setting(nobody, net, schedule, SEED, runtime, in_domain=images), supervised.Method.Params())
+    method = supervised.Method(Setting(nobody, net, schedule, SEED, runtime, blueprint.mean, blueprint.std, in_domain=images), supervised.Method.Params())
     curve = train(method, runtime, SEED, checkpoint, Probe(net, val, runtime), f"teacher {name}")
     return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 
@@ -72,8 +72,8 @@ def _imported(name: str, task: Task, val: ImageSet, runtime: rt.Runtime) -> Made
     guess = percent(val.labels == torch.bincount(val.labels).argmax())
     if measured["val_top1"] <= guess:
         raise UserError(
-            f"the imported teacher has {measured['val_top1']:.1f} % on the validation split, no better than guessing ({guess:.1f} %); "
-            f"check that its classes are in the order {', '.join(val.classes[:4])}, ... and that mean and std are right"
+            f"the imported teacher has {measured['val_top1']:.1f} % on the validation split, no better than guessing "
+            f"({guess:.1f} %); check that its classes are in the order {', '.join(val.classes[:4])}, ... and its mean and std"
         )
     return blueprint, net, [{"step": 0, **measured}], {"made": f"imported from {weights.path}", "sha256": weights.sha256}
 

@@ -14,17 +14,21 @@ from stages.datasets.images import UNKNOWN, ImageSet, to_pixels
 from stages.sections import Section
 
 LETTERS = "ACDEFGHJKLMNPQRTUVWXYacdefhijkmnprtuvwxy"  # without O o l I S s Z z B g q b, which look like digits
+FLAT = 16  # standard deviation, of 255 grey levels, below which a patch of a photograph shows nothing
 
 
-class Digits(Section):
+class _Builtin(Section):
+    def read_test(self, channels: int, size: int) -> None:
+        """There is no separate test part: prepare splits one off."""
+
+
+class Digits(_Builtin):
     """Scikit-learn's 1,797 handwritten digits, 8x8 grey, enlarged to the task's size."""
 
     source: Literal["digits"]
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
-        """All digits as `train`; there is no separate test part."""
-        if part == "test":
-            return None
+    def read(self, channels: int, size: int) -> ImageSet:
+        """All digits."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -33,14 +37,14 @@ class Digits(Section):
         return _packed(pixels, channels, size, torch.from_numpy(bunch.target).long(), tuple("0123456789"))
 
 
-class Photographs(Section):
+class Photographs(_Builtin):
     """Square patches of the two photographs that scikit-learn ships (china.jpg, flower.jpg), cut at six scales."""
 
     source: Literal["photographs"]
     count: int = Field(gt=0)
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
-        """`count` patches of 1 to 6 times the task's size at random places, resized with antialiasing."""
+    def read(self, channels: int, size: int) -> ImageSet:
+        """`count` patches of 1 to 6 times the task's size at random places, resized; flat ones (sky, shadow) are passed over."""
         from sklearn.datasets import load_sample_images
 
         photographs = [Image.fromarray(photograph) for photograph in load_sample_images().images]
@@ -49,18 +53,19 @@ class Photographs(Section):
             photograph = photographs[rng.integers(len(photographs))]
             side = min(int(size * rng.choice([1, 1.5, 2, 3, 4, 6])), *photograph.size)
             x, y = (int(rng.integers(length - side + 1)) for length in photograph.size)
-            return to_pixels(photograph.crop((x, y, x + side, y + side)), channels, size)
+            patch = to_pixels(photograph.crop((x, y, x + side, y + side)), channels, size)
+            return patch if patch.float().std() > FLAT else cut(rng)
 
-        return _drawn(cut, self.count, channels, size) if part == "train" else None
+        return _drawn(cut, self.count, channels, size)
 
 
-class Letters(Section):
+class Letters(_Builtin):
     """Letters that look like no digit, in the DejaVu fonts that matplotlib ships, at the resolution of the digits."""
 
     source: Literal["letters"]
     count: int = Field(gt=0)
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
+    def read(self, channels: int, size: int) -> ImageSet:
         """`count` white letters on black, turned by up to 20 degrees, of several sizes, shrunk to 8x8 and back."""
         import matplotlib
 
@@ -74,7 +79,7 @@ class Letters(Section):
             turned = canvas.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
             return to_pixels(turned.resize((8, 8), Image.Resampling.BOX), channels, size)
 
-        return _drawn(draw, self.count, channels, size) if part == "train" else None
+        return _drawn(draw, self.count, channels, size)
 
 
 def _drawn(draw: Callable[[np.random.Generator], Tensor], count: int, channels: int, size: int) -> ImageSet:
@@ -82,8 +87,6 @@ def _drawn(draw: Callable[[np.random.Generator], Tensor], count: int, channels: 
     return _packed(torch.stack([draw(rng) for _ in range(count)]), channels, size)
 
 
-def _packed(
-    pixels: Tensor, channels: int, size: int, labels: Tensor | None = None, classes: tuple[str, ...] = ()
-) -> ImageSet:
+def _packed(pixels: Tensor, channels: int, size: int, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> ImageSet:
     labels = torch.full((len(pixels),), UNKNOWN) if labels is None else labels
     return ImageSet(pixels, labels, torch.arange(len(pixels)), classes, channels, size)

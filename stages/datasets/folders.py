@@ -39,9 +39,19 @@ class _Tree(Section):
         except FileNotFoundError:
             raise UserError(f"the list of classes {self.classes} is missing; write one class folder's name a line") from None
 
-    def _members(self, names: list[str], part: Literal["train", "test"]) -> tuple[list[str], list[str]]:
-        """The image files of `part` (sorted) and their classes; a class is '' for a file outside any class folder."""
-        top = PurePosixPath(self.train if part == "train" else self.test or ".")
+    def read(self, channels: int, size: int) -> ImageSet:
+        """The images under `train`. Raises UserError where the source is missing, empty, or holds too many broken files."""
+        return self._under(self.train, channels, size)
+
+    def read_test(self, channels: int, size: int) -> ImageSet | None:
+        """The images under `test`, or None where there is no such part."""
+        return None if self.test is None else self._under(self.test, channels, size)
+
+    def _under(self, top: str, channels: int, size: int) -> ImageSet:
+        raise NotImplementedError
+
+    def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
+        """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
         kept = self._kept()
         files, classes = [], []
         for name in sorted(names):
@@ -66,21 +76,20 @@ class Folder(_Tree):
     source: Literal["folder"]
     pack_gb: float = Field(8.0, gt=0)
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
-        """The images of one part. Raises UserError where the folder is missing, empty, or holds too many broken files."""
-        if part == "test" and self.test is None:
-            return None
+    def _under(self, top: str, channels: int, size: int) -> ImageSet:
         root = Path(self.path)
         if not root.is_dir():
             raise UserError(f"the image folder {root} is missing; {LAYOUT}")
         names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        files, classes = self._members(names, part)
+        files, classes = self._members(names, top)
         opened = ((name, (root / name).open("rb")) for name in files)
         keep = len(files) * channels * size**2 <= self.pack_gb * 1e9
         images = _decode(opened, dict(zip(files, classes, strict=True)), self.path, channels, size, keep)
         if keep:
             return images
-        return ImageSet(None, images.labels, images.index, images.classes, channels, size, tuple(str(root / f) for f in images.files))
+        return ImageSet(
+            None, images.labels, images.index, images.classes, channels, size, tuple(str(root / f) for f in images.files)
+        )
 
 
 class Tar(_Tree):
@@ -88,14 +97,11 @@ class Tar(_Tree):
 
     source: Literal["tar"]
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
-        """The images of one part. Raises UserError where the archive is missing, unreadable or holds too many broken files."""
-        if part == "test" and self.test is None:
-            return None
+    def _under(self, top: str, channels: int, size: int) -> ImageSet:
         try:
             with tarfile.open(self.path) as archive:
                 members = {_posix(m.name): m for m in archive if m.isfile()}
-                files, classes = self._members(list(members), part)
+                files, classes = self._members(list(members), top)
                 by_place = sorted(files, key=lambda name: members[name].offset)  # going back in an .xz means starting over
                 opened = ((name, _extract(archive, members[name])) for name in by_place)
                 return _decode(opened, dict(zip(files, classes, strict=True)), self.path, channels, size, keep=True)
@@ -127,13 +133,15 @@ def _decode(
     for name, file in progress(opened, where, total=len(class_of)):
         try:
             with file, Image.open(file) as image:
-                pixels = to_pixels(image, channels, size)
-            decoded[name] = pixels if keep else None
+                picture = to_pixels(image, channels, size)
+            decoded[name] = picture if keep else None
         except (OSError, SyntaxError, ValueError) as error:
             broken.append(name)
             print(f"skipped {where}/{name}: {error}", flush=True)
             if len(broken) > limit:
-                raise UserError(f"{where}: more than {limit} broken images, {', '.join(broken[:3])} among them; mend or remove them") from None
+                raise UserError(
+                    f"{where}: more than {limit} broken images, {', '.join(broken[:3])} among them; mend or remove them"
+                ) from None
     names = [name for name in class_of if name in decoded]
     if not names:
         raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")

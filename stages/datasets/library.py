@@ -19,7 +19,15 @@ class Torchvision(Section):
     name: str
     root: str = "data/raw"
 
-    def read(self, part: Literal["train", "test"], channels: int, size: int) -> ImageSet | None:
+    def read(self, channels: int, size: int) -> ImageSet:
+        """The training part."""
+        return self._part("train", channels, size)
+
+    def read_test(self, channels: int, size: int) -> ImageSet:
+        """The official test part."""
+        return self._part("test", channels, size)
+
+    def _part(self, part: str, channels: int, size: int) -> ImageSet:
         """One part of the set, downloaded to `root` if it is not there.
 
         Raises UserError for an unknown name or where the download fails.
@@ -27,8 +35,8 @@ class Torchvision(Section):
         from torchvision import datasets
 
         kind = getattr(datasets, self.name, None)
-        options = inspect.signature(kind).parameters if inspect.isclass(kind) else {}
-        if "train" not in options and "split" not in options:
+        options = dict(inspect.signature(kind).parameters) if inspect.isclass(kind) else {}
+        if kind is None or not {"train", "split"} & options.keys():
             raise UserError(f"torchvision.datasets has no labelled train/test set '{self.name}'")
         which = {"train": part == "train"} if "train" in options else {"split": part}
         Path(self.root).mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,11 @@ class Trainable(Protocol):
 
     players: dict[str, Player]
     streams: dict[str, Stream]
-    iterations: int
+
+    @property
+    def iterations(self) -> int:
+        """Outer iterations of the whole run."""
+        ...
 
     def step(self) -> dict[str, Tensor]:
         """One outer iteration; returns named scalars."""
@@ -80,7 +84,9 @@ def write_curve(path: Path, curve: list[Row]) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(curve[0]))
         writer.writeheader()
-        writer.writerows({name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()} for row in curve)
+        writer.writerows(
+            {name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()} for row in curve
+        )
 
 
 class _Window:
@@ -106,8 +112,14 @@ class _Window:
         for (step, _), row in zip(self._pending, torch.stack([row for _, row in self._pending]).tolist(), strict=True):
             if not all(map(math.isfinite, row)):
                 terms = ", ".join(f"{name}={value:.4g}" for name, value in zip(self.names, row, strict=True))
-                saved = f"the last good checkpoint is {checkpoint.path}" if checkpoint.path.exists() else "no checkpoint was saved yet"
-                raise UserError(f"a loss is not finite at step {step}: {terms}; {saved}. Lower a learning rate or that term's weight")
+                saved = (
+                    f"the last good checkpoint is {checkpoint.path}"
+                    if checkpoint.path.exists()
+                    else "no checkpoint was saved yet"
+                )
+                raise UserError(
+                    f"a loss is not finite at step {step}: {terms}; {saved}. Lower a learning rate or that term's weight"
+                )
             self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
             self.count += 1
         self._pending = []

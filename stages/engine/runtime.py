@@ -26,7 +26,7 @@ class Runtime:
 
     def place(self, net: Net) -> Net:
         """Move a network here, channels-last: measured 1.7x faster for WRN-40-2 forwards on CPU, and what bf16 wants on GPU."""
-        net = net.to(self.device, memory_format=torch.channels_last)
+        net = net.to(self.device).to(memory_format=torch.channels_last)
         if self.compile:
             net.compile()
         return net

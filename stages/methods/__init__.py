@@ -31,7 +31,7 @@ class Schedule:
 class Setting:
     """What a method is given.
 
-    `in_domain` is there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images.
+    `mean` and `std` are those of the teacher's training images: every network normalises what it sees with them. `in_domain` is there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images.
     """
 
     teacher: Teacher
@@ -39,6 +39,8 @@ class Setting:
     schedule: Schedule
     seed: int
     runtime: Runtime
+    mean: list[float]
+    std: list[float]
     pool: ImageSet | None = None
     pool_logits: Tensor | None = None
     in_domain: ImageSet | None = None
@@ -62,9 +64,11 @@ class Method:
         self.players: dict[str, Player] = {}
         self.streams: dict[str, Stream] = {}
         schedule = setting.schedule
-        fused = {"momentum": 0.9, "weight_decay": schedule.weight_decay, "nesterov": self.nesterov, "fused": True}
         student = setting.runtime.place(setting.student)
-        self.student = self.player("student", student, torch.optim.SGD(student.parameters(), schedule.lr, **fused))
+        optimizer = torch.optim.SGD(
+            student.parameters(), schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True
+        )
+        self.student = self.player("student", student, optimizer)
         self.build()
 
     @property
@@ -88,7 +92,9 @@ class Method:
         self.players[name] = Player(net, optimizer, self.setting.runtime)
         return self.players[name]
 
-    def stream(self, name: str, images: ImageSet, batch: int, augment: Augment | None = None, logits: Tensor | None = None) -> Stream:
+    def stream(
+        self, name: str, images: ImageSet, batch: int, augment: Augment | None = None, logits: Tensor | None = None
+    ) -> Stream:
         """Register a shuffled endless stream of `images`, in batches over all ranks of `batch`."""
         setting, augment = self.setting, augment or Augment()
         self.streams[name] = Stream(

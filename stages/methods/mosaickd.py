@@ -11,39 +11,38 @@ from stages import losses
 from stages.datasets.images import channel_statistics
 from stages.engine.players import Player
 from stages.methods import Method as Base
+from stages.networks import Normalized
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.generator import generator_for
 from stages.params import Positive, Rate, Weight
 from stages.sections import Section
 
 
-class Params(Section):
-    """The paper's symbols with the values of its reproduction commands.
-
-    `reference` restores two slips of the released code: the student's OOD stream is normalised with the OOD set's own
-    statistics, and generator steps move the student's running statistics.
-    """
-
-    adversarial: Weight = 1.0
-    align: Weight = 1.0
-    local: Weight = 1.0
-    balance: Weight = 10.0
-    student_steps: Positive = 5
-    latent: Positive = 100
-    lr: Rate = 1e-3
-    discriminator: Literal["patch", "image"] = "patch"
-    patch: Literal[1, 2, 4, 10, 18, 22, 46] = 10
-    patch_stride: Positive = 1
-    generator_width: Positive = 64
-    discriminator_width: Positive = 128
-    ood_stream: bool = True
-    reference: bool = False
-
-
 class Method(Base):
     """Four-player game: G mosaics patches into images, D judges the patches, S learns, T guides and never changes."""
 
-    Params = Params
+    class Params(Section):
+        """The paper's symbols with the values of its reproduction commands.
+
+        `reference` restores two slips of the released code: the student's OOD stream is normalised with the OOD set's own
+        statistics, and generator steps move the student's running statistics.
+        """
+
+        adversarial: Weight = 1.0
+        align: Weight = 1.0
+        local: Weight = 1.0
+        balance: Weight = 10.0
+        student_steps: Positive = 5
+        latent: Positive = 100
+        lr: Rate = 1e-3
+        discriminator: Literal["patch", "image"] = "patch"
+        patch: Literal[1, 2, 4, 10, 18, 22, 46] = 10
+        patch_stride: Positive = 1
+        generator_width: Positive = 64
+        discriminator_width: Positive = 128
+        ood_stream: bool = True
+        reference: bool = False
+
     params: Params
 
     def build(self) -> None:
@@ -56,9 +55,9 @@ class Method(Base):
         self.discriminator = self._discriminator() if p.local else None
         self.real = self.stream("real", setting.pool, batch)
         if p.reference:
-            normalize = self.teacher.get_submodule("net.normalize")
-            self.own_mean, self.own_std = normalize.get_buffer("mean"), normalize.get_buffer("std")
-            self.pool_mean, self.pool_std = (x.view(-1, 1, 1).to(self.own_mean) for x in channel_statistics(setting.pool))
+            statistics = (torch.tensor(setting.mean), torch.tensor(setting.std), *channel_statistics(setting.pool))
+            placed = (values.view(-1, 1, 1).to(setting.runtime.device) for values in statistics)
+            self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
         logits = None if p.reference else setting.pool_logits
         self.ood = self.stream("ood", setting.pool, batch, setting.schedule.augment, logits)
 
@@ -127,10 +126,11 @@ class Method(Base):
     def _discriminator(self) -> Player:
         setting, p = self.setting, self.params
         if p.discriminator == "image":
-            return self._adam("discriminator", ImageDiscriminator(setting.channels, setting.size, p.discriminator_width))
-        # Above 32 px the released networks have half the width and no bias in the first layer; the width is the user's here.
-        net = PatchDiscriminator(setting.channels, p.patch, p.discriminator_width, p.patch_stride, setting.size <= 32)
-        return self._adam("discriminator", net)
+            net: nn.Module = ImageDiscriminator(setting.channels, setting.size, p.discriminator_width)
+        else:
+            # The released networks for more than 32 px have no bias in the first layer.
+            net = PatchDiscriminator(setting.channels, p.patch, p.discriminator_width, p.patch_stride, setting.size <= 32)
+        return self._adam("discriminator", Normalized(net, setting.mean, setting.std))
 
     def _adam(self, name: str, net: nn.Module) -> Player:
         net = self.setting.runtime.place(net)

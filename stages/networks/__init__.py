@@ -53,7 +53,7 @@ def classifier(name: str, classes: int, channels: int, size: int) -> nn.Module:
     Raises UserError for an unknown name.
     """
     if match := re.fullmatch(r"convnet_(\d+)", name):
-        return ConvNet(int(match[1]), classes, channels, size)
+        return ConvNet(int(match[1]), classes, channels)
     if match := re.fullmatch(r"wrn(\d+)_(\d+)", name):
         try:
             return WideResNet(int(match[1]), int(match[2]), classes, channels)
@@ -74,7 +74,9 @@ def _torchvision(name: str, classes: int, channels: int) -> nn.Module:
     known = models.list_models(module=models)
     if name not in known:
         hint = difflib.get_close_matches(name, known, 3)
-        raise UserError(f"torchvision.models has no classifier '{name}'" + (f"; did you mean {' or '.join(hint)}?" if hint else ""))
+        raise UserError(
+            f"torchvision.models has no classifier '{name}'" + (f"; did you mean {' or '.join(hint)}?" if hint else "")
+        )
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     net = models.get_model(name, weights=None, num_classes=classes, **options)
     if channels == 1:

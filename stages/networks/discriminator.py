@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-# Receptive field -> (kernel, stride, padding) of the layers below the final 1x1 convolution. These are the ablation of MosaicKD with its slips mended:
-# the 1x1 has no padding, and 10 and 22 really see 10 and 22 pixels (the released ones saw 8 and 15).
+# Receptive field -> (kernel, stride, padding) of the layers below the final 1x1 convolution: MosaicKD's ablation with the slips of its
+# release mended: the 1x1 has no padding, and 10 and 22 really see 10 and 22 pixels (the released ones saw 8 and 15).
 PATCHES = {
     1: [(1, 1, 0)],
     2: [(2, 1, 0)],
@@ -48,9 +48,8 @@ class ImageDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         below, above = channels, width
         while size >= 8 and size % 2 == 0:
-            layers.append(nn.Conv2d(below, above, 4, 2, 1, bias=not layers))
-            layers += [nn.BatchNorm2d(above)] if below != channels else []
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
+            norm = [nn.BatchNorm2d(above)] if layers else []
+            layers += [nn.Conv2d(below, above, 4, 2, 1, bias=not layers), *norm, nn.LeakyReLU(0.2, inplace=True)]
             below, above, size = above, min(2 * above, 4 * width), size // 2
         self.layers = nn.Sequential(*layers, nn.Conv2d(below, 1, size, bias=False))
 

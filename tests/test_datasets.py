@@ -1,0 +1,169 @@
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import TypeAdapter
+
+from stages.datasets import UNKNOWN, ImageSet, Source
+from stages.datasets.builtin import LETTERS
+from stages.datasets.images import channel_statistics
+from stages.errors import UserError
+from stages.prepare import stratified
+from tests.settings import images
+
+
+def source(**options):
+    return TypeAdapter(Source).validate_python(options)
+
+
+def write(path, seed, size=(20, 14)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(256, size=(size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "pictures"
+    for i in range(12):
+        write(root / "train" / ("cat", "dog", "owl")[i % 3] / f"{i:02}.png", i)
+    write(root / "test" / "cat" / "00.png", 100)
+    (root / "train" / "notes.txt").write_text("not an image")
+    return root
+
+
+def test_digits_are_all_of_scikit_learns_at_16_pixels():
+    digits = source(source="digits").read(1, 16)
+    assert digits.images.shape == (1797, 1, 16, 16)
+    assert digits.images.max() == 255
+    assert digits.classes == tuple("0123456789")
+    assert torch.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+@pytest.mark.parametrize("name", ["photographs", "letters"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawn_sets_are_the_same_every_time(name, channels):
+    one, two = (source(source=name, count=40).read(channels, 16) for _ in range(2))
+    assert one.images.shape == (40, channels, 16, 16)
+    assert torch.equal(one.images, two.images)
+    assert len(torch.unique(one.images.flatten(1), dim=0)) == 40
+    assert (one.labels == UNKNOWN).all()
+
+
+def test_letters_have_no_look_alikes_of_digits():
+    assert not set("OolISsZzBgqb") & set(LETTERS)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_is_read_in_image_folder_layout(folder, channels):
+    read = source(source="folder", path=str(folder), train="train", test="test")
+    train, test = read.read(channels, 8), read.read_test(channels, 8)
+    assert train.classes == ("cat", "dog", "owl")
+    assert train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert train.images.shape == (12, channels, 8, 8)
+    assert len(test) == 1
+
+
+def test_images_of_the_right_size_are_not_touched(tmp_path):
+    pixels = write(tmp_path / "a.png", 0, size=(8, 8))
+    read = source(source="folder", path=str(tmp_path)).read(3, 8)
+    assert torch.equal(read.images[0], torch.from_numpy(pixels).permute(2, 0, 1))
+    assert read.labels.tolist() == [UNKNOWN]
+
+
+def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
+    archive = tmp_path / "pictures.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(folder, ".")
+    options = {"train": "train", "classes": ["dog", "owl"]}
+    one = source(source="folder", path=str(folder), **options).read(3, 8)
+    two = source(source="tar", path=str(archive), **options).read(3, 8)
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.labels, two.labels)
+    assert one.classes == two.classes == ("dog", "owl")
+
+
+def test_a_set_too_large_to_pack_is_read_from_its_folder(folder):
+    options = {"source": "folder", "path": str(folder), "train": "train"}
+    packed, lazy = source(**options).read(3, 8), source(**options, pack_gb=1e-6).read(3, 8)
+    assert lazy.images is None
+    rows = [torch.tensor([3, 1]), torch.tensor([11, 0, 5])]
+    for one, two in zip(packed.read(rows), lazy.read(rows, workers=1), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
+    (folder / "train/cat/00.png").write_bytes(b"")
+    (folder / "train/dog/01.png").write_bytes((folder / "train/dog/01.png").read_bytes()[:200])
+    read = source(source="folder", path=str(folder), train="train")
+    kept = read.read(3, 8)
+    assert len(kept) == 10
+    assert kept.index.tolist() == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
+    assert "cat/00.png" in capsys.readouterr().out
+    for name in ("cat/03.png", "owl/02.png"):
+        (folder / "train" / name).write_bytes(b"")
+    with pytest.raises(UserError, match="more than 3 broken images, .*cat/00.png"):
+        read.read(3, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "folder", "path": "nowhere"}, "nowhere is missing.*sub-folder a class"),
+        ({"source": "tar", "path": "nowhere.tar"}, r"nowhere\.tar is missing"),
+        ({"source": "torchvision", "name": "CIFAR11"}, "no labelled train/test set 'CIFAR11'"),
+        ({"source": "folder", "path": ".", "classes": "nowhere.txt"}, r"list of classes nowhere\.txt is missing"),
+    ],
+)
+def test_a_missing_source_is_named(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        source(**options).read(3, 8)
+
+
+def test_empty_folders_cut_archives_and_absent_classes_are_named(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no image"):
+        source(source="folder", path=str(tmp_path / "empty")).read(3, 8)
+    with pytest.raises(UserError, match="no image of emu"):
+        source(source="folder", path=str(folder), train="train", classes=["cat", "emu"]).read(3, 8)
+    archive = tmp_path / "cut.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(folder, ".")
+    archive.write_bytes(archive.read_bytes()[:-400])
+    with pytest.raises(UserError, match="is it complete"):
+        source(source="tar", path=str(archive)).read(3, 8)
+
+
+def test_a_set_survives_its_file(tmp_path):
+    for whole in (images(5, channels=3), source_of_files()):
+        whole.save(tmp_path / "set.safetensors")
+        read = ImageSet.load(tmp_path / "set.safetensors")
+        assert (read.images is None) == (whole.images is None)
+        assert whole.images is None or torch.equal(read.images, whole.images)
+        assert torch.equal(read.labels, whole.labels)
+        assert (read.classes, read.files, read.size) == (whole.classes, whole.files, whole.size)
+
+
+def source_of_files():
+    return ImageSet(None, torch.tensor([0, 1]), torch.arange(2), ("a", "ö"), 3, 8, ("x/1.png", "x/ü.png"))
+
+
+def test_splits_are_stratified_disjoint_and_the_same_every_time():
+    digits = source(source="digits").read(1, 8)
+    (rest, part), again = stratified(digits, 0.3), stratified(digits, 0.3)[1]
+    assert torch.equal(part.index, again.index)
+    assert torch.equal(torch.cat([rest.index, part.index]).sort().values, torch.arange(1797))
+    shares = torch.bincount(part.labels) / torch.bincount(digits.labels)
+    assert ((shares - 0.3).abs() < 0.005).all()
+
+
+def test_channel_statistics_are_those_of_all_pixels():
+    some = images(30, channels=3)
+    values = some.images.double() / 255
+    mean, std = channel_statistics(some)
+    torch.testing.assert_close(mean.double(), values.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(std.double(), values.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)

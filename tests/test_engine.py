@@ -1,0 +1,164 @@
+import math
+
+import pytest
+import torch
+
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint, fingerprint
+from stages.engine.loop import train
+from stages.engine.streams import Stream, augment
+from stages.errors import UserError
+from tests.settings import CPU, METHODS, images, method
+
+
+def never(folder):
+    return Checkpoint(folder, every_minutes=1e6, every_steps=10**9)
+
+
+def weights(trained):
+    return {f"{name}.{key}": value for name, player in trained.players.items() for key, value in player.net.state_dict().items()}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_augmentation_equals_cropping_and_flipping_each_image_by_itself():
+    batch = images(32, channels=3, size=12).images
+    torch.manual_seed(5)
+    fast = augment(batch, crop=2, flip=True)
+    torch.manual_seed(5)
+    flips, (tops, lefts) = torch.rand(32) < 0.5, torch.randint(5, (2, 32, 1))
+    for image, result, flip, top, left in zip(batch, fast, flips, tops, lefts, strict=True):
+        padded = torch.zeros(3, 16, 16, dtype=torch.uint8)
+        padded[:, 2:14, 2:14] = image.flip(2) if flip else image
+        assert torch.equal(result, padded[:, int(top) : int(top) + 12, int(left) : int(left) + 12])
+    assert 0 < flips.sum() < 32
+    assert len(tops.unique()) == len(lefts.unique()) == 5
+
+
+def test_a_stream_shows_every_image_once_an_epoch_in_a_new_order():
+    stream = Stream("pool", images(24), 8, 0, CPU)
+    epochs = [torch.cat([stream.next().rows for _ in range(3)]) for _ in range(2)]
+    assert all(torch.equal(epoch.sort().values, torch.arange(24)) for epoch in epochs)
+    assert not torch.equal(*epochs)
+    other = Stream("other", images(24), 8, 0, CPU)
+    assert not torch.equal(epochs[0], torch.cat([other.next().rows for _ in range(3)]))
+
+
+def test_a_stream_goes_on_where_it_was():
+    stream, again = (Stream("pool", images(20), 8, 3, CPU) for _ in range(2))
+    rows = [stream.next().rows for _ in range(7)]
+    again.seek(5)
+    assert torch.equal(again.next().rows, rows[5])
+    assert torch.equal(again.next().rows, rows[6])
+
+
+def test_ranks_share_each_batch_without_overlap():
+    whole = Stream("pool", images(24), 8, 0, CPU)
+    parts = [Stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), rank=rank, world=2)) for rank in range(2)]
+    for _ in range(4):
+        assert torch.equal(whole.next().rows, torch.cat([part.next().rows for part in parts]))
+    with pytest.raises(UserError, match="3 processes"):
+        Stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), world=3))
+
+
+def test_cached_logits_come_along_only_with_bare_images():
+    logits = torch.randn(24, 10)
+    batch = Stream("pool", images(24), 8, 0, CPU, logits=logits).next()
+    assert torch.equal(batch.logits, logits[batch.rows])
+    assert Stream("pool", images(24), 8, 0, CPU, logits=logits, crop=1).next().logits is None
+
+
+def test_a_pool_smaller_than_a_batch_is_refused():
+    with pytest.raises(UserError, match="5 images are fewer than one batch of 8"):
+        Stream("pool", images(5), 8, 0, CPU)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_ends_bit_identical(name, tmp_path):
+    """Kill after step 7 of 12 (a checkpoint every 3 steps, so step 7 is lost) and run again."""
+    options = {"steps": 60 if name == "mosaickd" else 12}
+    whole = method(name, **options)
+    curve = train(whole, CPU, 0, never(tmp_path / "a"), dict, "", points=4)
+
+    class Killed(Exception):
+        pass
+
+    first, calls = method(name, **options), []
+    inner = first.step
+
+    def step():
+        calls.append(0)
+        if len(calls) == 8:
+            raise Killed
+        return inner()
+
+    first.step = step
+    with pytest.raises(Killed):
+        train(first, CPU, 0, Checkpoint(tmp_path / "b", 1e6, every_steps=3), dict, "", points=4)
+    second = method(name, **options)
+    resumed = train(second, CPU, 0, Checkpoint(tmp_path / "b", 1e6, every_steps=3), dict, "", points=4)
+    assert_same(weights(whole), weights(second))
+    assert curve == resumed
+    assert not all(torch.equal(value, weights(method(name, **options))[key]) for key, value in weights(whole).items())
+
+
+def test_half_way_every_learning_rate_is_half(tmp_path):
+    game = method("mosaickd", steps=50)
+    assert game.iterations == 10
+    seen = []
+    inner = game.step
+
+    def step():
+        seen.append({name: player.optimizer.param_groups[0]["lr"] / player.base_lr for name, player in game.players.items()})
+        return inner()
+
+    game.step = step
+    train(game, CPU, 0, never(tmp_path), dict, "")
+    for i, rates in enumerate(seen):
+        assert set(rates) == {"student", "generator", "discriminator"}
+        assert all(rate == pytest.approx((1 + math.cos(math.pi * i / 10)) / 2) for rate in rates.values())
+    assert seen[5]["student"] == pytest.approx(0.5)
+
+
+def test_the_curve_holds_means_since_the_row_before(tmp_path):
+    game = method("kd_ood", steps=12)
+    values = []
+    inner = game.step
+
+    def step():
+        scalars = inner()
+        values.append(scalars["loss"].item())
+        return scalars
+
+    game.step = step
+    curve = train(game, CPU, 0, never(tmp_path), lambda: {"probe": 1.0}, "", points=3)
+    assert [row["step"] for row in curve] == [4, 8, 12]
+    assert curve[1]["loss"] == pytest.approx(sum(values[4:8]) / 4)
+    assert curve[1]["probe"] == 1.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
+    game = method("kd_ood", steps=40, lr=1e20)
+    with pytest.raises(UserError, match=r"not finite at step \d+: loss=(nan|inf|[-\d.e+]+); the last good checkpoint is .*last.pt"):
+        train(game, CPU, 0, Checkpoint(tmp_path, 1e6, every_steps=1), dict, "")
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert saved["step"] >= 1
+
+
+def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys):
+    (tmp_path / "last.pt").write_bytes(b"half a file")
+    assert Checkpoint(tmp_path).load() is None
+    assert "starting from the beginning" in capsys.readouterr().err
+
+
+def test_a_fingerprint_changes_with_parameters_and_input_bytes(tmp_path):
+    file = tmp_path / "input"
+    file.write_bytes(b"a")
+    one = fingerprint("digits", 0, files=[file])
+    assert one == fingerprint("digits", 0, files=[file])
+    assert one != fingerprint("digits", 1, files=[file])
+    file.write_bytes(b"b")
+    assert one != fingerprint("digits", 0, files=[file])

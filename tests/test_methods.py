@@ -1,0 +1,168 @@
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from stages import losses
+from stages.datasets.builtin import Photographs
+from stages.engine import runtime as rt
+from stages.engine.streams import Stream
+from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
+from stages.params import Augment, method_class
+from tests.naive_mosaickd import NaiveMosaicKD
+from tests.settings import CPU, MEAN, METHODS, STD, method, setting
+
+
+def snapshot(net):
+    return copy.deepcopy(net.state_dict())
+
+
+def same(net, state):
+    return all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_teacher_never_changes_and_is_never_the_student(name):
+    game = method(name)
+    before = snapshot(game.teacher)
+    for step in range(3):
+        rt.seed(0, step)
+        game.step()
+    assert same(game.teacher, before)
+    assert not game.teacher.net.training
+    mine = {id(parameter) for parameter in game.teacher.parameters()}
+    assert not any(id(parameter) in mine for player in game.players.values() for parameter in player.parameters)
+    assert not any(parameter.requires_grad for parameter in game.teacher.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_players_change_only_in_their_own_turn(name):
+    """Parameters and buffers of each player, before and after every turn and update of another."""
+    game = method(name)
+    for mover, player in game.players.items():
+        inner = player.update
+
+        def update(loss, mover=mover, inner=inner):
+            others = {other: snapshot(p.net) for other, p in game.players.items() if other != mover}
+            own = snapshot(game.players[mover].net)
+            inner(loss)
+            assert not same(game.players[mover].net, own)
+            assert all(same(game.players[other].net, state) for other, state in others.items())
+
+        player.update = update
+    between = {name: snapshot(player.net) for name, player in game.players.items()}
+    game.step()
+    assert all(not same(player.net, between[name]) for name, player in game.players.items())
+    for player in game.players.values():
+        assert not any(parameter.requires_grad for parameter in player.parameters)
+
+
+def test_only_the_upper_bounds_see_in_domain_images():
+    assert [name for name in METHODS if method(name).upper_bound] == ["supervised", "kd_in_domain"]
+    for name in ("kd_noise", "kd_ood", "mosaickd"):
+        assert "in_domain" not in method(name).streams
+
+
+def test_buffers_stand_still_outside_a_turn():
+    """After the generator's step S, D and T are bit-identical, running statistics too; in the student's steps, G is."""
+    game = method("mosaickd")
+    with game.generator.turn():
+        fake = game.samples(8)
+    before = [snapshot(game.student.net), snapshot(game.discriminator.net), snapshot(game.teacher)]
+    game._generator_step(fake)
+    assert same(game.student.net, before[0])
+    assert same(game.discriminator.net, before[1])
+    assert same(game.teacher, before[2])
+    generator = snapshot(game.generator.net)
+    game._student_steps()
+    assert same(game.generator.net, generator)
+    assert not same(game.student.net, before[0])
+
+
+def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights():
+    game = method("mosaickd", {"reference": True})
+    with game.generator.turn():
+        fake = game.samples(8)
+    before = snapshot(game.student.net)
+    game._generator_step(fake)
+    changed = {key for key, value in game.student.net.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert all("running" in key or "num_batches" in key for key in changed)
+
+
+def test_the_reference_switch_normalises_the_ood_stream_with_its_own_statistics():
+    game = method("mosaickd", {"reference": True})
+    pixels = game.setting.pool.images.float() / 255
+    seen = game.teacher.net.normalize(game._foreign(pixels))
+    assert seen.mean().item() == pytest.approx(0, abs=1e-4)
+    assert seen.std().item() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("augment", [Augment(), Augment(crop=2, flip=True)])
+def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
+    """The losses of three iterations at 32 pixels, in fp32, against the literal loop of the released code."""
+    game = method("mosaickd", channels=3, size=32, batch=8, augment=augment, teacher="wrn10_1")
+    pool, batch = game.setting.pool, game.batch
+    if not augment.crop:
+        game.ood.logits = game.teacher.logits(pool.images.float() / 255)  # what curate caches
+    nets = (game.teacher.net.net, game.student.net.net, game.generator.net, game.discriminator.net.net)
+    naive = NaiveMosaicKD(
+        [copy.deepcopy(net) for net in nets],
+        MEAN,
+        STD,
+        Stream("real", pool, batch, 0, CPU),
+        Stream("ood", pool, batch, 0, CPU, crop=augment.crop, flip=augment.flip),
+        batch,
+    )
+    for step in range(3):
+        rt.seed(0, step)
+        fast = {name: value.item() for name, value in game.step().items()}
+        rt.seed(0, step)
+        assert fast == pytest.approx(naive.step(), rel=1e-4, abs=1e-4)
+
+
+def test_without_the_local_term_there_is_no_discriminator():
+    game = method("mosaickd", {"local": 0.0})
+    assert set(game.players) == {"student", "generator"}
+    assert set(game.step()) == {"adversarial", "align", "balance", "S"}
+
+
+def test_without_the_ood_stream_the_student_sees_synthetic_images_only():
+    game = method("mosaickd", {"ood_stream": False, "local": 0.0})
+    seen = []
+    inner = game.imitate
+    game.imitate = lambda images, logits: seen.append(images) or inner(images, logits)
+    game.step()
+    assert [len(batch) for batch in seen] == [8] * 5
+    assert game.ood.position == 0
+
+
+@pytest.mark.parametrize("params", [{"discriminator": "image"}, {"patch": 4}, {"patch": 1, "patch_stride": 2}])
+def test_other_discriminators_play(params):
+    scalars = method("mosaickd", params).step()
+    assert all(math.isfinite(value) for value in scalars.values())
+
+
+def test_losses_start_where_chance_says():
+    """Fresh networks at batch 64 on photographs at 32 px, seeds 0-7: L_D 45-48 and L_local 40-64, as measured elsewhere."""
+    pool = Photographs(source="photographs", count=64).read(3, 32)
+    kind = method_class("mosaickd")
+    for seed in range(8):
+        rt.seed(seed)
+        game = kind(replace(setting(channels=3, size=32, batch=64), pool=pool, seed=seed), kind.Params(student_steps=1))
+        assert 40 < losses.patch_realism(game.discriminator(game.samples(64))) < 64
+        first = game.step()
+        assert 44 < first["D"] < 48
+        assert 0 < first["align"] < math.log(10)
+        assert -math.log2(10) <= first["balance"] <= 0
+
+
+def test_patch_weights_do_not_depend_on_the_geometry():
+    """At chance every discriminator gives 64 ln 2, however many logits it has."""
+    x = torch.rand(4, 3, 32, 32)
+    for judge in (*(PatchDiscriminator(3, patch, 4) for patch in (1, 2, 4, 10, 18, 22)), ImageDiscriminator(3, 32, 4)):
+        for parameter in judge.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert losses.patch_realism(judge(x)).item() == pytest.approx(64 * math.log(2))

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from stages.errors import UserError
+from stages.networks import Normalized, classifier
+from stages.networks.discriminator import PATCHES, ImageDiscriminator, PatchDiscriminator
+from stages.networks.generator import DeepGenerator, Generator, generator_for
+
+
+def count(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("wrn16_1", 180_916),
+        ("wrn16_2", 703_284),
+        ("wrn40_1", 569_780),
+        ("wrn40_2", 2_255_156),
+        ("resnet18", 11_220_132),
+        ("resnet34", 21_328_292),
+        ("vgg11", 9_277_284),
+    ],
+)
+def test_classifiers_have_the_published_sizes(name, parameters):
+    assert count(classifier(name, 100, 3, 32)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("net", "parameters"),
+    [
+        (lambda: Generator(100, 32, 3), 2_026_051),
+        (lambda: DeepGenerator(100, 128, 3), 290_563),
+        (lambda: DeepGenerator(100, 64, 3), 212_995),
+        (lambda: PatchDiscriminator(3), 531_328),
+        (lambda: PatchDiscriminator(3, 22, 64, first_bias=False), 659_456),
+        (lambda: PatchDiscriminator(3, 46, 64, first_bias=False), 2_757_888),
+    ],
+)
+def test_game_networks_have_the_released_sizes(net, parameters):
+    assert count(net()) == parameters
+
+
+@pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "vgg11", "torchvision.mobilenet_v3_small"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 32), (3, 64)])
+def test_classifiers_map_images_to_logits(name, channels, size):
+    net = classifier(name, 7, channels, size).eval()
+    assert net(torch.rand(2, channels, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("resnet1", "resnet18"), ("torchvision.resnet19", "resnet18"), ("wrn17_1", "6n")])
+def test_an_unknown_network_is_named(name, hint):
+    with pytest.raises(UserError, match=hint):
+        classifier(name, 10, 3, 32)
+
+
+@pytest.mark.parametrize("size", [16, 20, 32, 64, 96])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_generators_fill_0_to_1_at_any_size(size, channels):
+    images = generator_for(10, size, channels, 4)(torch.randn(3, 10))
+    assert images.shape == (3, channels, size, size)
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_a_size_that_cannot_be_doubled_to_is_refused():
+    with pytest.raises(ValueError, match="multiple of 4"):
+        Generator(10, 30, 1)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_a_logit_sees_exactly_its_patch(patch):
+    """Change one pixel at a time of a line through the image: the middle logit changes for `patch` of them."""
+    torch.manual_seed(0)
+    size = 128
+    net = PatchDiscriminator(1, patch, 2).eval().double()
+    base = torch.rand(1, 1, size, size, dtype=torch.double)
+    lines = base.repeat(size, 1, 1, 1)
+    middle = net(base).shape[-1] // 2
+    for column in range(size):
+        lines[column, :, :, column] += 1.0
+    changed = (net(lines)[:, 0, middle, middle] - net(base)[0, 0, middle, middle]).abs() > 1e-12
+    assert changed.sum() == patch
+
+
+@pytest.mark.parametrize(("patch", "side"), [(1, 32), (2, 31), (4, 16), (10, 8), (18, 8), (22, 4)])
+def test_logit_maps_at_32_pixels(patch, side):
+    assert PatchDiscriminator(3, patch, 4)(torch.rand(2, 3, 32, 32)).shape == (2, 1, side, side)
+    assert PatchDiscriminator(3, patch, 4, stride=2)(torch.rand(2, 3, 32, 32)).shape == (2, 1, -(-side // 2), -(-side // 2))
+
+
+@pytest.mark.parametrize("size", [8, 16, 20, 32, 64])
+def test_the_image_discriminator_gives_one_logit(size):
+    assert ImageDiscriminator(3, size, 4)(torch.rand(2, 3, size, size)).shape == (2, 1, 1, 1)
+
+
+def test_a_network_normalises_inside_itself():
+    net = Normalized(torch.nn.Identity(), [0.5, 0.2, 0.1], [0.5, 0.1, 0.2])
+    seen = net(torch.full((1, 3, 2, 2), 0.5))
+    torch.testing.assert_close(seen[0, :, 0, 0], torch.tensor([0.0, 3.0, 2.0]))

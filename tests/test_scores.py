@@ -1,0 +1,83 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn import metrics
+
+from stages.curate import select
+from stages.kinds.classification import expected_calibration_error, per_class_accuracy, scores
+from stages.report import half_interval, summarise
+
+
+@pytest.fixture
+def outputs():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = 2 * torch.randn(2, 300, 12, generator=generator)
+    return student, teacher, torch.randint(12, (300,), generator=generator)
+
+
+def test_scores_agree_with_scikit_learn(outputs):
+    student, teacher, labels = outputs
+    found = scores(student, teacher, labels)
+    p, q = student.double().softmax(1).numpy(), teacher.double().softmax(1).numpy()
+    guess = p.argmax(1)
+    classes = range(12)
+    assert found["top1"] == pytest.approx(100 * metrics.accuracy_score(labels, guess))
+    assert found["top5"] == pytest.approx(100 * metrics.top_k_accuracy_score(labels, p, k=5, labels=classes))
+    assert found["nll"] == pytest.approx(metrics.log_loss(labels, p, labels=classes), rel=1e-5)
+    assert found["agree"] == pytest.approx(100 * metrics.accuracy_score(q.argmax(1), guess))
+    assert found["kl"] == pytest.approx(stats.entropy(q, p, axis=1).mean(), rel=1e-5)
+    table = metrics.confusion_matrix(labels, guess, labels=classes)
+    assert per_class_accuracy(torch.from_numpy(guess), labels, 12) == pytest.approx(100 * np.diag(table) / table.sum(1))
+
+
+def test_top5_is_left_out_for_few_classes(outputs):
+    student, teacher, labels = outputs
+    assert "top5" not in scores(student[:, :10], teacher[:, :10], labels % 10)
+
+
+def test_a_class_without_images_has_no_accuracy():
+    assert per_class_accuracy(torch.tensor([0, 2]), torch.tensor([0, 0]), 3) == [50.0, None, None]
+
+
+def test_calibration_error_equals_a_loop_over_bins(outputs):
+    student, _, labels = outputs
+    confidence, guess = student.double().softmax(1).max(1)
+    total = 0.0
+    for low in np.arange(15) / 15:
+        mine = (confidence > low) & (confidence <= low + 1 / 15)
+        if mine.any():
+            total += mine.sum() * abs((guess[mine] == labels[mine]).double().mean() - confidence[mine].mean())
+    assert expected_calibration_error(student, labels) == pytest.approx(100 * float(total) / 300)
+    sure = 1000.0 * torch.eye(10)
+    assert expected_calibration_error(sure, torch.arange(10)) == 0
+    assert expected_calibration_error(sure, torch.arange(10).flip(0)) == pytest.approx(100)
+
+
+def test_intervals_are_students():
+    values = [90.0, 92.0, 97.0]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert half_interval(values) == pytest.approx((high - low) / 2)
+    assert np.isnan(half_interval([90.0]))
+
+
+def test_the_table_holds_means_gains_and_n():
+    runs = pd.DataFrame(
+        [("teacher", 0, 98.0), ("kd_ood", 0, 30.0), ("kd_ood", 1, 40.0), ("mosaickd", 0, 90.0), ("mosaickd", 1, 92.0)],
+        columns=["method", "seed", "top1"],
+    )
+    table = summarise(runs)
+    assert list(table.index) == ["teacher", "kd_ood", "mosaickd"]
+    assert table["top1"].tolist() == [98.0, 35.0, 91.0]
+    assert table["gain"].tolist() == [63.0, 0.0, 56.0]
+    assert table["n"].tolist() == [1, 2, 2]
+
+
+def test_selection_by_entropy():
+    entropy = torch.tensor([0.1, 2.0, 0.5, 1.0])
+    assert select(entropy, "highest_entropy", 2).tolist() == [1, 3]
+    assert select(entropy, "lowest_entropy", 2).tolist() == [0, 2]
+    assert select(entropy, "all", 2).tolist() == [0, 1, 2, 3]
+    assert len(set(select(entropy, "random", 3).tolist())) == 3
+    assert torch.equal(select(entropy, "random", 3), select(entropy, "random", 3))

@@ -4,7 +4,6 @@ Usage: python -m stages.curate TASK
 """
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from stages import models, params, paths
@@ -12,7 +11,7 @@ from stages.datasets import ImageSet
 from stages.engine import runtime as rt
 from stages.engine.players import Teacher
 from stages.errors import run_script
-from stages.files import replacing, write_json
+from stages.files import save_tensors, write_json
 from stages.losses import entropy
 from stages.progress import progress
 
@@ -35,13 +34,10 @@ def main(name: str) -> None:
     rows = select(scores, task.curate.keep, count)
     folder = paths.pool(name)
     ood.subset(rows).save(folder / "pool.safetensors")
-    with replacing(folder / "scores.safetensors") as temporary:
-        save_file({"entropy": scores, "rows": rows, "logits": logits[rows].contiguous()}, temporary)
+    save_tensors(folder / "scores.safetensors", {"entropy": scores, "rows": rows, "logits": logits[rows]})
     facts = {"images": len(rows), "of": len(ood), "entropy": scores[rows].mean().item()}
     write_json(folder / "summary.json", facts)
-    print(
-        f"pool of {name}: {facts['images']} of {facts['of']} images ({task.curate.keep}), mean entropy {facts['entropy']:.3f} nats"
-    )
+    print(f"pool of {name}: {len(rows)} of {len(ood)} images ({task.curate.keep}), mean entropy {facts['entropy']:.3f} nats")
 
 
 def select(scores: Tensor, keep: str, count: int) -> Tensor:

@@ -6,7 +6,7 @@ Usage: python -m stages.distill TASK METHOD SEED
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from stages import models, params, paths
@@ -16,10 +16,10 @@ from stages.engine.checkpoint import fingerprint, until_done
 from stages.engine.loop import train, write_curve
 from stages.engine.players import Teacher
 from stages.errors import UserError, run_script
-from stages.files import replacing
+from stages.files import save_tensors
 from stages.kinds.classification import Probe
 from stages.methods import Method, Schedule, Setting
-from stages.params import method_class
+from stages.params import Augment, method_class
 
 SAMPLES = 256
 
@@ -40,6 +40,7 @@ def main(name: str, label: str, seed_text: str) -> None:
         blueprint = models.Blueprint(**{**made_for.__dict__, "network": task.distill.student})
         in_domain = ImageSet.load(inputs[2]) if kind.upper_bound else None
         d = task.distill
+        bare = d.augment == Augment()  # only then are the teacher's answers the same in every epoch
         rt.seed(seed)
         method: Method = kind(
             Setting(
@@ -53,7 +54,7 @@ def main(name: str, label: str, seed_text: str) -> None:
                 pool=pool,
                 pool_logits=load_file(pool_folder / "scores.safetensors")["logits"],
                 in_domain=in_domain,
-                in_domain_logits=None if in_domain is None else models.logits_of(teacher, in_domain.all_batches(256)),
+                in_domain_logits=models.logits_of(teacher, in_domain.all_batches(256)) if in_domain and bare else None,
                 channels=pool.channels,
                 size=pool.size,
             ),
@@ -76,8 +77,7 @@ def _save_samples(images: Tensor | None, teacher: Teacher, folder: Path) -> None
         return
     logits = teacher.logits(images)
     pixels = (images * 255).round().to(torch.uint8)
-    with replacing(folder / "samples.safetensors") as temporary:
-        save_file({"images": pixels.cpu(), "logits": logits.cpu()}, temporary)
+    save_tensors(folder / "samples.safetensors", {"images": pixels, "logits": logits})
 
 
 def _seed(text: str) -> int:

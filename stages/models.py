@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.errors import UserError
-from stages.files import read_json, replacing, write_json
+from stages.files import read_json, save_tensors, write_json
 from stages.networks import Normalized, classifier
 from stages.params import Weights
 
@@ -38,9 +38,7 @@ class Blueprint:
 
 def save(folder: Path, blueprint: Blueprint, net: Normalized, facts: dict[str, Any]) -> None:
     """Write weights and card, each atomically; `facts` (how it was made) go into the card."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.net.state_dict().items()}
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
+    save_tensors(folder / WEIGHTS, net.net.state_dict())
     write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, blueprint.channels, blueprint.size), **facts})
 
 

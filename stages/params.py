@@ -104,7 +104,7 @@ class Task(Section):
     in_domain: Source
     ood: Source
     teacher: Teacher
-    curate: Curate = Curate()
+    curate: Curate
     distill: Distill
 
     def smoke(self) -> "Task":

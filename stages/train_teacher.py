@@ -55,7 +55,9 @@ def _trained(name: str, task: Task, images: ImageSet, val: ImageSet, runtime: rt
     batch = min(recipe.batch, len(images))
     schedule = Schedule(recipe.epochs * (len(images) // batch), batch, recipe.lr, recipe.weight_decay, recipe.augment)
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
-    method = supervised.Method(Setting(nobody, net, schedule, SEED, runtime, blueprint.mean, blueprint.std, in_domain=images), supervised.Method.Params())
+    method = supervised.Method(
+        Setting(nobody, net, schedule, SEED, runtime, blueprint.mean, blueprint.std, in_domain=images), supervised.Method.Params()
+    )
     curve = train(method, runtime, SEED, checkpoint, Probe(net, val, runtime), f"teacher {name}")
     return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 

@@ -46,5 +46,3 @@ def method(name, params=None, **options):
     kind = method_class(name)
     small = {"generator_width": 4, "discriminator_width": 4} if name == "mosaickd" else {}
     return kind(setting(**options), kind.Params(**{**small, **(params or {})}))
-
-

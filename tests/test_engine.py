@@ -142,7 +142,9 @@ def test_the_curve_holds_means_since_the_row_before(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
     game = method("kd_ood", steps=40, lr=1e20)
-    with pytest.raises(UserError, match=r"not finite at step \d+: loss=(nan|inf|[-\d.e+]+); the last good checkpoint is .*last.pt"):
+    with pytest.raises(
+        UserError, match=r"not finite at step \d+: loss=(nan|inf|[-\d.e+]+); the last good checkpoint is .*last.pt"
+    ):
         train(game, CPU, 0, Checkpoint(tmp_path, 1e6, every_steps=1), dict, "")
     saved = torch.load(tmp_path / "last.pt", weights_only=True)
     assert saved["step"] >= 1

@@ -58,7 +58,9 @@ def test_patch_losses_are_the_papers_sums_for_8x8_maps_and_at_chance_44_4():
     bce = torch.nn.functional.binary_cross_entropy_with_logits
     total = bce(fake, torch.zeros_like(fake), reduction="sum") + bce(real, torch.ones_like(real), reduction="sum")
     assert losses.patch_discrimination(real, fake).item() == pytest.approx(total.item() / (2 * 4), rel=1e-5)
-    assert losses.patch_realism(fake).item() == pytest.approx(bce(fake, torch.ones_like(fake), reduction="sum").item() / 4, rel=1e-5)
+    assert losses.patch_realism(fake).item() == pytest.approx(
+        bce(fake, torch.ones_like(fake), reduction="sum").item() / 4, rel=1e-5
+    )
     undecided = torch.zeros(4, 1, 3, 3)
     assert losses.patch_discrimination(undecided, undecided).item() == pytest.approx(64 * math.log(2))
     assert losses.patch_realism(undecided).item() == pytest.approx(64 * math.log(2))

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.errors import UserError
-from stages.files import replacing
+from stages.files import save_tensors
 
 UNKNOWN = -1  # the label of an image whose class is not known
 
@@ -58,14 +57,13 @@ class ImageSet:
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, atomically."""
-        tensors = {"labels": self.labels.contiguous(), "index": self.index.contiguous()}
+        tensors = {"labels": self.labels, "index": self.index}
         if self.images is None:
             tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
         else:
-            tensors["images"] = self.images.contiguous()
+            tensors["images"] = self.images
         metadata = {"classes": json.dumps(self.classes), "channels": str(self.channels), "size": str(self.size)}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        save_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: Path) -> "ImageSet":

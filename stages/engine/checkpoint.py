@@ -1,6 +1,7 @@
 """Checkpoints of a running training: outside the stage's outputs, named by all that the run depends on."""
 
 import hashlib
+import io
 import pickle
 import shutil
 import sys
@@ -51,8 +52,10 @@ class Checkpoint:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
+        buffer = io.BytesIO()  # torch.save into a full disk would not raise an OSError
+        torch.save({"step": step, **state}, buffer)
         with replacing(self.path) as temporary:
-            torch.save({"step": step, **state}, temporary)
+            temporary.write_bytes(buffer.getbuffer())
         self._saved_at, self._saved_step = time.monotonic(), step
 
     def load(self) -> dict[str, Any] | None:

@@ -31,7 +31,8 @@ class Schedule:
 class Setting:
     """What a method is given.
 
-    `mean` and `std` are those of the teacher's training images: every network normalises what it sees with them. `in_domain` is there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images.
+    `mean` and `std` are those of the teacher's training images; every network normalises what it sees with them. `in_domain` is
+    there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images, where they can be used.
     """
 
     teacher: Teacher

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-# Receptive field -> (kernel, stride, padding) of the layers below the final 1x1 convolution: MosaicKD's ablation with the slips of its
-# release mended: the 1x1 has no padding, and 10 and 22 really see 10 and 22 pixels (the released ones saw 8 and 15).
+# Receptive field -> (kernel, stride, padding) of the layers below the final 1x1 convolution: MosaicKD's ablation with the
+# slips of its release mended: the 1x1 has no padding, and 10 and 22 really see 10 and 22 pixels (they saw 8 and 15).
 PATCHES = {
     1: [(1, 1, 0)],
     2: [(2, 1, 0)],

@@ -1,0 +1,191 @@
+"""Whatever a user gets wrong gives one clear line that names the key or file and the fix, and leaves earlier outputs alone."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages import curate, distill, params, paths, prepare, train_teacher
+from stages.errors import UserError
+from stages.params import Params
+
+CASES = [
+    ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
+    ("run", {"tasks": ["digit"]}, "run.tasks: unknown task 'digit'; did you mean 'digits'"),
+    ("run", {"methods": ["mosaic"]}, "run.methods: unknown method 'mosaic'; did you mean 'mosaickd'"),
+    ("run", {"ablations": ["no_local"]}, "run.ablations: unknown ablation 'no_local'"),
+    ("run", {"seeds": [0, 0]}, "run: `seeds` names something twice"),
+    ("run", {"seeds": [-1]}, "run.seeds.0: .*greater than or equal to 0"),
+    ("run", {"seeds": []}, "run.seeds: .*at least 1"),
+    ("run", {"precision": "fp8"}, "run.precision: .*'auto', 'fp32' or 'bf16'.*'fp8'"),
+    ("method.mosaickd", {"locl": 1.0}, "method.mosaickd: unknown key 'locl'; did you mean 'local'"),
+    ("method.mosaickd", {"local": -1.0}, "method.mosaickd.local: .*greater than or equal to 0.*-1.0"),
+    ("method.mosaickd", {"local": "high"}, "method.mosaickd.local: .*valid number.*'high'"),
+    (
+        "method.mosaickd",
+        {"local": {"default": 1.0, "digit": 2.0}},
+        "method.mosaickd.local: unknown task 'digit'; did you mean 'digits'",
+    ),
+    ("method.mosaickd", {"patch": 5}, "method.mosaickd.patch: .*1, 2, 4, 10, 18, 22 or 46.*5"),
+    ("method.kd_ood", {"tau": 0.0}, "method.kd_ood.tau: .*greater than 0"),
+    ("method", {"magic": {}}, r"method.magic: there is no stages/methods/magic\.py"),
+    ("ablation", {"mine": {"local": 0.0}}, "ablation.mine: needs a name of its own and `method`"),
+    ("ablation.mosaickd_no_local", {"locl": 0.0}, "ablation.mosaickd_no_local: unknown key 'locl'"),
+    ("task.digits", {"kind": "regression"}, "task.digits.kind: .*'classification'"),
+    ("task.digits.image", {"size": 18}, "task.digits.image.size: .*multiple of 4.*18"),
+    ("task.digits.ood", {"source": "photos"}, "task.digits.ood: .*photographs"),
+    ("task.digits.ood", {"count": 0}, "task.digits.ood.count: .*greater than 0"),
+    ("task.digits.teacher", {"train": None}, "task.digits.teacher: give either `train`"),
+    ("task.digits.teacher.train", {"epochs": 1.5}, "task.digits.teacher.train.epochs: .*integer.*1.5"),
+    ("task.digits.distill", {"lr": -0.1}, "task.digits.distill.lr: .*greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("section", "change", "message"), CASES)
+def test_a_wrong_parameter_is_named(project, section, change, message):
+    project.change(section, **change)
+    with pytest.raises(UserError, match=f"params.yaml: {message}"):
+        params.load()
+
+
+def test_the_committed_parameters_are_right_at_both_scales():
+    settings = params.load(Path(__file__).parent.parent / "params.yaml")
+    assert settings.run.tasks == ["digits"]
+    small = Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.methods, settings.ablations)
+    for name in settings.tasks:
+        assert small.task(name).distill.student_steps <= 10
+        for label in (*settings.methods, *settings.ablations):
+            settings.method_section(label, name)
+
+
+@pytest.mark.parametrize("value", ["1e-3", "1.0e-3", "0.001", "1E-3"])
+def test_a_number_is_read_as_dvc_reads_it(project, value):
+    text = Path("params.yaml").read_text()
+    assert "lr: 0.001" in text
+    project.write(text.replace("lr: 0.001", f"lr: {value}"))
+    assert params.load().method_section("mosaickd", "digits").lr == 0.001
+
+
+def test_a_value_per_task_wins_over_the_default(project):
+    project.change("method.mosaickd", local={"default": 1.0, "digits": 0.25})
+    settings = params.load()
+    assert settings.method_section("mosaickd", "digits").local == 0.25
+    assert settings.method_section("mosaickd", "cifar10-wrn").local == 1.0
+    assert settings.method_section("mosaickd_no_local", "digits").local == 0.0
+    project.change("method.mosaickd", local=0.5)  # what `dvc exp run -S method.mosaickd.local=0.5` writes
+    assert params.load().method_section("mosaickd", "digits").local == 0.5
+
+
+def test_a_file_that_is_no_yaml_or_missing_is_named(project):
+    project.write("run: [")
+    with pytest.raises(UserError, match=r"params\.yaml is not valid YAML"):
+        params.load()
+    Path("params.yaml").unlink()
+    with pytest.raises(UserError, match="run from the top folder"):
+        params.load()
+
+
+def test_a_missing_input_says_what_builds_it(project):
+    with pytest.raises(UserError, match=r"data/tasks/digits/val\.safetensors is missing; `dvc repro` builds it"):
+        train_teacher.main("digits")
+
+
+def test_a_pool_smaller_than_a_batch_is_refused_and_nothing_is_written(project):
+    project.change("task.digits.ood", count=20)
+    prepare.main("digits")
+    train_teacher.main("digits")
+    curate.main("digits")
+    with pytest.raises(UserError, match="20 images are fewer than one batch of 32; lower the task's `batch` or take more"):
+        distill.main("digits", "kd_ood", "0")
+    assert not paths.student("digits", "kd_ood", 0).exists()
+
+
+def import_teacher(project, file, **changes):
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    weights = {"path": str(file), "sha256": digest, "mean": [0.3], "std": [0.35]} | changes
+    project.change("task.digits.teacher", train=None, weights=weights)
+
+
+def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(project, tmp_path):
+    project.change("run", scale="full")
+    project.change("task.digits.teacher.train", epochs=5)
+    prepare.main("digits")
+    train_teacher.main("digits")
+    card = (paths.teacher("digits") / "card.json").read_text()
+    good = load_file(paths.teacher("digits") / "weights.safetensors")
+    file = tmp_path / "mine.safetensors"
+
+    save_file(good, file)
+    import_teacher(project, file, sha256="0" * 64)
+    with pytest.raises(UserError, match=r"mine\.safetensors has sha256 [0-9a-f]{64}, params.yaml says 0{64}"):
+        train_teacher.main("digits")
+
+    save_file({**good, "head.weight": good["head.weight"][:5].contiguous()}, file)
+    import_teacher(project, file)
+    with pytest.raises(UserError, match=r"does not fit the network.*'head.weight' is \(5, 128\), not \(10, 128\)"):
+        train_teacher.main("digits")
+
+    save_file({"other": good["head.bias"]}, file)
+    import_teacher(project, file)
+    with pytest.raises(UserError, match=r"no 'features.0.weight'.*and \d+ more"):
+        train_teacher.main("digits")
+
+    save_file({**good, "head.weight": good["head.weight"].roll(1, 0).contiguous(), "head.bias": good["head.bias"].roll(1)}, file)
+    import_teacher(project, file)
+    with pytest.raises(UserError, match="guessing .*classes are in the order 0, 1, 2, 3"):
+        train_teacher.main("digits")
+
+    file.write_bytes(b"no tensors")
+    import_teacher(project, file)
+    with pytest.raises(UserError, match="cannot be read as a safetensors"):
+        train_teacher.main("digits")
+
+    import_teacher(project, file, path="nowhere.pt")
+    with pytest.raises(UserError, match=r"weights nowhere\.pt are missing"):
+        train_teacher.main("digits")
+    assert (paths.teacher("digits") / "card.json").read_text() == card
+
+    wrapped = tmp_path / "mine.pt"
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in good.items()}}, wrapped)
+    import_teacher(project, wrapped)
+    train_teacher.main("digits")
+    assert "imported from" in (paths.teacher("digits") / "card.json").read_text()
+
+
+def run(folder, *command):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.run([sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_command_line_gives_one_line_and_a_status(project):
+    project.change("task.digits.ood", cuont=10)
+    done = run(project.folder, "stages.prepare", "digits")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: params.yaml: task.digits.ood: unknown key 'cuont'; did you mean 'count'?"
+    done = run(project.folder, "stages.distill", "digits")
+    assert done.returncode == 2
+    assert "TASK METHOD SEED" in done.stderr
+
+
+def test_an_output_that_cannot_be_written_is_named_and_the_old_one_stays(project):
+    """A disk that fills up in the middle of a file: RLIMIT_FSIZE makes the kernel refuse the rest of the write."""
+    prepare.main("digits")
+    target = paths.split("digits", "ood")
+    before = target.read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); sys.argv = ['prepare', 'digits'];"
+        "import runpy; runpy.run_module('stages.prepare', run_name='__main__')"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "check the free space" in done.stderr
+    assert target.read_bytes() == before
+    assert not list(target.parent.glob(".*.tmp"))

@@ -1,0 +1,35 @@
+"""Run under torchrun: trains MosaicKD and plain KD for a few steps and checks that all ranks hold the same networks."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.loop import train
+from tests.settings import method
+
+
+def main():
+    with rt.running("fp32") as runtime, tempfile.TemporaryDirectory() as folder:
+        assert runtime.world == 2
+        for name in ("kd_ood", "mosaickd"):
+            game = method(name, steps=20, runtime=runtime)
+            drawn = game.streams["pool" if name == "kd_ood" else "ood"].next().rows
+            train(game, runtime, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, name)
+            seen = [torch.empty_like(drawn) for _ in range(2)]
+            distributed.all_gather(seen, drawn)
+            assert not set(seen[0].tolist()) & set(seen[1].tolist())
+            for player in game.players.values():
+                for key, value in player.net.state_dict().items():
+                    both = [torch.empty_like(value) for _ in range(2)]
+                    distributed.all_gather(both, value.contiguous())
+                    assert torch.equal(*both), f"{name}: {key} differs between ranks"
+            if runtime.rank == 0:
+                print(f"{name}: ranks agree")
+
+
+if __name__ == "__main__":
+    main()

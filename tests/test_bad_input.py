@@ -137,7 +137,7 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
 
     save_file({**good, "head.weight": good["head.weight"].roll(1, 0).contiguous(), "head.bias": good["head.bias"].roll(1)}, file)
     import_teacher(project, file)
-    with pytest.raises(UserError, match="guessing .*classes are in the order 0, 1, 2, 3"):
+    with pytest.raises(UserError, match=r"guessing .*classes are in the order 0, 1, 2, 3"):
         train_teacher.main("digits")
 
     file.write_bytes(b"no tensors")

@@ -105,7 +105,7 @@ def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
     assert "cat/00.png" in capsys.readouterr().out
     for name in ("cat/03.png", "owl/02.png"):
         (folder / "train" / name).write_bytes(b"")
-    with pytest.raises(UserError, match="more than 3 broken images, .*cat/00.png"):
+    with pytest.raises(UserError, match=r"more than 3 broken images, .*cat/00.png"):
         read.read(3, 8)
 
 

@@ -1,0 +1,101 @@
+"""Outer iterations per second of MosaicKD, WRN-40-2 -> WRN-16-1 on 32-pixel images, against the naive loop.
+
+Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision auto|fp32|bf16] [--compile] [--bare]
+
+The naive loop (tests/naive_mosaickd.py) is eager fp32 with nothing frozen, nothing cached and everything recomputed. In fp32
+the first three iterations of both must have the same losses to 1e-4. --bare leaves the pool unaugmented, as for SVHN and
+digits: then the teacher's logits of the pool are known beforehand.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+
+import torch
+
+from stages.engine import runtime as rt
+from stages.engine.players import Teacher
+from stages.engine.streams import Stream
+from stages.methods import Schedule, Setting
+from stages.params import Augment, method_class
+from tests.naive_mosaickd import NaiveMosaicKD
+from tests.settings import MEAN, STD, images, network
+
+
+def build(runtime, batch, augment):
+    rt.seed(0)
+    teacher = network("wrn40_2", 3, 32)
+    teacher(torch.rand(64, 3, 32, 32))  # running statistics away from 0 and 1, so that logits are in a sane range
+    pool = images(max(4 * batch, 512), channels=3, size=32)
+    kind = method_class("mosaickd")
+    schedule = Schedule(10**6, 2 * batch, 0.1, 1e-4, augment)
+    setting = Setting(
+        Teacher(teacher), network("wrn16_1", 3, 32), schedule, 0, runtime, MEAN, STD, pool=pool, channels=3, size=32
+    )
+    game = kind(setting, kind.Params())
+    if augment == Augment():
+        game.ood.logits = game.teacher.logits(pool.images.to(runtime.device).float() / 255)
+    nets = (game.teacher.net.net, game.student.net.net, game.generator.net, game.discriminator.net.net)
+    copies = [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in nets]
+    for net in copies:
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.track_running_stats = True
+    streams = [
+        Stream(name, pool, batch, 0, runtime, crop=a.crop, flip=a.flip) for name, a in (("real", Augment()), ("ood", augment))
+    ]
+    return game, NaiveMosaicKD(copies, MEAN, STD, *streams, batch)
+
+
+def seconds(step, iterations, device):
+    times = []
+    for i in range(iterations):
+        rt.seed(1, i)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=256 if torch.cuda.is_available() else 32)
+    parser.add_argument("--iterations", type=int, default=30 if torch.cuda.is_available() else 5)
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--bare", action="store_true")
+    options = parser.parse_args()
+    runtime = rt.start(options.precision, options.compile)
+    game, naive = build(runtime, options.batch, Augment() if options.bare else Augment(crop=4, flip=True))
+
+    def fast():
+        with runtime.autocast():
+            return game.step()
+
+    for i in range(3):  # also the warm-up
+        rt.seed(0, i)
+        mine = {name: value.item() for name, value in fast().items()}
+        rt.seed(0, i)
+        theirs = naive.step()
+        worst = max(abs(mine[name] - theirs[name]) / max(1.0, abs(theirs[name])) for name in theirs)
+        print(f"iteration {i + 1}: largest relative difference of a loss {worst:.1e}")
+        assert runtime.bf16 or worst < 1e-4, (mine, theirs)
+    # In turns, so that a machine that slows down slows both.
+    rounds = [
+        (seconds(fast, options.iterations, runtime.device), seconds(naive.step, options.iterations, runtime.device))
+        for _ in range(3)
+    ]
+    ours, plain = (statistics.median(t for pair in rounds for t in pair[k]) for k in range(2))
+    where = torch.cuda.get_device_name() if runtime.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    n = 3 * options.iterations
+    print(f"{where}, batch {options.batch}, {'bf16' if runtime.bf16 else 'fp32'}, compile {options.compile}, median of {n}")
+    print(f"ours {1 / ours:.3f} iterations/s, naive {1 / plain:.3f} iterations/s, speed-up {plain / ours:.2f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
-"""Stage `evaluate`: score one student, or the teacher, on the in-domain test split. No other stage opens that split.
+"""Stage `evaluate`: score a task's teacher and all its students on the in-domain test split, which no other stage opens.
 
-Usage: python -m stages.evaluate TASK METHOD SEED   (METHOD `teacher` for the teacher)
+One process for all runs of a task: starting Python costs ten times the work on one student.
+Usage: python -m stages.evaluate TASK
 """
 
 import csv
@@ -14,40 +15,47 @@ from torch import nn
 from stages import models, params, paths
 from stages.datasets import ImageSet
 from stages.engine.players import Teacher
-from stages.engine.runtime import start
+from stages.engine.runtime import Runtime, start
 from stages.errors import run_script
 from stages.files import read_json, replacing, write_json
 from stages.kinds.classification import per_class_accuracy, scores
+from stages.params import TEACHER, runs
 from stages.progress import progress
 
 BATCH = 256
 
 
-def main(name: str, label: str, seed: str) -> None:
-    """Write metrics.json and predictions.csv (columns actual, predicted, confidence) of one network."""
-    params.load().task(name)
+def main(name: str) -> None:
+    """Write metrics.json and predictions.csv (columns actual, predicted, confidence) of every run in params.yaml."""
+    settings = params.load()
+    settings.task(name)
     test = ImageSet.load(paths.split(name, "test"))
-    blueprint, teacher_net = models.load(paths.teacher(name))
-    folder = paths.teacher(name) if label == "teacher" else paths.student(name, label, int(seed))
-    _, net = models.load(folder)
     runtime = start("fp32")
+    _, teacher_net = models.load(paths.teacher(name))
+    teacher = logits_on(test, teacher_net, runtime)
+    for label, seed in progress(runs(settings.run), f"evaluate {name}"):
+        folder = paths.teacher(name) if label == TEACHER else paths.student(name, label, seed)
+        blueprint, net = models.load(folder)
+        student = logits_on(test, net, runtime)
+        card = read_json(folder / models.CARD)
+        result = scores(student, teacher, test.labels) | {key: card[key] for key in ("params", "macs")}
+        result |= {
+            "kb": (folder / models.WEIGHTS).stat().st_size / 1024,
+            "ms": latency(net.cpu().eval(), test.channels, test.size),
+        }
+        confidence, predicted = student.softmax(1).max(1)
+        per_class = per_class_accuracy(predicted, test.labels, len(blueprint.classes))
+        metrics = {key: _short(value) for key, value in result.items()}
+        out = paths.scores(name, label, seed)
+        write_json(
+            out / "metrics.json", metrics | {"per_class": dict(zip(blueprint.classes, map(_short, per_class), strict=True))}
+        )
+        _write_predictions(out / "predictions.csv", blueprint.classes, test.labels, predicted, confidence)
 
-    def logits(classifier: nn.Module) -> torch.Tensor:
-        placed = runtime.place(Teacher(classifier))
-        steps = -(-len(test) // BATCH)
-        return models.logits_of(placed, progress(test.all_batches(BATCH), f"evaluate {label} {name}", total=steps, leave=False))
 
-    teacher = logits(teacher_net)
-    student = teacher if label == "teacher" else logits(net)
-    card = read_json(folder / models.CARD)
-    result = scores(student, teacher, test.labels) | {key: card[key] for key in ("params", "macs")}
-    result |= {"kb": (folder / models.WEIGHTS).stat().st_size / 1024, "ms": latency(net.cpu().eval(), test.channels, test.size)}
-    confidence, predicted = student.softmax(1).max(1)
-    per_class = per_class_accuracy(predicted, test.labels, len(blueprint.classes))
-    metrics = {key: _short(value) for key, value in result.items()}
-    out = paths.scores(name, label, int(seed))
-    write_json(out / "metrics.json", metrics | {"per_class": dict(zip(blueprint.classes, map(_short, per_class), strict=True))})
-    _write_predictions(out / "predictions.csv", blueprint.classes, test.labels, predicted, confidence)
+def logits_on(images: ImageSet, net: nn.Module, runtime: Runtime) -> torch.Tensor:
+    """Logits (n, K) of `net` in eval mode on all images, in fp32, on the CPU."""
+    return models.logits_of(runtime.place(Teacher(net)), images.all_batches(BATCH))
 
 
 def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> float:
@@ -78,4 +86,4 @@ def _short(value: float | None) -> float | None:
 
 
 if __name__ == "__main__":
-    run_script(main, "task", "method", "seed")
+    run_script(main, "task")

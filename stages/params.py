@@ -142,6 +142,14 @@ class Run(Section):
         return self
 
 
+TEACHER = "teacher"  # the label of the teacher's row
+
+
+def runs(run: Run) -> list[tuple[str, int]]:
+    """(label, seed) of every row-making run of a task: the teacher, then methods, then ablations."""
+    return [(TEACHER, 0), *((label, seed) for label in (*run.methods, *run.ablations) for seed in run.seeds)]
+
+
 class _File(Section):
     """The sections of params.yaml; `parts` holds what tasks share through YAML anchors."""
 

@@ -63,10 +63,8 @@ def main() -> None:
 
 def collect(settings: Params, task: str) -> pd.DataFrame:
     """One row a run of `task`: method, seed and its metrics; the teacher first."""
-    run = settings.run
-    wanted = [("teacher", 0), *((label, seed) for label in (*run.methods, *run.ablations) for seed in run.seeds)]
     rows = []
-    for label, seed in wanted:
+    for label, seed in params.runs(settings.run):
         path = paths.scores(task, label, seed) / "metrics.json"
         if not path.exists():
             raise UserError(f"{path} is missing; `dvc repro` builds it")

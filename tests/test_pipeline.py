@@ -59,9 +59,7 @@ STAGES = [
     "curate@digits",
     *(f"distill@{run}" for run in RUNS),
     "ablate@digits-mosaickd_no_local-0",
-    "evaluate_teacher@digits",
-    *(f"evaluate@{run}" for run in RUNS),
-    "evaluate_ablation@digits-mosaickd_no_local-0",
+    "evaluate@digits",
     "report",
 ]
 
@@ -112,13 +110,7 @@ def test_the_lock_names_the_command_and_not_the_launcher(clone):
 def test_an_experiment_changes_one_method_and_can_be_compared(clone):
     out = run(clone, "dvc", "exp", "run", "-n", "weaker", "-S", "method.mosaickd.local=0.5")
     ran = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
-    assert ran == [
-        "distill@digits-mosaickd-0",
-        "ablate@digits-mosaickd_no_local-0",
-        "evaluate@digits-mosaickd-0",
-        "evaluate_ablation@digits-mosaickd_no_local-0",
-        "report",
-    ] or ran == [name for name in ran if "mosaickd" in name or name == "report"]
+    assert set(ran) == {"distill@digits-mosaickd-0", "ablate@digits-mosaickd_no_local-0", "evaluate@digits", "report"}
     changed = json.loads(run(clone, "dvc", "params", "diff", "--json"))
     assert changed["params.yaml"]["method.mosaickd.local"]["new"] == 0.5
     shown = json.loads(run(clone, "dvc", "metrics", "diff", "--all", "--json"))

@@ -20,8 +20,10 @@ def run(folder, *command):
 
 @pytest.fixture
 def ready(project):
-    project.change("task.digits.distill", student_steps=100, batch=16)
-    project.change("run", checkpoint_steps=2)
+    project.change("task.digits.ood", count=200)
+    project.change("task.digits.teacher.train", epochs=1)
+    project.change("task.digits.distill", student_steps=60, batch=16)
+    project.change("run", scale="full", checkpoint_steps=4)
     prepare.main("digits")
     train_teacher.main("digits")
     curate.main("digits")

@@ -91,7 +91,7 @@ def curves(task: str, labels: list[str], seeds: list[int]) -> None:
     figure, ax = plt.subplots(figsize=(7, 4))
     sns.lineplot(pd.concat(frames), x="done", y="val_top1", hue="method", errorbar=("pi", 100), ax=ax)
     ax.set(xlabel="schedule done, %", ylabel="top-1 on validation split, %", title=f"{task}: learning curves (band: all seeds)")
-    ax.legend(title=None, fontsize=8, loc="lower right")
+    ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     _save(figure, f"{task}-curves")
 
 

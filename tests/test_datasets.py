@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -9,9 +11,10 @@ from pydantic import TypeAdapter
 from stages.datasets import UNKNOWN, ImageSet, Source
 from stages.datasets.builtin import LETTERS
 from stages.datasets.images import channel_statistics
+from stages.engine.streams import Stream
 from stages.errors import UserError
 from stages.prepare import stratified
-from tests.settings import images
+from tests.settings import CPU, images
 
 
 def source(**options):
@@ -95,6 +98,20 @@ def test_a_set_too_large_to_pack_is_read_from_its_folder(folder):
         assert torch.equal(one, two)
 
 
+def test_a_stream_from_a_folder_equals_one_from_memory(folder):
+    """Worker processes read ahead, and the labels and rows must still belong to the images; also after going back."""
+    options = {"source": "folder", "path": str(folder), "train": "train"}
+    one, two = (Stream("s", source(**options, **more).read(3, 8), 4, 0, CPU) for more in ({}, {"pack_gb": 1e-6}))
+    for _ in range(2):
+        for _ in range(5):
+            packed, lazy = one.next(), two.next()
+            assert torch.equal(packed.images, lazy.images)
+            assert torch.equal(packed.labels, lazy.labels)
+            assert torch.equal(packed.rows, lazy.rows)
+        one.seek(1)
+        two.seek(1)
+
+
 def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
     (folder / "train/cat/00.png").write_bytes(b"")
     (folder / "train/dog/01.png").write_bytes((folder / "train/dog/01.png").read_bytes()[:200])
@@ -146,6 +163,17 @@ def test_a_set_survives_its_file(tmp_path):
         assert whole.images is None or torch.equal(read.images, whole.images)
         assert torch.equal(read.labels, whole.labels)
         assert (read.classes, read.files, read.size) == (whole.classes, whole.files, whole.size)
+
+
+def test_the_same_set_gives_the_same_bytes_in_every_process(tmp_path):
+    """DVC and checkpoints go by hashes of files."""
+    code = (
+        "import sys; from pathlib import Path; from tests.settings import images; from stages.datasets.images import ImageSet;"
+        "images(5, channels=3).save(Path(sys.argv[1]))"
+    )
+    for name in "ab":
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def source_of_files():

@@ -32,7 +32,7 @@ def clone(tmp_path_factory):
             shutil.copyfile(REPOSITORY / name, folder / name)
     text = (folder / "params.yaml").read_text()
     for old, new in (
-        ("methods: [supervised, kd_in_domain, kd_noise, kd_ood, mosaickd]", "methods: [kd_in_domain, kd_ood, mosaickd]"),
+        ("methods: [kd_in_domain, kd_noise, kd_ood, mosaickd]", "methods: [kd_in_domain, kd_ood, mosaickd]"),
         ("ablations: [mosaickd_no_local, mosaickd_no_balance]", "ablations: [mosaickd_no_local]"),
         ("seeds: [0, 1, 2]", "seeds: [0]"),
         ("scale: full", "scale: smoke"),

@@ -1,6 +1,7 @@
 """The form every data set takes: one uint8 array file a split, or a list of files that are read when asked for."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +42,7 @@ class ImageSet:
         images = None if self.images is None else self.images[rows]
         return replace(self, images=images, labels=self.labels[rows], index=self.index[rows], files=files)
 
-    def read(self, batches: Iterable[Tensor], workers: int = 4) -> Iterator[Tensor]:
+    def read(self, batches: Iterable[Tensor], workers: int = min(4, os.cpu_count() or 1)) -> Iterator[Tensor]:
         """Yield uint8 (b, C, S, S) for each int64 tensor of rows; files are decoded by worker processes ahead of time."""
         if self.images is not None:
             images = self.images
@@ -62,7 +63,8 @@ class ImageSet:
             tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
         else:
             tensors["images"] = self.images
-        metadata = {"classes": json.dumps(self.classes), "channels": str(self.channels), "size": str(self.size)}
+        # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
+        metadata = {"info": json.dumps({"classes": self.classes, "channels": self.channels, "size": self.size})}
         save_tensors(path, tensors, metadata)
 
     @classmethod
@@ -71,16 +73,16 @@ class ImageSet:
         if not path.exists():
             raise UserError(f"{path} is missing; `dvc repro` builds it")
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            info = json.loads(file.metadata()["info"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
         files = bytes(tensors["files"].numpy()).decode().split("\n") if "files" in tensors else []
         return cls(
             tensors.get("images"),
             tensors["labels"],
             tensors["index"],
-            tuple(json.loads(metadata["classes"])),
-            int(metadata["channels"]),
-            int(metadata["size"]),
+            tuple(info["classes"]),
+            info["channels"],
+            info["size"],
             tuple(files),
         )
 

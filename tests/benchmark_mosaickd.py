@@ -2,9 +2,9 @@
 
 Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision auto|fp32|bf16] [--compile] [--bare]
 
-The naive loop (tests/naive_mosaickd.py) is eager fp32 with nothing frozen, nothing cached and everything recomputed. The
-losses of the first three iterations are compared (tests/test_methods.py asserts 1e-4 on smaller networks). --bare leaves the pool unaugmented, as for SVHN and
-digits: then the teacher's logits of the pool are known beforehand.
+The naive loop (tests/naive_mosaickd.py) is eager fp32 with nothing frozen, nothing cached and everything recomputed. The losses
+of the first three iterations are compared (tests/test_methods.py asserts 1e-4 on smaller networks). --bare leaves the pool
+unaugmented, as for SVHN and digits: then the teacher's logits of the pool are known beforehand.
 """
 
 import argparse

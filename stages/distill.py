@@ -5,12 +5,12 @@ Usage: python -m stages.distill TASK METHOD SEED
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from stages import models, params, paths
 from stages.datasets import ImageSet
+from stages.datasets.images import to_uint8
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import fingerprint, until_done
 from stages.engine.loop import train, write_curve
@@ -19,7 +19,7 @@ from stages.errors import UserError, run_script
 from stages.files import save_tensors
 from stages.kinds.classification import Probe
 from stages.methods import Method, Schedule, Setting
-from stages.params import Augment, method_class
+from stages.params import method_class
 
 SAMPLES = 256
 
@@ -38,9 +38,7 @@ def main(name: str, label: str, seed_text: str) -> None:
         made_for, teacher_net = models.load(teacher_folder)
         teacher = runtime.place(Teacher(teacher_net))
         blueprint = models.Blueprint(**{**made_for.__dict__, "network": task.distill.student})
-        in_domain = ImageSet.load(inputs[2]) if kind.upper_bound else None
         d = task.distill
-        bare = d.augment == Augment()  # only then are the teacher's answers the same in every epoch
         rt.seed(seed)
         method: Method = kind(
             Setting(
@@ -53,8 +51,7 @@ def main(name: str, label: str, seed_text: str) -> None:
                 blueprint.std,
                 pool=pool,
                 pool_logits=load_file(pool_folder / "scores.safetensors")["logits"],
-                in_domain=in_domain,
-                in_domain_logits=models.logits_of(teacher, in_domain.all_batches(256)) if in_domain and bare else None,
+                in_domain=ImageSet.load(inputs[2]) if kind.upper_bound else None,
                 channels=pool.channels,
                 size=pool.size,
             ),
@@ -76,8 +73,7 @@ def _save_samples(images: Tensor | None, teacher: Teacher, folder: Path) -> None
     if images is None:
         return
     logits = teacher.logits(images)
-    pixels = (images * 255).round().to(torch.uint8)
-    save_tensors(folder / "samples.safetensors", {"images": pixels, "logits": logits})
+    save_tensors(folder / "samples.safetensors", {"images": to_uint8(images), "logits": logits})
 
 
 def _seed(text: str) -> int:

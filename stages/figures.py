@@ -18,33 +18,33 @@ from torch.nn.functional import pad
 from stages import models, paths
 from stages.datasets import ImageSet
 from stages.files import replacing
+from stages.intervals import half_interval
 from stages.models import logits_of
-from stages.params import Params
+from stages.params import TEACHER
 
 FOLDER = paths.RESULTS / "figures"
 ROWS, CLASSES = 4, 10  # of a panel of images
 
 
-def draw_all(settings: Params, task: str, runs: pd.DataFrame) -> None:
-    """Draw every figure of one task; `runs` has one row a run."""
+def draw_all(task: str, runs: pd.DataFrame) -> None:
+    """Draw every figure of one task; `runs` has one row a run, the teacher's first."""
     sns.set_theme(style="whitegrid", palette="colorblind")
-    run = settings.run
-    labels = [*run.methods, *run.ablations]
-    samples(task, labels, run.seeds[0])
-    curves(task, labels, run.seeds)
-    confusion(task, ["teacher", *labels], run.seeds)
+    students = runs[runs["method"] != TEACHER]
+    samples(task, students)
+    curves(task, students)
+    confusion(task, runs)
     bars(task, runs)
     pool_scores(task)
 
 
-def samples(task: str, labels: list[str], seed: int) -> None:
-    """OOD pool, synthetic images of each method, in-domain images: one column a class that the teacher sees."""
+def samples(task: str, students: pd.DataFrame) -> None:
+    """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
     blueprint, net = models.load(paths.teacher(task))
     net.eval()
     pool = ImageSet.load(paths.pool(task) / "pool.safetensors")
     drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
     shown = [("OOD pool", *_with_logits(pool.subset(drawn), net))]
-    for label in labels:
+    for label, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
         path = paths.student(task, label, seed) / "samples.safetensors"
         if path.exists():
             tensors = load_file(path)
@@ -83,9 +83,10 @@ def _mosaic(images: Tensor, logits: Tensor, classes: int) -> np.ndarray:
     return grid.permute(0, 3, 1, 4, 2).reshape(r * h, k * w, c).squeeze(2).numpy()
 
 
-def curves(task: str, labels: list[str], seeds: list[int]) -> None:
+def curves(task: str, students: pd.DataFrame) -> None:
     """Validation accuracy over the share of the schedule done: mean and range over seeds."""
-    frames = [pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label in labels for seed in seeds]
+    runs = zip(students["method"], students["seed"], strict=True)
+    frames = [pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label, seed in runs]
     for frame in frames:
         frame["done"] = 100 * frame["step"] / frame["step"].max()
     figure, ax = plt.subplots(figsize=(7, 4))
@@ -95,15 +96,16 @@ def curves(task: str, labels: list[str], seeds: list[int]) -> None:
     _save(figure, f"{task}-curves")
 
 
-def confusion(task: str, labels: list[str], seeds: list[int]) -> None:
+def confusion(task: str, runs: pd.DataFrame) -> None:
     """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
-    columns = min(4, len(labels))
-    rows = math.ceil(len(labels) / columns)
+    groups = {str(label): list(seeds) for label, seeds in runs.groupby("method", sort=False)["seed"]}
+    columns = min(4, len(groups))
+    rows = math.ceil(len(groups) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 3 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
-    for ax, label in zip(axes.flat, labels, strict=False):
-        files = [paths.scores(task, label, seed) / "predictions.csv" for seed in ([0] if label == "teacher" else seeds)]
+    for ax, (label, seeds) in zip(axes.flat, groups.items(), strict=False):
+        files = [paths.scores(task, label, seed) / "predictions.csv" for seed in seeds]
         frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files])
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
@@ -122,16 +124,14 @@ def confusion(task: str, labels: list[str], seeds: list[int]) -> None:
 
 def bars(task: str, runs: pd.DataFrame) -> None:
     """Test accuracy of each method with its 95 % t-interval; every seed a dot; the teacher a line."""
-    from stages.report import half_interval
-
-    students = runs[runs["method"] != "teacher"]
+    students = runs[runs["method"] != TEACHER]
     groups = students.groupby("method", sort=False)["top1"]
     figure, ax = plt.subplots(figsize=(7, 0.5 * len(groups) + 1.2))
     sns.barplot(students, x="top1", y="method", hue="method", errorbar=None, ax=ax, alpha=0.75)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
     sns.stripplot(students, x="top1", y="method", color="black", size=3, ax=ax)
-    teacher = runs.loc[runs["method"] == "teacher", "top1"].iloc[0]
+    teacher = runs.loc[runs["method"] == TEACHER, "top1"].iloc[0]
     ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
         xlim=(0, 102), xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)", ylabel=None, title=task

@@ -14,13 +14,18 @@ from torch import Tensor
 PAPER_PATCHES = 64
 
 
+def full(x: Tensor) -> Tensor:
+    """`x` in at least fp32: losses are not computed in the half precision of a forward."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def kl_divergence(teacher: Tensor, student: Tensor, tau: float = 1.0) -> Tensor:
     """KL(T || S) = sum_c softmax(t)_c [log softmax(t)_c - log softmax(s)_c], mean over samples, times tau^2 (Hinton et al. 2015).
 
     Gradient flows into both arguments.
     """
-    log_t = F.log_softmax(teacher.float() / tau, 1)
-    log_s = F.log_softmax(student.float() / tau, 1)
+    log_t = F.log_softmax(full(teacher) / tau, 1)
+    log_s = F.log_softmax(full(student) / tau, 1)
     return (log_t.exp() * (log_t - log_s)).sum(1).mean() * tau**2
 
 
@@ -29,7 +34,7 @@ def entropy(logits: Tensor) -> Tensor:
 
     Through log-softmax, so that a probability which underflows gives 0 and never NaN.
     """
-    log_p = F.log_softmax(logits.float(), 1)
+    log_p = F.log_softmax(full(logits), 1)
     return -(log_p.exp() * log_p).sum(1)
 
 
@@ -38,7 +43,7 @@ def balance(logits: Tensor) -> Tensor:
 
     1 unit here is 1.4427 of the natural-log form and 3.3219 of the log10 form.
     """
-    log_p = F.log_softmax(logits.float(), 1)
+    log_p = F.log_softmax(full(logits), 1)
     log_mean = torch.logsumexp(log_p, 0) - math.log(len(logits))
     return (log_mean.exp() * log_mean).sum() / math.log(2)
 
@@ -48,9 +53,9 @@ def patch_discrimination(real: Tensor, fake: Tensor) -> Tensor:
 
     Chance level is 64 ln 2 = 44.4; for 8 x 8 maps this is the paper's sum over patches divided by 2B.
     """
-    return PAPER_PATCHES * (F.softplus(fake.float()).mean() + F.softplus(-real.float()).mean()) / 2
+    return PAPER_PATCHES * (F.softplus(full(fake)).mean() + F.softplus(-full(real)).mean()) / 2
 
 
 def patch_realism(fake: Tensor) -> Tensor:
     """Generator's local term on the logit map (B, 1, h, w): 64 * mean BCE(fake, 1), non-saturating (eq. 3)."""
-    return PAPER_PATCHES * F.softplus(-fake.float()).mean()
+    return PAPER_PATCHES * F.softplus(-full(fake)).mean()

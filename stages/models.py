@@ -12,8 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stages.datasets.images import to_unit
 from stages.errors import UserError
 from stages.files import read_json, save_tensors, write_json
+from stages.losses import full
 from stages.networks import Normalized, classifier
 from stages.params import Weights
 
@@ -103,10 +105,10 @@ def _plain_state(path: Path) -> dict[str, Tensor]:
 
 
 def logits_of(net: nn.Module, batches: Any) -> Tensor:
-    """Logits (n, K) in float32 on the CPU of uint8 `batches`, computed where `net` is, without a graph."""
+    """Logits (n, K) on the CPU of uint8 `batches`, computed where `net` is, without a graph."""
     device = next(net.parameters()).device
     with torch.no_grad():
-        return torch.cat([net(batch.to(device).float() / 255).float().cpu() for batch in batches])
+        return torch.cat([full(net(to_unit(batch.to(device)))).cpu() for batch in batches])
 
 
 def architecture(net: nn.Module, channels: int, size: int) -> dict[str, int]:

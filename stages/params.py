@@ -196,7 +196,7 @@ class Params:
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check the whole file. Raises UserError that names the key and the fix."""
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = yaml.load(path.read_text(), Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the top folder of the repository") from None
     except yaml.YAMLError as error:
@@ -254,10 +254,10 @@ def _check(model: Any, content: Any, where: str) -> Any:
         raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """PyYAML reads `1e-3` as a string; DVC and YAML 1.2 read a number, and so do we."""
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

@@ -6,12 +6,12 @@ Usage: python -m stages.report
 import math
 
 import pandas as pd
-from scipy import stats
 
 from stages import figures, params, paths
 from stages.errors import UserError, run_script
 from stages.files import read_json, replacing, write_json
-from stages.params import Params, method_class
+from stages.intervals import half_interval
+from stages.params import TEACHER, Params, method_class
 
 BASELINE = "kd_ood"  # gains are points over this method
 COLUMNS = {
@@ -46,7 +46,7 @@ def main() -> None:
         frames.append(table.assign(task=task).reset_index())
         tables.append(f"### {task}\n\n{to_markdown(table, upper_bounds(settings))}\n")
         summary[task] = {label: round(value, 2) for label, value in table["top1"].items()}
-        figures.draw_all(settings, task, runs)
+        figures.draw_all(task, runs)
     warning = (
         "**Smoke scale: everything was shrunk to seconds, no number means anything.**\n\n"
         if settings.run.scale == "smoke"
@@ -79,16 +79,8 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     table["n"] = groups.size()
     table["ci95"] = [half_interval(list(group["top1"])) for _, group in groups]
     base = table["top1"].get(BASELINE, math.nan)
-    table["gain"] = table["top1"] - base
+    table["gain"] = (table["top1"] - base).where(table.index != TEACHER)
     return table
-
-
-def half_interval(values: list[float]) -> float:
-    """Half the width of the two-sided 95 % t-interval of the mean; NaN for fewer than two values."""
-    n = len(values)
-    if n < 2:
-        return math.nan
-    return float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
 
 
 def upper_bounds(settings: Params) -> set[str]:

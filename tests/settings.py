@@ -28,7 +28,7 @@ def network(name, channels=1, size=16, classes=10):
 def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, student="convnet_4", teacher="convnet_8", lr=0.1):
     rt.seed(7)
     return Setting(
-        Teacher(network(teacher, channels, size)),
+        runtime.place(Teacher(network(teacher, channels, size))),
         network(student, channels, size),
         Schedule(steps, 2 * batch, lr, 1e-4, augment or Augment()),
         0,

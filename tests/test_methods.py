@@ -7,6 +7,7 @@ import torch
 
 from stages import losses
 from stages.datasets.builtin import Photographs
+from stages.datasets.images import to_unit
 from stages.engine import runtime as rt
 from stages.engine.streams import Stream
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
@@ -94,7 +95,7 @@ def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights(
 
 def test_the_reference_switch_normalises_the_ood_stream_with_its_own_statistics():
     game = method("mosaickd", {"reference": True})
-    pixels = game.setting.pool.images.float() / 255
+    pixels = to_unit(game.setting.pool.images)
     seen = game.teacher.net.normalize(game._foreign(pixels))
     assert seen.mean().item() == pytest.approx(0, abs=1e-4)
     assert seen.std().item() == pytest.approx(1, abs=1e-3)
@@ -106,7 +107,7 @@ def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
     game = method("mosaickd", channels=3, size=32, batch=8, augment=augment, teacher="wrn10_1")
     pool, batch = game.setting.pool, game.batch
     if not augment.crop:
-        game.ood.logits = game.teacher.logits(pool.images.float() / 255)  # what curate caches
+        game.ood.logits = game.teacher.logits(to_unit(pool.images))  # what curate caches
     nets = (game.teacher.net.net, game.student.net.net, game.generator.net, game.discriminator.net.net)
     naive = NaiveMosaicKD(
         [copy.deepcopy(net) for net in nets],

@@ -17,6 +17,16 @@ from stages.files import save_tensors
 UNKNOWN = -1  # the label of an image whose class is not known
 
 
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 pixels as numbers in [0, 1] of torch's default type."""
+    return pixels.to(torch.get_default_dtype()).div_(255)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1] as uint8 pixels, rounded to the nearest."""
+    return (images * 255).round().to(torch.uint8)
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """n images of one split with their labels and their places in the source.

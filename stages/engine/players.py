@@ -11,9 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from stages.engine.runtime import Runtime
+from stages.losses import full
 
 # Pixels of one forward without gradients. More is slower on CPUs (caches) and only costs memory on GPUs.
-_PIXELS = {"cpu": 2**16, "cuda": 2**22}
+_PIXELS = {"cpu": 2**14, "cuda": 2**22}
 
 
 class Teacher(nn.Module):
@@ -35,7 +36,7 @@ class Teacher(nn.Module):
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) without a graph, a chunk at a time."""
         chunk = max(1, _PIXELS[images.device.type] // (images.shape[-1] * images.shape[-2]))
-        return torch.cat([self.net(part) for part in images.split(chunk)]).float()
+        return full(torch.cat([self.net(part) for part in images.split(chunk)]))
 
 
 class Player:

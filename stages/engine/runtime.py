@@ -50,11 +50,6 @@ class Runtime:
             raise UserError(f"{key} is {batch}, which {self.world} processes cannot share evenly; change one of them")
         return batch // self.world
 
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.world > 1:
-            distributed.barrier()
-
 
 def start(precision: str = "auto", compile: bool = False) -> Runtime:
     """The runtime of this process: the GPU of its local rank where there is one, else the CPU.

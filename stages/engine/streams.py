@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.datasets import ImageSet
+from stages.datasets.images import to_unit
 from stages.engine.runtime import Runtime, mix
 from stages.errors import UserError
 
@@ -71,7 +72,7 @@ class Stream:
         pixels = next(self._reader)
         rows = self._ahead.pop(0).to(self.runtime.device)
         self.position += 1
-        images = augment(pixels.to(self.runtime.device), self.crop, self.flip).float().div_(255)
+        images = to_unit(augment(pixels.to(self.runtime.device), self.crop, self.flip))
         return Batch(images, self.labels[rows], rows, None if self.logits is None else self.logits[rows])
 
     def seek(self, position: int) -> None:

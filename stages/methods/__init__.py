@@ -29,10 +29,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method is given.
+    """What a method is given. `teacher` is on its device already.
 
     `mean` and `std` are those of the teacher's training images; every network normalises what it sees with them. `in_domain` is
-    there for upper bounds only; `..._logits` (n, K) are T's answers to the bare images, where they can be used.
+    there for upper bounds only; `pool_logits` (n, K) are T's answers to the bare images of the pool.
     """
 
     teacher: Teacher
@@ -45,7 +45,6 @@ class Setting:
     pool: ImageSet | None = None
     pool_logits: Tensor | None = None
     in_domain: ImageSet | None = None
-    in_domain_logits: Tensor | None = None
     channels: int = 3
     size: int = 32
 
@@ -61,7 +60,7 @@ class Method:
 
     def __init__(self, setting: Setting, params: Section):
         self.setting, self.params = setting, params
-        self.teacher = setting.runtime.place(setting.teacher)
+        self.teacher = setting.teacher
         self.players: dict[str, Player] = {}
         self.streams: dict[str, Stream] = {}
         schedule = setting.schedule
@@ -124,7 +123,7 @@ class Imitation(Method):
     params: Params
 
     def images(self) -> tuple[Tensor, Tensor | None]:
-        """The next 2B images in [0, 1] and the teacher's logits where they are known."""
+        """The images of the next student step, in [0, 1], and the teacher's logits where they are known."""
         raise NotImplementedError
 
     def step(self) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from stages.methods import Imitation
+from stages.models import logits_of
 
 
 class Method(Imitation):
@@ -14,7 +15,8 @@ class Method(Imitation):
         """One shuffled stream of the in-domain training split."""
         setting, schedule = self.setting, self.setting.schedule
         assert setting.in_domain is not None
-        self.split = self.stream("in_domain", setting.in_domain, schedule.images, schedule.augment, setting.in_domain_logits)
+        logits = logits_of(self.teacher, setting.in_domain.all_batches(256))
+        self.split = self.stream("in_domain", setting.in_domain, schedule.images, schedule.augment, logits)
 
     def images(self) -> tuple[Tensor, Tensor | None]:
         """The next in-domain images."""

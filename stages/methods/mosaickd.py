@@ -75,7 +75,7 @@ class Method(Base):
 
     def samples(self, count: int) -> Tensor:
         """`count` images of G from standard normal noise, normalised over this batch."""
-        return self.generator(torch.randn(count, self.params.latent, device=self.setting.runtime.device)).float()
+        return losses.full(self.generator(torch.randn(count, self.params.latent, device=self.setting.runtime.device)))
 
     def _discriminator_step(self, discriminator: Player, fake: Tensor) -> Tensor:
         real = self.real.next().images
@@ -110,13 +110,13 @@ class Method(Base):
                 ood.append(batch._replace(images=self._foreign(batch.images)) if self.params.reference else batch)
         unknown = synthetic + [batch.images for batch in ood if batch.logits is None]
         answers = list(self.teacher.logits(torch.cat(unknown)).split(self.batch))
-        known = [batch.logits for batch in ood if batch.logits is not None]
-        logits = answers + known
+        logits = answers + [batch.logits for batch in ood if batch.logits is not None]
+        images = synthetic + [batch.images for batch in ood]
         steps = len(synthetic)
         total = torch.zeros((), device=synthetic[0].device)
         for i in range(steps):
             mine = slice(i, None, steps)  # the synthetic batch and, where there is one, the OOD batch of this step
-            total += self.imitate(torch.cat((synthetic + [b.images for b in ood])[mine]), torch.cat(logits[mine])).detach()
+            total += self.imitate(torch.cat(images[mine]), torch.cat(logits[mine])).detach()
         return {"S": total / steps}
 
     def _foreign(self, images: Tensor) -> Tensor:

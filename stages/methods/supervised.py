@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages import losses
 from stages.methods import Method as Base
 
 
@@ -22,6 +23,6 @@ class Method(Base):
         """One step down the cross-entropy."""
         batch = self.images.next()
         with self.student.turn():
-            loss = F.cross_entropy(self.student(batch.images).float(), batch.labels)
+            loss = F.cross_entropy(losses.full(self.student(batch.images)), batch.labels)
             self.student.update(loss)
         return {"loss": loss}

@@ -27,7 +27,7 @@ def main(name: str) -> None:
     _, net = models.load(paths.teacher(name))
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
-        teacher = runtime.place(Teacher(net))
+        teacher = Teacher(runtime.place(net))
         batches = progress(ood.all_batches(BATCH), f"score {name}", total=-(-len(ood) // BATCH))
         logits = models.logits_of(teacher, batches)
     scores = entropy(logits)

@@ -16,7 +16,7 @@ from stages.engine.checkpoint import fingerprint, until_done
 from stages.engine.loop import train, write_curve
 from stages.engine.players import Teacher
 from stages.errors import UserError, run_script
-from stages.files import save_tensors
+from stages.files import save_tensors, write_json
 from stages.kinds.classification import Probe
 from stages.methods import Method, Schedule, Setting
 from stages.params import method_class
@@ -36,7 +36,7 @@ def main(name: str, label: str, seed_text: str) -> None:
     key = fingerprint(name, label, seed, section, task, run.precision, files=inputs)
     with rt.running(run.precision, run.compile) as runtime, until_done(key, run, runtime.rank) as checkpoint:
         made_for, teacher_net = models.load(teacher_folder)
-        teacher = runtime.place(Teacher(teacher_net))
+        teacher = Teacher(runtime.place(teacher_net), made_for.network)
         blueprint = models.Blueprint(**{**made_for.__dict__, "network": task.distill.student})
         d = task.distill
         rt.seed(seed)
@@ -54,13 +54,15 @@ def main(name: str, label: str, seed_text: str) -> None:
                 in_domain=ImageSet.load(inputs[2]) if kind.upper_bound else None,
                 channels=pool.channels,
                 size=pool.size,
+                classes=len(blueprint.classes),
             ),
             section,
         )
-        probe = Probe(net, ImageSet.load(paths.split(name, "val")), runtime, teacher)
+        probe = Probe(net, ImageSet.load(paths.split(name, "val")), runtime, teacher.net)
         curve = train(method, runtime, seed, checkpoint, probe, f"{label} {name} seed {seed}")
         if runtime.rank == 0:
             folder = paths.student(name, label, seed)
+            write_json(folder / "cost.json", method.cost.totals())
             facts = {"made": f"distilled with {label}", "task": name, "seed": seed, **section.model_dump()}
             models.save(folder, blueprint, net, facts)
             rt.seed(seed)

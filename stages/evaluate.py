@@ -55,7 +55,7 @@ def main(name: str) -> None:
 
 def logits_on(images: ImageSet, net: nn.Module, runtime: Runtime) -> torch.Tensor:
     """Logits (n, K) of `net` in eval mode on all images, in fp32, on the CPU."""
-    return models.logits_of(runtime.place(Teacher(net)), images.all_batches(BATCH))
+    return models.logits_of(Teacher(runtime.place(net)), images.all_batches(BATCH))
 
 
 def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> float:

@@ -34,6 +34,11 @@ class Augment(Section):
     crop: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
 
+    @property
+    def changes(self) -> bool:
+        """Whether an image differs from epoch to epoch; what the teacher said of the bare one then no longer counts."""
+        return self.crop > 0 or self.flip
+
 
 class Shape(Section):
     """Pixels a side (a multiple of 4) and channels (1 grey, 3 RGB) of every image of a task."""

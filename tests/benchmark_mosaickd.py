@@ -33,7 +33,7 @@ def build(runtime, batch, augment):
     kind = method_class("mosaickd")
     schedule = Schedule(10**6, 2 * batch, 0.1, 1e-4, augment)
     setting = Setting(
-        runtime.place(Teacher(teacher)),
+        Teacher(runtime.place(teacher)),
         network("wrn16_1", 3, 32),
         schedule,
         0,
@@ -53,9 +53,7 @@ def build(runtime, batch, augment):
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.track_running_stats = True
-    streams = [
-        Stream(name, pool, batch, 0, runtime, crop=a.crop, flip=a.flip) for name, a in (("real", Augment()), ("ood", augment))
-    ]
+    streams = [Stream(name, pool, batch, 0, runtime, a) for name, a in (("real", Augment()), ("ood", augment))]
     return game, NaiveMosaicKD(copies, MEAN, STD, *streams, batch)
 
 

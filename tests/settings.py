@@ -11,7 +11,17 @@ from stages.params import Augment, method_class
 
 CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
-METHODS = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", "mosaickd")
+GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
+INVERSIONS = ("deepinversion", "cmi", "fast")
+METHODS = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, *INVERSIONS)
+SMALL = {
+    "mosaickd": {"generator_width": 4, "discriminator_width": 4},
+    **{name: {"generator_width": 4, "latent": 8} for name in ("dfad", "dafl", "zskt")},
+    "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
+    **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
+}
+SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
+SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
 
 
 def images(n=64, channels=1, size=16, classes=10, seed=0):
@@ -28,7 +38,7 @@ def network(name, channels=1, size=16, classes=10):
 def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, student="convnet_4", teacher="convnet_8", lr=0.1):
     rt.seed(7)
     return Setting(
-        runtime.place(Teacher(network(teacher, channels, size))),
+        Teacher(runtime.place(network(teacher, channels, size))),
         network(student, channels, size),
         Schedule(steps, 2 * batch, lr, 1e-4, augment or Augment()),
         0,
@@ -44,5 +54,4 @@ def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, s
 
 def method(name, params=None, **options):
     kind = method_class(name)
-    small = {"generator_width": 4, "discriminator_width": 4} if name == "mosaickd" else {}
-    return kind(setting(**options), kind.Params(**{**small, **(params or {})}))
+    return kind(setting(**options), kind.Params(**{**SMALL.get(name, {}), **(params or {})}))

@@ -6,9 +6,10 @@ import torch
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint, fingerprint
 from stages.engine.loop import train
-from stages.engine.streams import Stream, augment
+from stages.engine.streams import Stream, augmented
 from stages.errors import UserError
-from tests.settings import CPU, METHODS, images, method
+from stages.params import Augment
+from tests.settings import CPU, GAMES, INVERSIONS, METHODS, images, method
 
 
 def never(folder):
@@ -27,7 +28,7 @@ def assert_same(one, other):
 def test_augmentation_equals_cropping_and_flipping_each_image_by_itself():
     batch = images(32, channels=3, size=12).images
     torch.manual_seed(5)
-    fast = augment(batch, crop=2, flip=True)
+    fast = augmented(batch, Augment(crop=2, flip=True))
     torch.manual_seed(5)
     flips, (tops, lefts) = torch.rand(32) < 0.5, torch.randint(5, (2, 32, 1))
     for image, result, flip, top, left in zip(batch, fast, flips, tops, lefts, strict=True):
@@ -68,7 +69,7 @@ def test_cached_logits_come_along_only_with_bare_images():
     logits = torch.randn(24, 10)
     batch = Stream("pool", images(24), 8, 0, CPU, logits=logits).next()
     assert torch.equal(batch.logits, logits[batch.rows])
-    assert Stream("pool", images(24), 8, 0, CPU, logits=logits, crop=1).next().logits is None
+    assert Stream("pool", images(24), 8, 0, CPU, Augment(crop=1), logits).next().logits is None
 
 
 def test_a_pool_smaller_than_a_batch_is_refused():
@@ -79,7 +80,7 @@ def test_a_pool_smaller_than_a_batch_is_refused():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_ends_bit_identical(name, tmp_path):
     """Kill after step 7 of 12 (a checkpoint every 3 steps, so step 7 is lost) and run again."""
-    options = {"steps": 60 if name == "mosaickd" else 12}
+    options = {"steps": 60 if name in GAMES + INVERSIONS else 12}
     whole = method(name, **options)
     curve = train(whole, CPU, 0, never(tmp_path / "a"), dict, "", points=4)
 

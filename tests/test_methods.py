@@ -70,14 +70,14 @@ def test_buffers_stand_still_outside_a_turn():
     """After the generator's step S, D and T are bit-identical, running statistics too; in the student's steps, G is."""
     game = method("mosaickd")
     with game.generator.turn():
-        fake = game.samples(8)
+        fake = game.generate(8)
     before = [snapshot(game.student.net), snapshot(game.discriminator.net), snapshot(game.teacher)]
-    game._generator_step(fake)
+    game.improve(fake)
     assert same(game.student.net, before[0])
     assert same(game.discriminator.net, before[1])
     assert same(game.teacher, before[2])
     generator = snapshot(game.generator.net)
-    game._student_steps()
+    game.student_steps()
     assert same(game.generator.net, generator)
     assert not same(game.student.net, before[0])
 
@@ -85,9 +85,9 @@ def test_buffers_stand_still_outside_a_turn():
 def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights():
     game = method("mosaickd", {"reference": True})
     with game.generator.turn():
-        fake = game.samples(8)
+        fake = game.generate(8)
     before = snapshot(game.student.net)
-    game._generator_step(fake)
+    game.improve(fake)
     changed = {key for key, value in game.student.net.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert all("running" in key or "num_batches" in key for key in changed)
@@ -114,7 +114,7 @@ def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
         MEAN,
         STD,
         Stream("real", pool, batch, 0, CPU),
-        Stream("ood", pool, batch, 0, CPU, crop=augment.crop, flip=augment.flip),
+        Stream("ood", pool, batch, 0, CPU, augment),
         batch,
     )
     for step in range(3):
@@ -133,10 +133,10 @@ def test_without_the_local_term_there_is_no_discriminator():
 def test_without_the_ood_stream_the_student_sees_synthetic_images_only():
     game = method("mosaickd", {"ood_stream": False, "local": 0.0})
     seen = []
-    inner = game.imitate
-    game.imitate = lambda images, logits: seen.append(images) or inner(images, logits)
-    game.step()
-    assert [len(batch) for batch in seen] == [8] * 5
+    inner = game.student.net.forward
+    game.student.net.forward = lambda images: seen.append(len(images)) or inner(images)
+    game.student_steps()
+    assert seen == [8] * 5
     assert game.ood.position == 0
 
 

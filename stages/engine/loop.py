@@ -21,11 +21,24 @@ from stages.progress import progress
 Row = dict[str, float]
 
 
+class Memory(Protocol):
+    """Something that a method carries from step to step beside its networks."""
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        ...
+
+
 class Trainable(Protocol):
     """What the loop needs of a method."""
 
     players: dict[str, Player]
     streams: dict[str, Stream]
+    memories: dict[str, Memory]
 
     @property
     def iterations(self) -> int:
@@ -141,6 +154,7 @@ def _state(method: Trainable, window: _Window, curve: list[Row]) -> dict[str, An
     return {
         "players": {name: player.state() for name, player in method.players.items()},
         "streams": {name: stream.position for name, stream in method.streams.items()},
+        "memories": {name: memory.state() for name, memory in method.memories.items()},
         "window": (window.names, window.sums, window.count),
         "curve": curve,
     }
@@ -151,4 +165,6 @@ def _restore(method: Trainable, window: _Window, state: dict[str, Any]) -> None:
         player.load(state["players"][name])
     for name, stream in method.streams.items():
         stream.seek(state["streams"][name])
+    for name, memory in method.memories.items():
+        memory.load(state["memories"][name])
     window.names, window.sums, window.count = state["window"]

@@ -1,7 +1,7 @@
 """Networks in a game: the teacher, which never changes, and players, which change in their own turn only."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,38 +18,46 @@ _PIXELS = {"cpu": 2**14, "cuda": 2**22}
 
 
 class Teacher(nn.Module):
-    """A frozen classifier: eval mode for good, no parameter wants a gradient. Gradients still flow to the images."""
+    """A frozen classifier: eval mode for good, no parameter wants a gradient. Gradients still flow to the images.
 
-    def __init__(self, net: nn.Module):
+    `forwards` and `backwards` count the images that went through it either way; `name` is its network's, for messages.
+    """
+
+    def __init__(self, net: nn.Module, name: str = ""):
         super().__init__()
         self.net = net.requires_grad_(False)
         self.net.eval()
+        self.name = name or type(net).__name__
+        self.forwards = self.backwards = 0
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stay in eval mode: the running statistics are in-domain knowledge that no batch may overwrite."""
         return self
 
     def forward(self, images: Tensor) -> Tensor:
+        self.forwards += len(images)
+        self.backwards += len(images) * (torch.is_grad_enabled() and images.requires_grad)
         return self.net(images)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) without a graph, a chunk at a time."""
         chunk = max(1, _PIXELS[images.device.type] // (images.shape[-1] * images.shape[-2]))
-        return full(torch.cat([self.net(part) for part in images.split(chunk)]))
+        return full(torch.cat([self(part) for part in images.split(chunk)]))
 
 
 class Player:
-    """A network that a method trains, its optimiser and its cosine schedule.
+    """A network that a method trains, its optimiser and its schedule: a cosine to 0, or a `constant` learning rate.
 
     Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
     batch statistics without moving the running ones.
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, runtime: Runtime):
+    def __init__(self, net: nn.Module, optimizer: Optimizer, runtime: Runtime, constant: bool = False):
         self.net = net
         self.optimizer = optimizer
         self.runtime = runtime
+        self.constant = constant
         self.base_lr: float = optimizer.param_groups[0]["lr"]
         self.parameters = list(net.parameters())
         self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
@@ -73,11 +81,22 @@ class Player:
         """One optimiser step down `loss`, with gradients averaged over the ranks."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._step()
+
+    def follow(self, gradients: Sequence[Tensor]) -> None:
+        """One optimiser step along given gradients, one a parameter, averaged over the ranks."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self._step()
+
+    def _step(self) -> None:
         self.runtime.average_([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step()
 
     def anneal(self, progress: float) -> None:
         """Set the learning rate for a run that is `progress` (0 to 1) done: cosine from the base rate to 0."""
+        if self.constant:
+            return
         for group in self.optimizer.param_groups:
             group["lr"] = 0.5 * self.base_lr * (1 + math.cos(math.pi * progress))
 
@@ -104,13 +123,19 @@ class Player:
 
 
 @contextmanager
-def judged(net: nn.Module) -> Iterator[None]:
-    """Within this block `net` is in eval mode, without gradients; afterwards as before."""
+def in_eval(net: nn.Module) -> Iterator[None]:
+    """Within this block `net` is in eval mode and uses its running statistics; afterwards as before."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def judged(net: nn.Module) -> Iterator[None]:
+    """Within this block `net` is in eval mode, without gradients; afterwards as before."""
+    with in_eval(net), torch.no_grad():
+        yield

@@ -44,6 +44,14 @@ class Runtime:
             for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
+    def gather(self, mine: Tensor) -> Tensor:
+        """The rows (n, ...) of all ranks, in rank order; every rank has n."""
+        if self.world == 1:
+            return mine
+        rows = [torch.empty_like(mine) for _ in range(self.world)]
+        distributed.all_gather(rows, mine.contiguous())
+        return torch.cat(rows)
+
     def share(self, batch: int, key: str) -> int:
         """This rank's part of a batch; raises UserError where the ranks do not divide it."""
         if batch % self.world:

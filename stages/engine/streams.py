@@ -12,6 +12,7 @@ from stages.datasets import ImageSet
 from stages.datasets.images import to_unit
 from stages.engine.runtime import Runtime, mix
 from stages.errors import UserError
+from stages.params import Augment
 
 _GPU_SHARE = 4  # data moves to the GPU while it takes at most this part of the free memory
 
@@ -39,9 +40,7 @@ class Stream:
         batch: int,
         seed: int,
         runtime: Runtime,
-        *,
-        crop: int = 0,
-        flip: bool = False,
+        augment: Augment = Augment(),  # noqa: B008 (frozen)
         logits: Tensor | None = None,
     ):
         if len(images) < batch:
@@ -51,10 +50,10 @@ class Stream:
             )
         self.images = _near(images, runtime)
         self.labels = images.labels.to(runtime.device)
-        self.logits = None if logits is None or crop or flip else logits.to(runtime.device)
+        self.logits = None if logits is None or augment.changes else logits.to(runtime.device)
         self.batch, self.share = batch, runtime.share(batch, "a batch")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
-        self.crop, self.flip = crop, flip
+        self.augment = augment
         self.position = 0
         self._reader: Iterator[Tensor] | None = None
         self._ahead: list[Tensor] = []  # rows asked of the reader, not handed out yet
@@ -72,7 +71,7 @@ class Stream:
         pixels = next(self._reader)
         rows = self._ahead.pop(0).to(self.runtime.device)
         self.position += 1
-        images = to_unit(augment(pixels.to(self.runtime.device), self.crop, self.flip))
+        images = to_unit(augmented(pixels.to(self.runtime.device), self.augment))
         return Batch(images, self.labels[rows], rows, None if self.logits is None else self.logits[rows])
 
     def seek(self, position: int) -> None:
@@ -92,14 +91,14 @@ class Stream:
             position += 1
 
 
-def augment(images: Tensor, crop: int, flip: bool) -> Tensor:
+def augmented(images: Tensor, augment: Augment) -> Tensor:
     """Zero-pad (B, C, S, S) by `crop` pixels and crop back at a random place; flip with probability 1/2; each image for itself.
 
-    Draws from torch's default generator on the CPU, so that every device sees the same draws.
+    Differentiable. Draws from torch's default generator on the CPU, so that every device sees the same draws.
     """
     n, _, height, width = images.shape
-    device = images.device
-    if flip:
+    device, crop = images.device, augment.crop
+    if augment.flip:
         mirrored = (torch.rand(n) < 0.5).to(device)
         images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
     if crop:

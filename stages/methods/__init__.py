@@ -1,5 +1,6 @@
 """What every method is: typed hyper-parameters, players, streams, and one step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,11 +10,15 @@ from torch import Tensor, nn
 
 from stages import losses
 from stages.datasets import ImageSet
+from stages.engine.cost import Cost
+from stages.engine.loop import Memory
 from stages.engine.players import Player, Teacher
 from stages.engine.runtime import Runtime
 from stages.engine.streams import Stream
 from stages.params import Augment
 from stages.sections import Section
+
+Seen = tuple[Tensor, Tensor | None]  # images (B, C, S, S) in [0, 1], and the teacher's logits of them (B, K) where they are known
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Setting:
     in_domain: ImageSet | None = None
     channels: int = 3
     size: int = 32
+    classes: int = 10
 
 
 class Method:
@@ -63,6 +69,8 @@ class Method:
         self.teacher = setting.teacher
         self.players: dict[str, Player] = {}
         self.streams: dict[str, Stream] = {}
+        self.cost = Cost(self.teacher, setting.runtime)
+        self.memories: dict[str, Memory] = {"cost": self.cost}
         schedule = setting.schedule
         student = setting.runtime.place(setting.student)
         optimizer = torch.optim.SGD(
@@ -70,6 +78,11 @@ class Method:
         )
         self.student = self.player("student", student, optimizer)
         self.build()
+
+    @property
+    def name(self) -> str:
+        """The method's name in params.yaml."""
+        return type(self).__module__.rpartition(".")[2]
 
     @property
     def iterations(self) -> int:
@@ -87,29 +100,39 @@ class Method:
         """`count` synthetic images (count, C, S, S) in [0, 1] as they are at the end, or None for a method that makes none."""
         return None
 
-    def player(self, name: str, net: nn.Module, optimizer: torch.optim.Optimizer) -> Player:
-        """Register a player, whose network is on its device already."""
-        self.players[name] = Player(net, optimizer, self.setting.runtime)
+    def player(self, name: str, net: nn.Module, optimizer: torch.optim.Optimizer, constant: bool = False) -> Player:
+        """Register a player, whose network is on its device already; its learning rate follows a cosine or is `constant`."""
+        self.players[name] = Player(net, optimizer, self.setting.runtime, constant)
         return self.players[name]
 
     def stream(
         self, name: str, images: ImageSet, batch: int, augment: Augment | None = None, logits: Tensor | None = None
     ) -> Stream:
         """Register a shuffled endless stream of `images`, in batches over all ranks of `batch`."""
-        setting, augment = self.setting, augment or Augment()
-        self.streams[name] = Stream(
-            name, images, batch, setting.seed, setting.runtime, crop=augment.crop, flip=augment.flip, logits=logits
-        )
+        setting = self.setting
+        self.streams[name] = Stream(name, images, batch, setting.seed, setting.runtime, augment or Augment(), logits)
         return self.streams[name]
 
-    def imitate(self, images: Tensor, logits: Tensor | None, tau: float = 1.0) -> Tensor:
-        """One student step down KL(T || S) on `images`; asks the teacher where its `logits` are not known. Returns the loss."""
-        if logits is None:
-            logits = self.teacher.logits(images)
-        with self.student.turn():
-            loss = losses.kl_divergence(logits, self.student(images), tau)
-            self.student.update(loss)
-        return loss
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """What the student descends, of logits (B, K): KL(T || S) unless the method says otherwise."""
+        return losses.kl_divergence(teacher, student)
+
+    def imitate(self, batches: Sequence[Sequence[Seen]]) -> Tensor:
+        """One student step down `distance` on each batch, a batch being the union of its parts. Returns the mean loss.
+
+        The teacher stands still, so it looks at all that it has not seen yet in one go.
+        """
+        unknown = [images for batch in batches for images, logits in batch if logits is None]
+        answers = iter(self.teacher.logits(torch.cat(unknown)).split([len(images) for images in unknown]) if unknown else [])
+        total = torch.zeros((), device=self.setting.runtime.device)
+        for batch in batches:
+            images = torch.cat([images for images, _ in batch])
+            teacher = torch.cat([next(answers) if logits is None else logits for _, logits in batch])
+            with self.student.turn():
+                loss = self.distance(teacher, self.student(images))
+                self.student.update(loss)
+            total += loss.detach()
+        return total / len(batches)
 
 
 class Imitation(Method):
@@ -122,10 +145,15 @@ class Imitation(Method):
 
     params: Params
 
-    def images(self) -> tuple[Tensor, Tensor | None]:
+    def images(self) -> Seen:
         """The images of the next student step, in [0, 1], and the teacher's logits where they are known."""
         raise NotImplementedError
 
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """KL(T || S) at the temperature tau, times tau^2."""
+        return losses.kl_divergence(teacher, student, self.params.tau)
+
     def step(self) -> dict[str, Tensor]:
         """One student step."""
-        return {"loss": self.imitate(*self.images(), self.params.tau)}
+        with self.cost.timed("distillation"):
+            return {"loss": self.imitate([[self.images()]])}

@@ -1,8 +1,6 @@
 """Knowledge distillation on the teacher's own training images: an upper bound, not a solution."""
 
-from torch import Tensor
-
-from stages.methods import Imitation
+from stages.methods import Imitation, Seen
 from stages.models import logits_of
 
 
@@ -18,7 +16,7 @@ class Method(Imitation):
         logits = logits_of(self.teacher, setting.in_domain.all_batches(256))
         self.split = self.stream("in_domain", setting.in_domain, schedule.images, schedule.augment, logits)
 
-    def images(self) -> tuple[Tensor, Tensor | None]:
+    def images(self) -> Seen:
         """The next in-domain images."""
         batch = self.split.next()
         return batch.images, batch.logits

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from stages.methods import Imitation
+from stages.methods import Imitation, Seen
 
 
 class Method(Imitation):
     """KL(T || S) on fresh images of independent uniform pixels in [0, 1]."""
 
-    def images(self) -> tuple[Tensor, None]:
+    def images(self) -> Seen:
         """The next images of noise."""
         return self.samples(self.setting.runtime.share(self.setting.schedule.images, "the student's batch")), None
 

@@ -1,8 +1,6 @@
 """Blind knowledge distillation on the OOD pool: what every OOD method must beat."""
 
-from torch import Tensor
-
-from stages.methods import Imitation
+from stages.methods import Imitation, Seen
 
 
 class Method(Imitation):
@@ -14,7 +12,7 @@ class Method(Imitation):
         assert setting.pool is not None
         self.pool = self.stream("pool", setting.pool, schedule.images, schedule.augment, setting.pool_logits)
 
-    def images(self) -> tuple[Tensor, Tensor | None]:
+    def images(self) -> Seen:
         """The next pool images."""
         batch = self.pool.next()
         return batch.images, batch.logits

@@ -22,7 +22,7 @@ class Method(Base):
     def step(self) -> dict[str, Tensor]:
         """One step down the cross-entropy."""
         batch = self.images.next()
-        with self.student.turn():
+        with self.cost.timed("distillation"), self.student.turn():
             loss = F.cross_entropy(losses.full(self.student(batch.images)), batch.labels)
             self.student.update(loss)
         return {"loss": loss}

@@ -42,6 +42,18 @@ class Normalized(nn.Module):
         return self.net(self.normalize(x))
 
 
+class Denormalized(nn.Module):
+    """A generator in normalised units whose images come out in pixel units: y * std + mean."""
+
+    def __init__(self, net: nn.Module, mean: list[float], std: list[float]):
+        super().__init__()
+        self.normalize = Normalize(mean, std)
+        self.net = net
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.net(z) * self.normalize.std + self.normalize.mean
+
+
 class _RepeatChannel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.expand(-1, 3, -1, -1)

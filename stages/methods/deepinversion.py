@@ -1,0 +1,61 @@
+"""DeepInversion: Dreaming to Distill (Yin et al., CVPR 2020, arXiv:1912.08795), in CMI's benchmark form."""
+
+import torch
+from torch import Tensor
+
+from stages import losses
+from stages.params import Positive, Rate, Weight
+from stages.synthesis.inversion import Inversion, Lowest
+from stages.synthesis.taps import moments
+from stages.synthesis.terms import values, weighted
+
+
+class Method(Inversion):
+    """Pixels descend T's cross-entropy for given classes, held to T's batch-norm statistics; S says what it knows already."""
+
+    class Params(Inversion.Params):
+        """`reference` restores the released divergence: reversed, on clamped predictions."""
+
+        steps: Positive = 1000
+        lr: Rate = 0.1
+        adversarial: Weight = 1.0
+        bn: Weight = 10.0
+        confidence: Weight = 1.0
+        variation: Weight = 0.001
+        reference: bool = False
+
+    params: Params
+
+    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Adam on the pixels, from noise, in T's normalised units; clipped to [0, 1] after each step."""
+        setting, p, lowest = self.setting, self.params, Lowest()
+        device, dtype = labels.device, torch.get_default_dtype()
+        mean, std = (torch.tensor(v, device=device, dtype=dtype).view(-1, 1, 1) for v in (setting.mean, setting.std))
+        pixels = torch.randn(len(labels), setting.channels, setting.size, setting.size, device=device, requires_grad=True)
+        optimizer = torch.optim.Adam([pixels], p.lr, betas=(0.5, 0.99), fused=True)
+        for _ in range(p.steps):
+            images = pixels * std + mean
+            seen = self._jitter(images)
+            teacher, heard = self.look(seen)
+            terms = self.guidance(seen, teacher, labels, moments(heard))
+            terms["variation"] = (p.variation, losses.total_variation(pixels))
+            loss = weighted(terms)
+            lowest.offer(loss, images)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                pixels.clamp_(-mean / std, (1 - mean) / std)
+        return lowest.kept[0].clamp(0, 1), values(terms)
+
+    def opposition(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Jensen-Shannon divergence at temperature 3."""
+        divergence = losses.reversed_jensen_shannon if self.params.reference else losses.jensen_shannon
+        return divergence(teacher, student)
+
+    def _jitter(self, images: Tensor) -> Tensor:
+        """One random circular shift, by up to 1/8 of the side, of the whole batch; flipped with probability 1/2 where T may."""
+        reach = self.setting.size // 8
+        down, across = torch.randint(-reach, reach + 1, (2,)).tolist()
+        images = images.roll((down, across), (2, 3))
+        return images.flip(3) if self.setting.schedule.augment.flip and torch.rand(()) < 0.5 else images

@@ -1,0 +1,124 @@
+"""Fast-Datafree: Up to 100x Faster Data-free Knowledge Distillation (Fang et al., AAAI 2022, arXiv:2112.06253)."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from stages import losses
+from stages.engine.streams import augmented
+from stages.losses import Moments
+from stages.networks.generator import generator_for, redraw
+from stages.params import Positive, Rate, Weight
+from stages.synthesis.inversion import Inversion, Lowest
+from stages.synthesis.taps import moments
+from stages.synthesis.terms import Terms, values, weighted
+
+
+class Method(Inversion):
+    """A meta-generator learns a start from which any batch is inverted in a few steps of a copy of it."""
+
+    class Params(Inversion.Params):
+        """Fast-10 of the paper for WRN-40-2: `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps.
+
+        `momentum` is that of the moving averages of the batch statistics; after `redraw` batches beyond the warm-up the first
+        layers of the meta-generator are drawn anew, once.
+        """
+
+        steps: Positive = 10
+        latent: Positive = 256
+        generator_width: Positive = 64
+        lr: Rate = 2e-3
+        latent_lr: Rate = 0.01
+        meta: Literal["fomaml", "reptile"] = "fomaml"
+        warmup: Annotated[int, Field(ge=0)] = 20
+        adversarial: Weight = 1.1
+        bn: Weight = 10.0
+        confidence: Weight = 0.4
+        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+        redraw: Annotated[int, Field(ge=0)] = 120
+
+    params: Params
+
+    def build(self) -> None:
+        """The meta-generator, and the moving averages."""
+        super().build()
+        setting, p = self.setting, self.params
+        net = setting.runtime.place(generator_for(p.latent, setting.size, setting.channels, p.generator_width, narrow=True))
+        optimizer = torch.optim.Adam(net.parameters(), p.lr * p.steps, betas=(0.5, 0.999), fused=True)
+        self.generator = self.player("generator", net, optimizer, constant=True)
+        self.averages = Averages(p.momentum)
+        self.memories["averages"] = self.averages
+
+    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """A few steps of Adam on a copy of G and on z; then one step of G."""
+        p, lowest = self.params, Lowest()
+        if self.batches == p.warmup + p.redraw:
+            self._redraw()
+        z = torch.randn(len(labels), p.latent, device=labels.device, requires_grad=True)
+        copy = {name: weight.detach().clone().requires_grad_() for name, weight in self.generator.net.named_parameters()}
+        weights = list(copy.values())
+        groups = [{"params": weights, "lr": p.lr}, {"params": [z], "lr": p.latent_lr}]
+        optimizer = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
+        gradients = [torch.zeros_like(weight) for weight in weights]
+        for _ in range(p.steps):
+            images = losses.full(functional_call(self.generator.net, copy, (z,)))
+            terms, statistics = self.terms(images, labels)
+            loss = weighted(terms)
+            lowest.offer(loss, images)
+            optimizer.zero_grad()
+            loss.backward()
+            torch._foreach_add_(gradients, [weight.grad for weight in weights])  # type: ignore[misc]
+            optimizer.step()
+        if p.meta == "reptile":
+            gradients = [start.detach() - end.detach() for start, end in zip(self.generator.parameters, weights, strict=True)]
+        self.generator.follow(gradients)
+        self.averages.update(statistics)
+        return lowest.kept[0], values(terms)
+
+    def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, list[Moments]]:
+        """Loss terms of one step, and the batch statistics."""
+        view = augmented(images, self.setting.schedule.augment)
+        teacher, heard = self.look(view)
+        statistics = moments(heard)
+        return self.guidance(view, teacher, labels, self.averages.blend(statistics)), statistics
+
+    def _redraw(self) -> None:
+        """New weights for the latent projection and the normalisation after it, for the sake of late diversity."""
+        layers = self.generator.net.layers
+        assert isinstance(layers, nn.Sequential)
+        first = layers[:3]
+        redraw(first)
+        for parameter in first.parameters():
+            self.generator.optimizer.state.pop(parameter, None)
+
+
+class Averages:
+    """Moving averages of batch statistics over synthesis batches: momentum feature regularisation."""
+
+    def __init__(self, momentum: float):
+        self.momentum = momentum
+        self.past: list[Moments] = []
+
+    def blend(self, batch: list[Moments]) -> list[Moments]:
+        """mu times the averages plus (1 - mu) times the batch's statistics; the batch's own before the first update."""
+        return [self._mix(now, before) for now, before in zip(batch, self.past, strict=True)] if self.past else batch
+
+    def update(self, batch: list[Moments]) -> None:
+        """Take in the statistics of one synthesis batch."""
+        self.past = [(mean.detach(), var.detach()) for mean, var in self.blend(batch)]
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {"past": [tuple(value.cpu() for value in pair) for pair in self.past]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.past = state["past"]
+
+    def _mix(self, now: Moments, before: Moments) -> Moments:
+        mu = self.momentum
+        mean, var = (mu * old.to(new.device) + (1 - mu) * new for new, old in zip(now, before, strict=True))
+        return mean, var

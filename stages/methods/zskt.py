@@ -1,0 +1,16 @@
+"""ZSKT: Zero-shot Knowledge Transfer (Micaelli & Storkey, NeurIPS 2019, arXiv:1905.09768), in CMI's benchmark form."""
+
+from torch import Tensor
+
+from stages import losses
+from stages.synthesis.game import Game
+from stages.synthesis.terms import Terms
+
+
+class Method(Game):
+    """G seeks the images on which S is furthest from T in KL divergence; S learns to agree on them."""
+
+    def terms(self, fake: Tensor) -> Terms:
+        """The adversarial term alone: exactly 0 where S is as T."""
+        with self.watching():
+            return {"adversarial": (1.0, -losses.kl_divergence(self.teacher(fake), self.student(fake)))}

@@ -1,0 +1,106 @@
+"""Generator games: every batch is fresh out of a generator that plays against, or with, the student."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stages import losses
+from stages.engine.players import Player, in_eval
+from stages.methods import Method, Seen
+from stages.networks.generator import generator_for
+from stages.params import Positive, Rate
+from stages.sections import Section
+from stages.synthesis.terms import Terms, values, weighted
+
+
+class Game(Method):
+    """One step of G down `terms` of its images, then k steps of S on fresh images. Subclasses write `terms`.
+
+    The frame of the benchmark in which DAFL, ZSKT, DFQ and DFAD are compared (Fang et al. 2021, arXiv:2105.08584): as many images
+    for G as for S, S in eval mode while G learns, G's learning rate constant.
+    """
+
+    class Params(Section):
+        """`sampling` says by which batch statistics G normalises images for S: the batch's own, or its running ones."""
+
+        student_steps: Positive = 5
+        latent: Positive = 256
+        lr: Rate = 1e-3
+        generator_width: Positive = 64
+        sampling: Literal["batch", "running"] = "batch"
+
+    params: Params
+    betas = (0.5, 0.999)
+
+    def build(self) -> None:
+        """G with Adam."""
+        setting, p = self.setting, self.params
+        self.batch = setting.runtime.share(setting.schedule.images, "the student's batch")
+        self.generator = self.adam("generator", self.make_generator(), p.lr, constant=True)
+
+    def make_generator(self) -> nn.Module:
+        """A fresh generator: noise (B, latent) -> images in [0, 1]."""
+        return generator_for(self.params.latent, self.setting.size, self.setting.channels, self.params.generator_width)
+
+    @property
+    def iterations(self) -> int:
+        """One outer iteration takes `student_steps` steps of the student."""
+        return math.ceil(self.setting.schedule.steps / self.params.student_steps)
+
+    def step(self) -> dict[str, Tensor]:
+        """G, then k steps of S."""
+        with self.cost.timed("synthesis"):
+            scalars = self.generator_step()
+        with self.cost.timed("distillation"):
+            return scalars | self.student_steps()
+
+    def terms(self, fake: Tensor) -> Terms:
+        """The generator's loss terms of its images."""
+        raise NotImplementedError
+
+    def generator_step(self) -> dict[str, Tensor]:
+        """One step of G on fresh images; T and S only look."""
+        with self.generator.turn():
+            fake = self.generate(self.batch)
+        return self.before_generator(fake.detach()) | self.improve(fake)
+
+    def improve(self, fake: Tensor) -> dict[str, Tensor]:
+        """One step of G down its terms."""
+        terms = self.terms(fake)
+        with self.generator.turn():
+            self.generator.update(weighted(terms))
+        return values(terms)
+
+    def before_generator(self, fake: Tensor) -> dict[str, Tensor]:
+        """What other players do with G's images before G learns from them; returns scalars."""
+        return {}
+
+    def student_steps(self) -> dict[str, Tensor]:
+        """k steps of S on fresh images."""
+        return {"S": self.imitate([self.student_batch() for _ in range(self.params.student_steps)])}
+
+    def student_batch(self) -> list[Seen]:
+        """What S sees in one step."""
+        self.cost.images += self.batch
+        return [(self.samples(self.batch), None)]
+
+    def generate(self, count: int) -> Tensor:
+        """`count` images of G from standard normal noise, (count, C, S, S)."""
+        return losses.full(self.generator(torch.randn(count, self.params.latent, device=self.setting.runtime.device)))
+
+    def samples(self, count: int) -> Tensor:
+        """`count` images for S, normalised as `sampling` says."""
+        with in_eval(self.generator.net) if self.params.sampling == "running" else nullcontext(), torch.no_grad():
+            return self.generate(count)
+
+    def watching(self) -> AbstractContextManager[None]:
+        """How S looks at G's images: in eval mode, as the benchmark does."""
+        return in_eval(self.student.net)
+
+    def adam(self, name: str, net: nn.Module, lr: float, constant: bool = False) -> Player:
+        """Register a player with Adam."""
+        net = self.setting.runtime.place(net)
+        return self.player(name, net, torch.optim.Adam(net.parameters(), lr, betas=self.betas, fused=True), constant)

@@ -1,0 +1,64 @@
+"""What enters chosen modules of the teacher: hooks that stand only while somebody listens."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from stages.engine.players import Teacher
+from stages.errors import UserError
+from stages.losses import Moments, full
+
+
+@contextmanager
+def listening(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """A list that holds, after a forward within the block, the input of each of `modules`, in their order.
+
+    A second forward overwrites it.
+    """
+    heard: list[Tensor] = [torch.empty(0)] * len(modules)
+
+    def note(place: int, inputs: tuple[Tensor, ...]) -> None:
+        heard[place] = inputs[0]
+
+    hooks = [module.register_forward_pre_hook(lambda _, x, i=i: note(i, x)) for i, module in enumerate(modules)]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:
+    """The teacher's BatchNorm2d layers; raises UserError where it has none, or none with running statistics."""
+    norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None]
+    if not norms:
+        raise UserError(
+            f"the teacher '{teacher.name}' has no BatchNorm layer with running statistics, which this method inverts; "
+            "take a teacher that has, or a method that needs none (dfad, zskt, dafl, mosaickd)"
+        )
+    return norms
+
+
+def stored(norms: Sequence[nn.BatchNorm2d]) -> list[Moments]:
+    """The running mean and variance of each layer."""
+    return [(full(norm.running_mean), full(norm.running_var)) for norm in norms if norm.running_mean is not None]  # type: ignore[arg-type]
+
+
+def moments(inputs: Sequence[Tensor]) -> list[Moments]:
+    """Mean and biased variance per channel, over batch and places, of each input (B, C, H, W)."""
+    return [(mean, var) for var, mean in (torch.var_mean(full(x), (0, 2, 3), correction=0) for x in inputs)]
+
+
+def pooled(inputs: Sequence[Tensor]) -> Tensor:
+    """One vector an image: the mean over places of every input (B, C, H, W), side by side, (B, sum of C)."""
+    return torch.cat([full(x).mean((2, 3)) for x in inputs], 1)
+
+
+def last_linear(teacher: Teacher) -> nn.Linear:
+    """The layer whose input is the penultimate feature (B, F); raises UserError for a network without a linear layer."""
+    layers = [module for module in teacher.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise UserError(f"the teacher '{teacher.name}' has no linear layer, so it has no penultimate feature vector")
+    return layers[-1]

@@ -21,7 +21,7 @@ from stages.kinds.classification import Probe
 from stages.methods import Method, Schedule, Setting
 from stages.params import method_class
 
-SAMPLES = 256
+SAMPLES = 1000
 
 
 def main(name: str, label: str, seed_text: str) -> None:
@@ -75,7 +75,7 @@ def _save_samples(images: Tensor | None, teacher: Teacher, folder: Path) -> None
     if images is None:
         return
     logits = teacher.logits(images)
-    save_tensors(folder / "samples.safetensors", {"images": to_uint8(images), "logits": logits})
+    save_tensors(folder / "samples.safetensors", {"images": to_uint8(images.clamp(0, 1)), "logits": logits})
 
 
 def _seed(text: str) -> int:

@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from stages import models, params, paths
 from stages.datasets import ImageSet
 from stages.engine.players import Teacher
-from stages.engine.runtime import Runtime, start
+from stages.engine.runtime import start
 from stages.errors import run_script
+from stages.features import frechet_distance, pair_distances, penultimate
 from stages.files import read_json, replacing, write_json
 from stages.kinds.classification import per_class_accuracy, scores
 from stages.params import TEACHER, runs
@@ -32,17 +34,23 @@ def main(name: str) -> None:
     test = ImageSet.load(paths.split(name, "test"))
     runtime = start("fp32")
     _, teacher_net = models.load(paths.teacher(name))
-    teacher = logits_on(test, teacher_net, runtime)
+    guide = Teacher(runtime.place(teacher_net))
+    teacher = models.logits_of(guide, test.all_batches(BATCH))
+    in_domain = penultimate(guide, torch.cat(list(ImageSet.load(paths.split(name, "val")).all_batches(BATCH))))
     for label, seed in progress(runs(settings.run), f"evaluate {name}"):
         folder = paths.teacher(name) if label == TEACHER else paths.student(name, label, seed)
         blueprint, net = models.load(folder)
-        student = logits_on(test, net, runtime)
+        student = models.logits_of(runtime.place(net.eval()), test.all_batches(BATCH))
         card = read_json(folder / models.CARD)
         result = scores(student, teacher, test.labels) | {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / models.WEIGHTS).stat().st_size / 1024,
-            "ms": latency(net.cpu().eval(), test.channels, test.size),
+            "ms": latency(net.cpu(), test.channels, test.size),
         }
+        if label != TEACHER:
+            result |= read_json(folder / "cost.json")
+        if (samples := folder / "samples.safetensors").exists():
+            result |= likeness(penultimate(guide, load_file(samples)["images"]), in_domain)
         confidence, predicted = student.softmax(1).max(1)
         per_class = per_class_accuracy(predicted, test.labels, len(blueprint.classes))
         metrics = {key: _short(value) for key, value in result.items()}
@@ -53,9 +61,10 @@ def main(name: str) -> None:
         _write_predictions(out / "predictions.csv", blueprint.classes, test.labels, predicted, confidence)
 
 
-def logits_on(images: ImageSet, net: nn.Module, runtime: Runtime) -> torch.Tensor:
-    """Logits (n, K) of `net` in eval mode on all images, in fp32, on the CPU."""
-    return models.logits_of(Teacher(runtime.place(net)), images.all_batches(BATCH))
+def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
+    """fd: Fréchet distance of the teacher's features (n, F), (m, F); spread: mean distance of pairs in % of the in-domain one."""
+    spread = pair_distances(synthetic).mean() / pair_distances(in_domain).mean()
+    return {"fd": frechet_distance(synthetic, in_domain), "spread": 100 * spread.item()}
 
 
 def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> float:

@@ -17,6 +17,8 @@ from torch.nn.functional import pad
 
 from stages import models, paths
 from stages.datasets import ImageSet
+from stages.engine.players import Teacher
+from stages.features import pair_distances, penultimate
 from stages.files import replacing
 from stages.intervals import half_interval
 from stages.models import logits_of
@@ -24,6 +26,7 @@ from stages.params import TEACHER
 
 FOLDER = paths.RESULTS / "figures"
 ROWS, CLASSES = 4, 10  # of a panel of images
+PAIRED = 300  # images of a set whose distances are drawn
 
 
 def draw_all(task: str, runs: pd.DataFrame) -> None:
@@ -35,6 +38,7 @@ def draw_all(task: str, runs: pd.DataFrame) -> None:
     confusion(task, runs)
     bars(task, runs)
     pool_scores(task)
+    diversity(task, students)
 
 
 def samples(task: str, students: pd.DataFrame) -> None:
@@ -44,11 +48,7 @@ def samples(task: str, students: pd.DataFrame) -> None:
     pool = ImageSet.load(paths.pool(task) / "pool.safetensors")
     drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
     shown = [("OOD pool", *_with_logits(pool.subset(drawn), net))]
-    for label, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
-        path = paths.student(task, label, seed) / "samples.safetensors"
-        if path.exists():
-            tensors = load_file(path)
-            shown.append((label, tensors["images"], tensors["logits"]))
+    shown += _samples(task, students)
     shown.append(("in-domain (validation)", *_with_logits(ImageSet.load(paths.split(task, "val")), net)))
     classes = min(len(blueprint.classes), CLASSES)
     columns = min(3, len(shown))
@@ -153,6 +153,32 @@ def pool_scores(task: str) -> None:
         title=f"{task}: {int(kept.sum())} of {len(kept)} kept",
     )
     _save(figure, f"{task}-pool")
+
+
+def diversity(task: str, students: pd.DataFrame) -> None:
+    """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
+    blueprint, net = models.load(paths.teacher(task))
+    teacher = Teacher(net, blueprint.network)
+    val = torch.cat(list(ImageSet.load(paths.split(task, "val")).all_batches(256)))
+    shown = {label: images for label, images, _ in _samples(task, students)} | {"in-domain (validation)": val}
+    distances = {label: pair_distances(penultimate(teacher, images[:PAIRED])).numpy() for label, images in shown.items()}
+    frame = pd.concat([pd.DataFrame({"distance": values, "images": label}) for label, values in distances.items()])
+    figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(shown) + 1))
+    sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
+    ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")
+    ax.set(xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{task}: diversity")
+    _save(figure, f"{task}-diversity")
+
+
+def _samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, images and the teacher's logits of each method that makes images, for its first seed."""
+    found = []
+    for label, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
+        path = paths.student(task, label, seed) / "samples.safetensors"
+        if path.exists():
+            tensors = load_file(path)
+            found.append((label, tensors["images"], tensors["logits"]))
+    return found
 
 
 def _save(figure: plt.Figure, name: str) -> None:

@@ -5,7 +5,7 @@ import importlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
@@ -90,7 +90,8 @@ class Curate(Section):
 class Distill(Section):
     """The student and its schedule, the same for every method.
 
-    `batch` is B of the MosaicKD paper: a student step sees 2B images, whatever the method. SGD with momentum 0.9, cosine to 0.
+    `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
+    in MosaicKD, or 2B real ones. SGD with momentum 0.9, cosine to 0.
     """
 
     student: str
@@ -112,7 +113,7 @@ class Task(Section):
     curate: Curate
     distill: Distill
 
-    def smoke(self) -> "Task":
+    def smoke(self) -> Self:
         """The same task shrunk to seconds: every part still runs, no number means anything."""
         teacher = self.teacher
         if teacher.train:
@@ -195,7 +196,8 @@ class Params:
         section = {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in self.methods[name].items()}
         changes = {key: value for key, value in self.ablations.get(label, {}).items() if key != "method"}
         where = f"ablation.{label}" if changes else f"method.{name}"
-        return _check(method_class(name).Params, section | changes, where)
+        checked: Section = _check(method_class(name).Params, section | changes, where)
+        return checked.smoke() if self.run.scale == "smoke" else checked
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

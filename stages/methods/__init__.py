@@ -23,13 +23,21 @@ Seen = tuple[Tensor, Tensor | None]  # images (B, C, S, S) in [0, 1], and the te
 
 @dataclass(frozen=True)
 class Schedule:
-    """The student's training: `steps` SGD steps of `images` images each, cosine from `lr` to 0."""
+    """The student's training: `steps` SGD steps, cosine from `lr` to 0.
+
+    A step takes `images` real images where a method has some, 2B of the paper; a method that makes images takes `batch` of them.
+    """
 
     steps: int
     images: int
     lr: float
     weight_decay: float
     augment: Augment
+
+    @property
+    def batch(self) -> int:
+        """B: synthetic images of one step."""
+        return self.images // 2
 
 
 @dataclass(frozen=True)

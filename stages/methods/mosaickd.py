@@ -40,14 +40,13 @@ class Method(Game):
         reference: bool = False
 
     params: Params
+    constant = False
 
     def build(self) -> None:
         """G and D with Adam, and two independent shuffles of the pool: bare for D, augmented for S."""
-        setting, p = self.setting, self.params
+        super().build()
+        setting, p, batch = self.setting, self.params, self.setting.schedule.batch
         assert setting.pool is not None
-        batch = setting.schedule.images // 2  # B: a student step takes B synthetic and B OOD images
-        self.batch = setting.runtime.share(batch, "the batch")
-        self.generator = self.adam("generator", self.make_generator(), p.lr)
         self.discriminator = self._discriminator() if p.local else None
         self.real = self.stream("real", setting.pool, batch)
         if p.reference:
@@ -105,4 +104,4 @@ class Method(Game):
         else:
             # The released networks for more than 32 px have no bias in the first layer.
             net = PatchDiscriminator(setting.channels, p.patch, p.discriminator_width, p.patch_stride, setting.size <= 32)
-        return self.adam("discriminator", Normalized(net, setting.mean, setting.std), p.lr)
+        return self.adam("discriminator", Normalized(net, setting.mean, setting.std))

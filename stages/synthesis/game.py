@@ -34,12 +34,13 @@ class Game(Method):
 
     params: Params
     betas = (0.5, 0.999)
+    constant = True  # the learning rate of G and its companions; else it follows the student's cosine
 
     def build(self) -> None:
         """G with Adam."""
-        setting, p = self.setting, self.params
-        self.batch = setting.runtime.share(setting.schedule.images, "the student's batch")
-        self.generator = self.adam("generator", self.make_generator(), p.lr, constant=True)
+        setting = self.setting
+        self.batch = setting.runtime.share(setting.schedule.batch, "the batch")
+        self.generator = self.adam("generator", self.make_generator())
 
     def make_generator(self) -> nn.Module:
         """A fresh generator: noise (B, latent) -> images in [0, 1]."""
@@ -100,7 +101,8 @@ class Game(Method):
         """How S looks at G's images: in eval mode, as the benchmark does."""
         return in_eval(self.student.net)
 
-    def adam(self, name: str, net: nn.Module, lr: float, constant: bool = False) -> Player:
+    def adam(self, name: str, net: nn.Module) -> Player:
         """Register a player with Adam."""
         net = self.setting.runtime.place(net)
-        return self.player(name, net, torch.optim.Adam(net.parameters(), lr, betas=self.betas, fused=True), constant)
+        optimizer = torch.optim.Adam(net.parameters(), self.params.lr, betas=self.betas, fused=True)
+        return self.player(name, net, optimizer, self.constant)

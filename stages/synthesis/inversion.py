@@ -1,7 +1,7 @@
 """Inversion into a pool: a batch of images is optimised against the teacher and joins a pool that the student learns from."""
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +60,10 @@ class Inversion(Method):
         bn: Weight
         confidence: Weight
 
+        def smoke(self) -> Self:
+            """A few small batches."""
+            return self.model_copy(update={"batch": 16, "steps": min(self.steps, 3), "student_steps": 5, "warmup": 1, "pool": 64})
+
     params: Params
 
     def build(self) -> None:
@@ -68,7 +72,7 @@ class Inversion(Method):
         self.norms = batch_norms(self.teacher)
         self.stored: list[Moments] = stored(self.norms)
         self.share = setting.runtime.share(p.batch, "the synthesis batch")
-        self.student_share = setting.runtime.share(setting.schedule.images, "the student's batch")
+        self.student_share = setting.runtime.share(setting.schedule.batch, "the batch")
         image = (setting.channels, setting.size, setting.size)
         form = {"images": (image, torch.uint8), "logits": ((setting.classes,), torch.get_default_dtype())}
         self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")

@@ -20,6 +20,17 @@ def weights(trained):
     return {f"{name}.{key}": value for name, player in trained.players.items() for key, value in player.net.state_dict().items()}
 
 
+def same_state(one, other):
+    """Whether two nested states of tensors and numbers are equal."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_state(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same_state, one, other))
+    return one == other
+
+
 def assert_same(one, other):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -103,6 +114,10 @@ def test_a_resumed_run_ends_bit_identical(name, tmp_path):
     resumed = train(second, CPU, 0, Checkpoint(tmp_path / "b", 1e6, every_steps=3), dict, "", points=4)
     assert_same(weights(whole), weights(second))
     assert curve == resumed
+    for key in whole.memories.keys() - {"cost"}:
+        assert same_state(whole.memories[key].state(), second.memories[key].state())
+    assert whole.cost.images == second.cost.images
+    assert whole.teacher.forwards == second.teacher.forwards
     assert not all(torch.equal(value, weights(method(name, **options))[key]) for key, value in weights(whole).items())
 
 

@@ -32,7 +32,8 @@ def clone(tmp_path_factory):
             shutil.copyfile(REPOSITORY / name, folder / name)
     text = (folder / "params.yaml").read_text()
     for old, new in (
-        ("methods: [kd_in_domain, kd_noise, kd_ood, mosaickd]", "methods: [kd_in_domain, kd_ood, mosaickd]"),
+        ("mosaickd, dfad, dafl, zskt, dfq, deepinversion, cmi, fast]", "mosaickd, dfq, cmi]"),
+        ("kd_in_domain, kd_noise, kd_ood", "kd_in_domain, kd_ood"),
         ("ablations: [mosaickd_no_local, mosaickd_no_balance]", "ablations: [mosaickd_no_local]"),
         ("seeds: [0, 1, 2]", "seeds: [0]"),
         ("scale: full", "scale: smoke"),
@@ -52,7 +53,7 @@ def commit(folder):
     run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-m", "test")
 
 
-RUNS = ["digits-kd_in_domain-0", "digits-kd_ood-0", "digits-mosaickd-0"]
+RUNS = ["digits-kd_in_domain-0", "digits-kd_ood-0", "digits-mosaickd-0", "digits-dfq-0", "digits-cmi-0"]
 STAGES = [
     "prepare@digits",
     "train_teacher@digits",
@@ -71,15 +72,17 @@ def test_stage_names_are_what_people_type(clone):
 def test_the_table_has_a_row_for_every_method(clone):
     table = (clone / "results/table.md").read_text()
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
-    assert rows == ["teacher", "kd_in_domain †", "kd_ood", "mosaickd", "mosaickd_no_local"]
+    assert rows == ["teacher", "kd_in_domain †", "kd_ood", "mosaickd", "dfq", "cmi", "mosaickd_no_local"]
     assert "Smoke scale" in table
     summary = json.loads((clone / "results/summary.json").read_text())
-    assert set(summary["digits"]) == {"teacher", "kd_in_domain", "kd_ood", "mosaickd", "mosaickd_no_local"}
+    assert set(summary["digits"]) == {"teacher", "kd_in_domain", "kd_ood", "mosaickd", "dfq", "cmi", "mosaickd_no_local"}
+    cost = {"images", "forwards", "backwards", "synthesis_s", "distillation_s"}
+    assert set(summary["cost"]["digits"]["cmi"]) == cost
     scores = json.loads((clone / "results/runs/digits/mosaickd/0/metrics.json").read_text())
-    expected = {"top1", "nll", "ece", "agree", "kl", "params", "macs", "kb", "ms", "per_class"}
+    expected = {"top1", "nll", "ece", "agree", "kl", "params", "macs", "kb", "ms", "per_class", "fd", "spread", *cost}
     assert set(scores) == expected
     figures = {path.name for path in (clone / "results/figures").iterdir()}
-    assert figures == {f"digits-{name}.png" for name in ("samples", "curves", "confusion", "accuracy", "pool")}
+    assert figures == {f"digits-{name}.png" for name in ("samples", "curves", "confusion", "accuracy", "pool", "diversity")}
 
 
 def test_git_sees_only_what_people_read(clone):

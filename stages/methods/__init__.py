@@ -81,6 +81,8 @@ class Method:
         self.memories: dict[str, Memory] = {"cost": self.cost}
         schedule = setting.schedule
         student = setting.runtime.place(setting.student)
+        if {id(parameter) for parameter in student.parameters()} & {id(parameter) for parameter in self.teacher.parameters()}:
+            raise ValueError("the student and the teacher share parameters: training the one would change the other")
         optimizer = torch.optim.SGD(
             student.parameters(), schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True
         )

@@ -5,17 +5,16 @@ from torch import Tensor
 
 from stages.datasets.images import to_unit
 from stages.engine.players import Teacher
-from stages.synthesis.taps import last_linear, listening
+from stages.synthesis.taps import last_linear, look
 
 
 @torch.no_grad()
 def penultimate(teacher: Teacher, pixels: Tensor, batch: int = 256) -> Tensor:
     """What enters the teacher's last linear layer, (n, F), for uint8 images (n, C, S, S)."""
     features, device = [], next(teacher.parameters()).device
-    with listening([last_linear(teacher)]) as heard:
-        for part in pixels.split(batch):
-            teacher(to_unit(part.to(device)))
-            features.append(heard[0].float().cpu())
+    for part in pixels.split(batch):
+        _, (feature,) = look(teacher, to_unit(part.to(device)), [last_linear(teacher)])
+        features.append(feature.float().cpu())
     return torch.cat(features)
 
 

@@ -53,7 +53,7 @@ def samples(task: str, students: pd.DataFrame) -> None:
     classes = min(len(blueprint.classes), CLASSES)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.1 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.0 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, images, logits) in zip(axes.flat, shown, strict=False):
@@ -90,7 +90,7 @@ def curves(task: str, students: pd.DataFrame) -> None:
     for frame in frames:
         frame["done"] = 100 * frame["step"] / frame["step"].max()
     figure, ax = plt.subplots(figsize=(7, 4))
-    sns.lineplot(pd.concat(frames), x="done", y="val_top1", hue="method", errorbar=("pi", 100), ax=ax)
+    sns.lineplot(pd.concat(frames), x="done", y="val_top1", hue="method", style="method", errorbar=("pi", 100), ax=ax)
     ax.set(xlabel="schedule done, %", ylabel="top-1 on validation split, %", title=f"{task}: learning curves (band: all seeds)")
     ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     _save(figure, f"{task}-curves")

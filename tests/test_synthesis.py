@@ -21,7 +21,7 @@ from stages.networks.projection import Projection
 from stages.params import Augment, method_class
 from stages.synthesis.inversion import Lowest
 from stages.synthesis.ring import Ring
-from stages.synthesis.taps import batch_norms, last_linear, listening, moments, pooled, stored
+from stages.synthesis.taps import batch_norms, last_linear, listening, look, moments, pooled, stored
 from stages.synthesis.views import resized_crop
 from tests.naive_inversion import Hook, NaiveCMI, NaiveFast, norms
 from tests.settings import CPU, INVERSIONS, method, network, setting
@@ -353,6 +353,18 @@ def test_the_lowest_loss_is_kept_as_a_copy():
         lowest.offer(torch.tensor(loss), live)
     live.fill_(9.0)
     assert lowest.kept[0].tolist() == [2.0, 2.0, 2.0]
+
+
+def test_hooks_hear_a_compiled_teacher_too():
+    """torch.compile passes over hooks that come later, so who listens goes around it."""
+    net = trained_statistics(network("convnet_4"))
+    teacher = Teacher(net)
+    expected = teacher(torch.ones(2, 1, 16, 16))
+    net.compile(backend="eager")
+    teacher(torch.ones(2, 1, 16, 16))
+    logits, heard = look(teacher, torch.ones(2, 1, 16, 16), batch_norms(teacher))
+    assert all(len(x) == 2 for x in heard)
+    assert torch.allclose(logits, expected, atol=1e-6)
 
 
 def test_a_ring_keeps_the_newest_rows():

@@ -12,16 +12,30 @@ from stages.engine.loop import train
 from tests.settings import method
 
 
+def tensors(state):
+    """All tensors of a nested state."""
+    if isinstance(state, torch.Tensor):
+        return [state]
+    items = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return [tensor for item in items for tensor in tensors(item)]
+
+
 def main():
     with rt.running("fp32") as runtime, tempfile.TemporaryDirectory() as folder:
         assert runtime.world == 2
-        for name in ("kd_ood", "mosaickd"):
+        for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast"):
             game = method(name, steps=20, runtime=runtime)
-            drawn = game.streams["pool" if name == "kd_ood" else "ood"].next().rows
             train(game, runtime, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, name)
-            seen = [torch.empty_like(drawn) for _ in range(2)]
-            distributed.all_gather(seen, drawn)
-            assert not set(seen[0].tolist()) & set(seen[1].tolist())
+            for stream in game.streams.values():
+                drawn = stream.next().rows
+                seen = [torch.empty_like(drawn) for _ in range(2)]
+                distributed.all_gather(seen, drawn)
+                assert not set(seen[0].tolist()) & set(seen[1].tolist())
+            for memory in game.memories.values():
+                for value in tensors(memory.state()):
+                    both = [torch.empty_like(value) for _ in range(2)]
+                    distributed.all_gather(both, value.contiguous())
+                    assert torch.equal(*both), f"{name}: a memory differs between ranks"
             for player in game.players.values():
                 for key, value in player.net.state_dict().items():
                     both = [torch.empty_like(value) for _ in range(2)]

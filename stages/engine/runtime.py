@@ -52,6 +52,12 @@ class Runtime:
         distributed.all_gather(rows, mine.contiguous())
         return torch.cat(rows)
 
+    def follow_first_(self, tensors: list[Tensor]) -> None:
+        """Give every rank the first rank's values, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
     def share(self, batch: int, key: str) -> int:
         """This rank's part of a batch; raises UserError where the ranks do not divide it."""
         if batch % self.world:

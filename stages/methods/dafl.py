@@ -7,7 +7,7 @@ from torch import Tensor
 from stages import losses
 from stages.params import Positive, Weight
 from stages.synthesis.game import Game
-from stages.synthesis.taps import last_linear, listening
+from stages.synthesis.taps import last_linear, look
 from stages.synthesis.terms import Terms
 
 
@@ -32,10 +32,9 @@ class Method(Game):
     def terms(self, fake: Tensor) -> Terms:
         """One-hot, balance and activation terms."""
         p = self.params
-        with listening([self.head]) as heard:
-            teacher = self.teacher(fake)
+        teacher, (feature,) = look(self.teacher, fake, [self.head])
         return {
             "confidence": (p.confidence, losses.confidence(teacher)),
             "balance": (p.balance, losses.balance(teacher, math.e)),
-            "activation": (p.activation, -losses.full(heard[0]).abs().mean()),
+            "activation": (p.activation, -losses.full(feature).abs().mean()),
         }

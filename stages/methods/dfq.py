@@ -7,7 +7,7 @@ from torch import Tensor
 from stages import losses
 from stages.params import Positive, Weight
 from stages.synthesis.game import Game
-from stages.synthesis.taps import batch_norms, listening, moments, stored
+from stages.synthesis.taps import batch_norms, look, moments, stored
 from stages.synthesis.terms import Terms
 
 
@@ -34,8 +34,7 @@ class Method(Game):
     def terms(self, fake: Tensor) -> Terms:
         """Adversarial, batch-norm, one-hot and balance terms."""
         p = self.params
-        with listening(self.norms) as heard:
-            teacher = self.teacher(fake)
+        teacher, heard = look(self.teacher, fake, self.norms)
         with self.watching():
             student = self.student(fake)
         return {

@@ -75,6 +75,8 @@ class Method(Inversion):
         if p.meta == "reptile":
             gradients = [start.detach() - end.detach() for start, end in zip(self.generator.parameters, weights, strict=True)]
         self.generator.follow(gradients)
+        statistics = [(mean.detach().clone(), var.detach().clone()) for mean, var in statistics]
+        self.setting.runtime.average_([value for pair in statistics for value in pair])
         self.averages.update(statistics)
         return lowest.kept[0], values(terms)
 
@@ -91,6 +93,7 @@ class Method(Inversion):
         assert isinstance(layers, nn.Sequential)
         first = layers[:3]
         redraw(first)
+        self.setting.runtime.follow_first_([parameter.data for parameter in first.parameters()])
         for parameter in first.parameters():
             self.generator.optimizer.state.pop(parameter, None)
 
@@ -107,8 +110,8 @@ class Averages:
         return [self._mix(now, before) for now, before in zip(batch, self.past, strict=True)] if self.past else batch
 
     def update(self, batch: list[Moments]) -> None:
-        """Take in the statistics of one synthesis batch."""
-        self.past = [(mean.detach(), var.detach()) for mean, var in self.blend(batch)]
+        """Take in the statistics of one synthesis batch, which have no graph."""
+        self.past = self.blend(batch)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""

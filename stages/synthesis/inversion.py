@@ -17,7 +17,7 @@ from stages.methods import Method, Seen
 from stages.params import Positive, Rate, Weight
 from stages.sections import Section
 from stages.synthesis.ring import Ring
-from stages.synthesis.taps import batch_norms, listening, stored
+from stages.synthesis.taps import batch_norms, look, stored
 from stages.synthesis.terms import Terms
 
 
@@ -112,8 +112,7 @@ class Inversion(Method):
 
     def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """T's logits of `images` and what entered each of its batch-norm layers on the way."""
-        with listening(self.norms) as heard:
-            return self.teacher(images), heard
+        return look(self.teacher, images, self.norms)
 
     def guidance(self, view: Tensor, teacher: Tensor, labels: Tensor, statistics: list[Moments]) -> Terms:
         """Confidence and batch-norm terms and, once S may be asked, the adversarial term, of what T says of `view`."""

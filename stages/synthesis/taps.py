@@ -31,6 +31,12 @@ def listening(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
+def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, list[Tensor]]:
+    """T's logits (B, K) of `images`, and what entered each of its `modules` on the way."""
+    with listening(modules) as heard:
+        return teacher(images, eager=True), heard
+
+
 def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:
     """The teacher's BatchNorm2d layers; raises UserError where it has none, or none with running statistics."""
     norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None]

@@ -30,8 +30,15 @@ def main(name: str, label: str, seed_text: str) -> None:
     run, task = settings.run, settings.task(name)
     section = settings.method_section(label, name)
     kind = method_class(settings.method_of(label))
+    if kind.shifted and not task.student_domain:
+        raise UserError(
+            f"method {label} needs labelled images of the student's domain: give task.{name}.ood the source student_domain, or "
+            f"leave {label} out of `run.methods` and `run.ablations`"
+        )
+    shifted = paths.student_domain(name, "train") if task.student_domain else None
     teacher_folder, pool_folder = paths.teacher(name), paths.pool(name)
     inputs = [teacher_folder / models.WEIGHTS, pool_folder / "pool.safetensors", paths.split(name, "train")]
+    inputs += [shifted] if shifted else []
     pool = ImageSet.load(inputs[1])
     key = fingerprint(name, label, seed, section, task, run.precision, files=inputs)
     with rt.running(run.precision, run.compile) as runtime, until_done(key, run, runtime.rank) as checkpoint:
@@ -52,13 +59,15 @@ def main(name: str, label: str, seed_text: str) -> None:
                 pool=pool,
                 pool_logits=load_file(pool_folder / "scores.safetensors")["logits"],
                 in_domain=ImageSet.load(inputs[2]) if kind.upper_bound else None,
+                student_domain=ImageSet.load(shifted) if shifted and kind.shifted else None,
                 channels=pool.channels,
                 size=pool.size,
                 classes=len(blueprint.classes),
             ),
             section,
         )
-        probe = Probe(net, ImageSet.load(paths.split(name, "val")), runtime, teacher.net)
+        val = paths.student_domain(name, "val") if shifted else paths.split(name, "val")
+        probe = Probe(net, ImageSet.load(val), runtime, teacher.net)
         curve = train(method, runtime, seed, checkpoint, probe, f"{label} {name} seed {seed}")
         if runtime.rank == 0:
             folder = paths.student(name, label, seed)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from stages.datasets.images import to_unit
 from stages.engine.players import Teacher
-from stages.synthesis.taps import last_linear, look
+from stages.taps import last_linear, look
 
 
 @torch.no_grad()

@@ -96,6 +96,28 @@ def statistics_mismatch(batch: list[Moments], stored: list[Moments]) -> Tensor:
     return torch.stack([(mine - theirs).norm() for mine, theirs in pairs]).sum()
 
 
+def statistics_error(batch: list[Moments], stored: list[Moments]) -> Tensor:
+    """Mean over layers and channels of the squared differences of means, and of variances, both added (AuG-KD, per channel)."""
+    pairs = zip(itertools.chain(*batch), itertools.chain(*stored), strict=True)
+    return 2 * torch.stack([(mine - theirs).square().mean() for mine, theirs in pairs]).mean()
+
+
+def latent_error(drawn: Tensor, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Squared error of drawn latents (B, D), plus 2.5e-4 KL(N(mean, variance) || N(0, 1)); summed over D, batch mean (AuG-KD)."""
+    prior = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
+    return ((full(drawn) - z).square() + 2.5e-4 * full(prior)).sum(1).mean()
+
+
+def energy(logits: Tensor) -> Tensor:
+    """- ln sum_k exp(logit_k), (B,): the lower, the surer (Liu et al. 2020, arXiv:2010.03759)."""
+    return -full(logits).logsumexp(1)
+
+
+def invariance(mask: Tensor, share: float) -> Tensor:
+    """(mean of the mask - (1 - share))^2 for a mask (B, D) of latents that are rewritten (AuG-KD, a mean over samples)."""
+    return (full(mask).mean() - (1 - share)).square()
+
+
 def total_variation(images: Tensor) -> Tensor:
     """Sum over four directions of the mean absolute difference of neighbouring pixels of (B, C, H, W)."""
     return torch.stack([difference.abs().mean() for difference in _neighbours(images)]).sum()

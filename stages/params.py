@@ -80,11 +80,38 @@ class Teacher(Section):
         return self
 
 
-class Curate(Section):
-    """Which OOD images the pool keeps, by the teacher's entropy; `count` None keeps as many as there are training images."""
+class Odsd(Section):
+    """ODSD's sampling: weights of its scores, prototypes a class, and what keeps rare classes: a quota each, or the density."""
 
-    keep: Literal["highest_entropy", "lowest_entropy", "random", "all"] = "all"
+    confidence: Weight = 1.0
+    outlier: Weight = 1.0
+    density: Weight = 1.0
+    prototypes: Positive = 4
+    balance: Literal["quota", "density"] = "quota"
+
+
+class Curate(Section):
+    """Which OOD images the pool keeps, by what the teacher says of them; `count` None keeps as many as there are training images.
+
+    `confidence` is DFND's rule, `odsd` ODSD's.
+    """
+
+    keep: Literal["highest_entropy", "lowest_entropy", "confidence", "odsd", "random", "all"] = "all"
     count: Positive | None = None
+    odsd: Odsd = Odsd()
+
+
+class StudentDomain(Section):
+    """A labelled set of the teacher's classes in another domain, which the student is for; its training images are the pool.
+
+    `train` and `val` say how many images each takes; by default 80 % and 10 %. The rest is its test split, unless the source has
+    one of its own.
+    """
+
+    source: Literal["student_domain"]
+    images: Source
+    train: Positive | None = None
+    val: Positive | None = None
 
 
 class Distill(Section):
@@ -103,15 +130,23 @@ class Distill(Section):
 
 
 class Task(Section):
-    """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule."""
+    """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
+
+    Where the OOD data is a `student_domain`, students are scored on it too.
+    """
 
     kind: Literal["classification"] = "classification"
     image: Shape
     in_domain: Source
-    ood: Source
+    ood: Source | StudentDomain
     teacher: Teacher
     curate: Curate
     distill: Distill
+
+    @property
+    def student_domain(self) -> StudentDomain | None:
+        """The labelled domain that the student is for, where the task names one."""
+        return self.ood if isinstance(self.ood, StudentDomain) else None
 
     def smoke(self) -> Self:
         """The same task shrunk to seconds: every part still runs, no number means anything."""

@@ -11,6 +11,16 @@ def split(task: str, name: str) -> Path:
     return Path("data/tasks") / task / f"{name}.safetensors"
 
 
+def student_domain(task: str, name: str) -> Path:
+    """Labelled images of the domain that the student is for, where a task names one: train, val and test."""
+    return Path("data/tasks") / task / "student_domain" / f"{name}.safetensors"
+
+
+def overlap(task: str) -> Path:
+    """Which OOD images stand in the in-domain test split too."""
+    return Path("data/tasks") / task / "overlap.json"
+
+
 def pool(task: str) -> Path:
     """The folder of the curated OOD images, the teacher's scores and logits."""
     return Path("data/pools") / task

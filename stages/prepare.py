@@ -3,40 +3,84 @@
 Usage: python -m stages.prepare TASK
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from stages import params, paths
 from stages.datasets import UNKNOWN, ImageSet
+from stages.duplicates import near_duplicates
 from stages.engine.runtime import mix
 from stages.errors import UserError, run_script
+from stages.files import write_json
+from stages.params import StudentDomain
 
 TEST, VAL = 0.3, 0.1  # parts of the labelled images: test where a source has none of its own, then val
 
 
 def main(name: str) -> None:
-    """Write train, val and test (in-domain, labelled) and ood of one task."""
+    """Write one task's in-domain splits, its OOD images, which of these are in test too, and the student's domain."""
     settings = params.load()
     task = settings.task(name)
     shape = task.image
-    limit = params.SMOKE_IMAGES if settings.run.scale == "smoke" else None
 
     labelled = task.in_domain.read(shape.channels, shape.size)
     test = task.in_domain.read_test(shape.channels, shape.size)
-    _check_labels(name, labelled)
-    if test is None:
-        labelled, test = stratified(labelled, TEST)
-    elif test.classes != labelled.classes:
-        raise UserError(
-            f"task.{name}.in_domain: train has classes {labelled.classes}, test has {test.classes}; they must be the same"
-        )
-    train, val = stratified(labelled, VAL)
-    ood = task.ood.read(shape.channels, shape.size)
+    splits = split(labelled, test, f"task.{name}.in_domain")
+    if isinstance(task.ood, StudentDomain):
+        source = task.ood.images
+        every, held_out = source.read(shape.channels, shape.size), source.read_test(shape.channels, shape.size)
+        shifted = split(every, held_out, f"task.{name}.ood.images", task.ood.train or 0.8, task.ood.val or VAL)
+        if shifted["train"].classes != labelled.classes:
+            raise UserError(
+                f"task.{name}.ood: the student domain has classes {_short(shifted['train'].classes)}, the teacher "
+                f"{_short(labelled.classes)}; they must be the same, so rename or leave out folders (`classes`)"
+            )
+        ood = replace(shifted["train"], labels=torch.full_like(shifted["train"].labels, UNKNOWN), classes=())
+    else:
+        shifted, ood = {}, task.ood.read(shape.channels, shape.size)
 
-    for split, images in {"train": train, "val": val, "test": test, "ood": ood}.items():
-        images = _first(images, limit)
-        images.save(paths.split(name, split))
-        print(f"{split}: {len(images)} images, {len(images.classes)} classes")
+    limit = params.SMOKE_IMAGES if settings.run.scale == "smoke" else None
+    splits["ood"] = ood
+    for part, images in splits.items():
+        splits[part] = _save(_first(images, limit), paths.split(name, part), part)
+    for part, images in shifted.items():
+        _save(_first(images, limit), paths.student_domain(name, part), f"student domain, {part}")
+    # DVC needs the folder in every task, and tracks no empty one.
+    write_json(paths.student_domain(name, "images").with_suffix(".json"), {part: len(images) for part, images in shifted.items()})
+    rows = near_duplicates(splits["ood"], splits["test"], f"{name}: look for test images in ood")
+    write_json(paths.overlap(name), {"of": len(splits["ood"]), "near_duplicates": rows.tolist()})
+
+
+def split(
+    labelled: ImageSet, test: ImageSet | None, where: str, train: float | None = None, val: float = VAL
+) -> dict[str, ImageSet]:
+    """train, val and test of a labelled set, `test` split off where the source has none of its own.
+
+    `train` and `val` are numbers of images, or below 1 parts of the set; without `train`, test is 30 % and train the rest.
+    Raises UserError for a set without labels, with a class of too few images, or with other classes in its test part.
+    """
+    _check_labels(where, labelled)
+    if test is not None and test.classes != labelled.classes:
+        raise UserError(
+            f"{where}: train has classes {_short(labelled.classes)}, test has {_short(test.classes)}; make them the same"
+        )
+    if train is None:
+        if test is None:
+            labelled, test = stratified(labelled, TEST)
+        labelled, held = stratified(labelled, val)
+        return {"train": labelled, "val": held, "test": test}
+    n = len(labelled)
+    wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
+    if sum(wanted) + (test is None) * len(labelled.classes) > n:
+        raise UserError(
+            f"{where}: {n} images do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
+        )
+    rest, chosen = stratified(labelled, wanted[0] / n)
+    rest, held = stratified(rest, wanted[1] / len(rest))
+    return {"train": chosen, "val": held, "test": rest if test is None else test}
 
 
 def stratified(images: ImageSet, part: float) -> tuple[ImageSet, ImageSet]:
@@ -62,15 +106,23 @@ def _first(images: ImageSet, limit: int | None) -> ImageSet:
     return images.subset(drawn.sort().values)
 
 
-def _check_labels(name: str, images: ImageSet) -> None:
+def _save(images: ImageSet, path: Path, what: str) -> ImageSet:
+    images.save(path)
+    print(f"{what}: {len(images)} images, {len(images.classes)} classes")
+    return images
+
+
+def _short(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:12]) + (f", ... ({len(classes)} in all)" if len(classes) > 12 else "")
+
+
+def _check_labels(where: str, images: ImageSet) -> None:
     if len(images.classes) < 2 or (images.labels == UNKNOWN).any():
-        raise UserError(f"task.{name}.in_domain: needs labelled images of two classes or more; use one sub-folder a class")
+        raise UserError(f"{where}: needs labelled images of two classes or more; use one sub-folder a class")
     counts = torch.bincount(images.labels, minlength=len(images.classes))
     if counts.min() < 3:
         few = images.classes[int(counts.argmin())]
-        raise UserError(
-            f"task.{name}.in_domain: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3"
-        )
+        raise UserError(f"{where}: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3")
 
 
 if __name__ == "__main__":

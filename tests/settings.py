@@ -6,6 +6,7 @@ from stages.datasets import ImageSet
 from stages.engine import runtime as rt
 from stages.engine.players import Teacher
 from stages.methods import Schedule, Setting
+from stages.models import logits_of
 from stages.networks import Normalized, classifier
 from stages.params import Augment, method_class
 
@@ -13,13 +14,18 @@ CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
 GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
 INVERSIONS = ("deepinversion", "cmi", "fast")
-METHODS = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, *INVERSIONS)
+HINTS = ("fitnet", "at", "sp", "rkd", "crd")
+ON_POOL = ("balanced", *HINTS, "sskd", "dfnd", "odsd")
+METHODS = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, *INVERSIONS, *ON_POOL, "supervised_student_domain", "augkd")
 SMALL = {
     "mosaickd": {"generator_width": 4, "discriminator_width": 4},
     **{name: {"generator_width": 4, "latent": 8} for name in ("dfad", "dafl", "zskt")},
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
+SMALL["crd"] = {"negatives": 12}
+SMALL["augkd"] = {"data_free": 4, "anchor_steps": 4, "latent": 8, "generator_width": 4}
+SMALL["sskd"] = {"head_steps": 4}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
 
@@ -37,15 +43,19 @@ def network(name, channels=1, size=16, classes=10):
 
 def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, student="convnet_4", teacher="convnet_8", lr=0.1):
     rt.seed(7)
+    guide = Teacher(runtime.place(network(teacher, channels, size)))
+    pool = images(channels=channels, size=size)
     return Setting(
-        Teacher(runtime.place(network(teacher, channels, size))),
+        guide,
         network(student, channels, size),
         Schedule(steps, 2 * batch, lr, 1e-4, augment or Augment()),
         0,
         runtime,
         MEAN[:channels],
         STD[:channels],
-        pool=images(channels=channels, size=size),
+        pool=pool,
+        pool_logits=logits_of(guide, pool.all_batches(64)),
+        student_domain=images(channels=channels, size=size, seed=2),
         in_domain=images(channels=channels, size=size, seed=1),
         channels=channels,
         size=size,

@@ -21,8 +21,8 @@ from stages.networks.projection import Projection
 from stages.params import Augment, method_class
 from stages.synthesis.inversion import Lowest
 from stages.synthesis.ring import Ring
-from stages.synthesis.taps import batch_norms, last_linear, listening, look, moments, pooled, stored
 from stages.synthesis.views import resized_crop
+from stages.taps import batch_norms, last_linear, listening, look, moments, pooled, stored
 from tests.naive_inversion import Hook, NaiveCMI, NaiveFast, norms
 from tests.settings import CPU, INVERSIONS, method, network, setting
 

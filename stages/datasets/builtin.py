@@ -1,6 +1,7 @@
 """Data sets that come with installed packages, so that the default task needs no download. All draws are seeded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,20 +67,48 @@ class Letters(_Builtin):
     count: int = Field(gt=0)
 
     def read(self, channels: int, size: int) -> ImageSet:
-        """`count` white letters on black, turned by up to 20 degrees, of several sizes, shrunk to 8x8 and back."""
-        import matplotlib
+        """`count` letters, as `_glyph` draws them."""
+        fonts = _fonts()
+        return _drawn(
+            lambda rng: _glyph(rng, fonts, lambda: LETTERS[rng.integers(len(LETTERS))], channels, size),
+            self.count,
+            channels,
+            size,
+        )
 
-        folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-        fonts = [str(path) for path in sorted(folder.glob("DejaVu*.ttf")) if "Display" not in path.name]
+
+class FontDigits(_Builtin):
+    """Digits in the DejaVu fonts that matplotlib ships, at the resolution of the handwritten ones: another domain for them."""
+
+    source: Literal["font_digits"]
+    count: int = Field(gt=0)
+
+    def read(self, channels: int, size: int) -> ImageSet:
+        """`count` digits, as `_glyph` draws them, every class equally often."""
+        fonts, labels = _fonts(), torch.arange(self.count) % 10
+        digits = iter(labels.tolist())
 
         def draw(rng: np.random.Generator) -> Tensor:
-            font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(40, 65)))
-            canvas = Image.new("L", (64, 64))
-            ImageDraw.Draw(canvas).text((32, 32), LETTERS[rng.integers(len(LETTERS))], 255, font, anchor="mm")
-            turned = canvas.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
-            return to_pixels(turned.resize((8, 8), Image.Resampling.BOX), channels, size)
+            return _glyph(rng, fonts, lambda: str(next(digits)), channels, size)
 
-        return _drawn(draw, self.count, channels, size)
+        images = _drawn(draw, self.count, channels, size)
+        return replace(images, labels=labels, classes=tuple("0123456789"))
+
+
+def _fonts() -> list[str]:
+    import matplotlib
+
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return [str(path) for path in sorted(folder.glob("DejaVu*.ttf")) if "Display" not in path.name]
+
+
+def _glyph(rng: np.random.Generator, fonts: list[str], character: Callable[[], str], channels: int, size: int) -> Tensor:
+    """One white character on black, turned by up to 20 degrees, of several sizes, shrunk to 8x8 and back."""
+    font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(40, 65)))
+    canvas = Image.new("L", (64, 64))
+    ImageDraw.Draw(canvas).text((32, 32), character(), 255, font, anchor="mm")
+    turned = canvas.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)
+    return to_pixels(turned.resize((8, 8), Image.Resampling.BOX), channels, size)
 
 
 def _drawn(draw: Callable[[np.random.Generator], Tensor], count: int, channels: int, size: int) -> ImageSet:

@@ -97,6 +97,29 @@ class ImageSet:
         )
 
 
+def joined(sets: list[ImageSet]) -> ImageSet:
+    """One set after the other; the labels stay where all sets have the same classes. `index` counts on from set to set.
+
+    Raises UserError where some sets are packed and some are read from their folders.
+    """
+    first = sets[0]
+    if len({images.images is None for images in sets}) > 1:
+        raise UserError("a mixture is packed as a whole or not at all; raise `pack_gb` of its folders, or lower it to 0.001")
+    same = all(images.classes == first.classes for images in sets)
+    starts = [0]
+    for images in sets[:-1]:
+        starts.append(starts[-1] + int(images.index.max()) + 1)
+    return ImageSet(
+        None if first.images is None else torch.cat([images.images for images in sets if images.images is not None]),
+        torch.cat([images.labels if same else torch.full_like(images.labels, UNKNOWN) for images in sets]),
+        torch.cat([images.index + start for images, start in zip(sets, starts, strict=True)]),
+        first.classes if same else (),
+        first.channels,
+        first.size,
+        tuple(file for images in sets for file in images.files),
+    )
+
+
 def to_pixels(image: Image.Image, channels: int, size: int) -> Tensor:
     """One PIL image -> uint8 (channels, size, size): grey or RGB, the largest centred square, resized with antialiasing."""
     image = image.convert("L" if channels == 1 else "RGB")

@@ -61,7 +61,8 @@ def train(
 ) -> list[Row]:
     """Run all outer iterations of `method`, from its checkpoint if there is one, and return the learning curve.
 
-    The curve has about `points` rows: the step, the mean of each scalar since the row before, and what `probe` measures.
+    The curve has about `points` rows: the step, the mean of each scalar since the row before (or since the method's phase began),
+    and what `probe` measures.
     Raises UserError at the first scalar that is not finite.
     """
     total, window, curve, first = method.iterations, _Window(), [], 0
@@ -76,7 +77,11 @@ def train(
             player.anneal(step / total)
         rt.seed(seed, step, runtime.rank)
         with runtime.autocast():
-            window.add(step + 1, method.step())
+            scalars = method.step()
+        if window.names and window.names != list(scalars):  # another phase has begun
+            window.flush(checkpoint)
+            window = _Window()
+        window.add(step + 1, scalars)
         row_due = (step + 1) % every == 0 or step + 1 == total
         save_due = _agreed(checkpoint.due(step + 1), runtime)
         if row_due or save_due or window.full:
@@ -93,9 +98,10 @@ def train(
 
 
 def write_curve(path: Path, curve: list[Row]) -> None:
-    """Write a learning curve as CSV, atomically."""
+    """Write a learning curve as CSV, atomically; what a phase of the run does not measure stays empty."""
+    names = dict.fromkeys(name for row in curve for name in row)
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(curve[0]))
+        writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(
             {name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()} for row in curve
@@ -121,6 +127,8 @@ class _Window:
 
     def flush(self, checkpoint: Checkpoint) -> None:
         """Fetch what is pending; raises UserError that names the first step with a scalar that is not finite."""
+        if not self._pending:
+            return
         self.sums = self.sums or [0.0] * len(self.names)
         for (step, _), row in zip(self._pending, torch.stack([row for _, row in self._pending]).tolist(), strict=True):
             if not all(map(math.isfinite, row)):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -51,14 +51,21 @@ class Player:
     """A network that a method trains, its optimiser and its schedule: a cosine to 0, or a `constant` learning rate.
 
     Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
-    batch statistics without moving the running ones.
+    batch statistics without moving the running ones. `span` is the part of the run, 0 to 1, over which its cosine falls.
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, runtime: Runtime, constant: bool = False):
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Optimizer,
+        runtime: Runtime,
+        constant: bool = False,
+        span: tuple[float, float] = (0.0, 1.0),
+    ):
         self.net = net
         self.optimizer = optimizer
         self.runtime = runtime
-        self.constant = constant
+        self.constant, self.span = constant, span
         self.base_lr: float = optimizer.param_groups[0]["lr"]
         self.parameters = list(net.parameters())
         self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
@@ -80,17 +87,16 @@ class Player:
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step down `loss`, with gradients averaged over the ranks."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._step()
+        descend(loss, self)
 
     def follow(self, gradients: Sequence[Tensor]) -> None:
         """One optimiser step along given gradients, one a parameter, averaged over the ranks."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
-        self._step()
+        self.take_step()
 
-    def _step(self) -> None:
+    def take_step(self) -> None:
+        """One optimiser step along the gradients that the parameters hold, averaged over the ranks."""
         self.runtime.average_([p.grad for p in self.parameters if p.grad is not None])
         self.optimizer.step()
 
@@ -98,17 +104,24 @@ class Player:
         """Set the learning rate for a run that is `progress` (0 to 1) done: cosine from the base rate to 0."""
         if self.constant:
             return
+        begin, end = self.span
+        mine = min(max((progress - begin) / max(end - begin, 1e-12), 0.0), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.5 * self.base_lr * (1 + math.cos(math.pi * progress))
+            group["lr"] = 0.5 * self.base_lr * (1 + math.cos(math.pi * mine))
+
+    def restart(self, optimizer: Optimizer, span: tuple[float, float]) -> None:
+        """Go on with a fresh optimiser of the same parameters, whose cosine falls over `span`."""
+        self.optimizer, self.span = optimizer, span
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "span": self.span}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.span = state["span"]
 
     def align_ranks(self) -> None:
         """Average the buffers over the ranks, whose batches differ; parameters are the same already."""
@@ -121,6 +134,24 @@ class Player:
             norm.track_running_stats = mine
         for dropout in self._dropouts:
             dropout.train(mine)
+
+
+@contextmanager
+def turns(players: Sequence[Player]) -> Iterator[None]:
+    """The turn of several players who learn from one loss."""
+    with ExitStack() as stack:
+        for player in players:
+            stack.enter_context(player.turn())
+        yield
+
+
+def descend(loss: Tensor, *players: Player) -> None:
+    """One step of each of `players` down one loss, in whose turns it was computed."""
+    for player in players:
+        player.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    for player in players:
+        player.take_step()
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What every method is: typed hyper-parameters, players, streams, and one step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from stages.engine.streams import Stream
 from stages.params import Augment
 from stages.sections import Section
 
+Phase = tuple[int, Callable[[int], dict[str, Tensor]]]  # iterations; the step, given its number within the phase
 Seen = tuple[Tensor, Tensor | None]  # images (B, C, S, S) in [0, 1], and the teacher's logits of them (B, K) where they are known
 
 
@@ -45,7 +47,8 @@ class Setting:
     """What a method is given. `teacher` is on its device already.
 
     `mean` and `std` are those of the teacher's training images; every network normalises what it sees with them. `in_domain` is
-    there for upper bounds only; `pool_logits` (n, K) are T's answers to the bare images of the pool.
+    there for upper bounds only; `pool_logits` (n, K) are T's answers to the bare images of the pool. `student_domain` holds the
+    labelled images of the domain that the student is for, where the task names one and the method asks for them.
     """
 
     teacher: Teacher
@@ -58,6 +61,7 @@ class Setting:
     pool: ImageSet | None = None
     pool_logits: Tensor | None = None
     in_domain: ImageSet | None = None
+    student_domain: ImageSet | None = None
     channels: int = 3
     size: int = 32
     classes: int = 10
@@ -70,6 +74,7 @@ class Method:
         """Hyper-parameters, checked; a method without any leaves this empty."""
 
     upper_bound: ClassVar[bool] = False  # whether the method may see in-domain images, and is marked so in every table
+    shifted: ClassVar[bool] = False  # whether the method needs labelled images of the student's domain
     nesterov: ClassVar[bool] = False
 
     def __init__(self, setting: Setting, params: Section):
@@ -79,14 +84,10 @@ class Method:
         self.streams: dict[str, Stream] = {}
         self.cost = Cost(self.teacher, setting.runtime)
         self.memories: dict[str, Memory] = {"cost": self.cost}
-        schedule = setting.schedule
         student = setting.runtime.place(setting.student)
         if {id(parameter) for parameter in student.parameters()} & {id(parameter) for parameter in self.teacher.parameters()}:
             raise ValueError("the student and the teacher share parameters: training the one would change the other")
-        optimizer = torch.optim.SGD(
-            student.parameters(), schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True
-        )
-        self.student = self.player("student", student, optimizer)
+        self.student = self.player("student", student, self.optimizer(student))
         self.build()
 
     @property
@@ -110,9 +111,26 @@ class Method:
         """`count` synthetic images (count, C, S, S) in [0, 1] as they are at the end, or None for a method that makes none."""
         return None
 
-    def player(self, name: str, net: nn.Module, optimizer: torch.optim.Optimizer, constant: bool = False) -> Player:
-        """Register a player, whose network is on its device already; its learning rate follows a cosine or is `constant`."""
-        self.players[name] = Player(net, optimizer, self.setting.runtime, constant)
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """SGD as the task's schedule says: the student's optimiser, and that of heads that learn beside it."""
+        schedule = self.setting.schedule
+        return torch.optim.SGD(
+            net.parameters(), schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True
+        )
+
+    def player(
+        self,
+        name: str,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        constant: bool = False,
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> Player:
+        """Register a player, whose network is on its device already.
+
+        Its learning rate is `constant`, or follows a cosine over `span`, a part of the run (0 to 1).
+        """
+        self.players[name] = Player(net, optimizer, self.setting.runtime, constant, span)
         return self.players[name]
 
     def stream(
@@ -143,6 +161,74 @@ class Method:
                 self.student.update(loss)
             total += loss.detach()
         return total / len(batches)
+
+
+class Supervised(Method):
+    """SGD on the true labels; subclasses say of which domain."""
+
+    nesterov = True
+    domain: ClassVar[Literal["in_domain", "student_domain"]]
+
+    def build(self) -> None:
+        """One stream of labelled images."""
+        schedule = self.setting.schedule
+        self.images = self.stream(self.domain, getattr(self.setting, self.domain), schedule.images, schedule.augment)
+
+    def step(self) -> dict[str, Tensor]:
+        """One step down the cross-entropy."""
+        batch = self.images.next()
+        with self.cost.timed("distillation"), self.student.turn():
+            loss = F.cross_entropy(losses.full(self.student(batch.images)), batch.labels)
+            self.student.update(loss)
+        return {"loss": loss}
+
+
+class Phased(Method):
+    """A method of several phases, one after another. How far it is is a memory of the run, so it resumes inside any of them."""
+
+    def __init__(self, setting: Setting, params: Section):
+        self.clock = Clock()
+        super().__init__(setting, params)
+        self.memories["clock"] = self.clock
+
+    def phases(self) -> list[Phase]:
+        """All phases, in order."""
+        raise NotImplementedError
+
+    @property
+    def iterations(self) -> int:
+        """Outer iterations of all phases."""
+        return sum(length for length, _ in self.phases())
+
+    def span(self, phase: int) -> tuple[float, float]:
+        """The part of the run, 0 to 1, that phase number `phase` takes."""
+        lengths = [length for length, _ in self.phases()]
+        return sum(lengths[:phase]) / sum(lengths), sum(lengths[: phase + 1]) / sum(lengths)
+
+    def step(self) -> dict[str, Tensor]:
+        """The next step of the phase whose turn it is."""
+        number = self.clock.done
+        for length, step in self.phases():
+            if number < length:
+                self.clock.done += 1
+                return step(number)
+            number -= length
+        raise IndexError("all phases are over")
+
+
+class Clock:
+    """Counts the steps that a run has done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {"done": self.done}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.done = state["done"]
 
 
 class Imitation(Method):

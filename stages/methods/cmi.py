@@ -13,9 +13,9 @@ from stages.networks.projection import Projection
 from stages.params import Positive, Rate, Weight
 from stages.synthesis.inversion import Inversion, Lowest
 from stages.synthesis.ring import Ring
-from stages.synthesis.taps import moments, pooled
 from stages.synthesis.terms import Terms, values, weighted
 from stages.synthesis.views import resized_crop
+from stages.taps import moments, pooled
 
 
 class Method(Inversion):

@@ -7,8 +7,8 @@ from torch import Tensor
 from stages import losses
 from stages.params import Positive, Weight
 from stages.synthesis.game import Game
-from stages.synthesis.taps import last_linear, look
 from stages.synthesis.terms import Terms
+from stages.taps import last_linear, look
 
 
 class Method(Game):

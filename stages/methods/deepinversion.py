@@ -6,8 +6,8 @@ from torch import Tensor
 from stages import losses
 from stages.params import Positive, Rate, Weight
 from stages.synthesis.inversion import Inversion, Lowest
-from stages.synthesis.taps import moments
 from stages.synthesis.terms import values, weighted
+from stages.taps import moments
 
 
 class Method(Inversion):

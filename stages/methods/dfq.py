@@ -7,8 +7,8 @@ from torch import Tensor
 from stages import losses
 from stages.params import Positive, Weight
 from stages.synthesis.game import Game
-from stages.synthesis.taps import batch_norms, look, moments, stored
 from stages.synthesis.terms import Terms
+from stages.taps import batch_norms, look, moments, stored
 
 
 class Method(Game):

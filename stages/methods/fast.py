@@ -13,8 +13,8 @@ from stages.losses import Moments
 from stages.networks.generator import generator_for, redraw
 from stages.params import Positive, Rate, Weight
 from stages.synthesis.inversion import Inversion, Lowest
-from stages.synthesis.taps import moments
 from stages.synthesis.terms import Terms, values, weighted
+from stages.taps import moments
 
 
 class Method(Inversion):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stages.errors import UserError
 from stages.networks.convnet import ConvNet
-from stages.networks.resnet import cifar_resnet
+from stages.networks.resnet import TAPS, cifar_resnet
 from stages.networks.vgg import VGG11
 from stages.networks.wrn import WideResNet
 
@@ -91,6 +91,8 @@ def _torchvision(name: str, classes: int, channels: int) -> nn.Module:
         )
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     net = models.get_model(name, weights=None, num_classes=classes, **options)
+    if hasattr(net, "layer4"):
+        net.taps = TAPS
     if channels == 1:
         return nn.Sequential(_RepeatChannel(), net)
     return net

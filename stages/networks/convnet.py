@@ -13,6 +13,8 @@ class ConvNet(nn.Module):
     (B, channels, H, W) -> logits (B, classes).
     """
 
+    taps = ("features.2", "features.5", "features.8")
+
     def __init__(self, width: int, classes: int, channels: int = 1):
         super().__init__()
         self.features = nn.Sequential(*_layer(channels, width, 2), *_layer(width, 2 * width, 1), *_layer(2 * width, 4 * width, 2))

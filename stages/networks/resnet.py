@@ -2,6 +2,8 @@
 
 from torch import nn
 
+TAPS = ("layer1", "layer2", "layer3", "layer4")
+
 
 def cifar_resnet(depth: int, classes: int, channels: int = 3) -> nn.Module:
     """ResNet-18/34 with a 3x3 stride-1 stem and no max-pool: (B, channels, H, W) -> logits (B, classes).
@@ -14,4 +16,5 @@ def cifar_resnet(depth: int, classes: int, channels: int = 3) -> nn.Module:
     net.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()
+    net.taps = TAPS
     return net

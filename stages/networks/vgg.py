@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class VGG11(nn.Module):
     """VGG-11-BN with global average pooling and one linear layer: (B, channels, H, W) -> logits (B, classes).
 
-    The fourth pooling is there only for images of 64 pixels and more.
+    The fourth pooling is there only for images of 64 pixels and more. Its taps lie before the activations.
     """
 
     def __init__(self, classes: int, channels: int = 3, size: int = 32):
@@ -18,6 +18,7 @@ class VGG11(nn.Module):
         self.features = make_layers([64, "M", 128, "M", 256, 256, "M", 512, 512, *last_pool, 512, 512], batch_norm=True)
         if channels != 3:
             self.features[0] = nn.Conv2d(channels, 64, 3, 1, 1)
+        self.taps = ("features.5", "features.12", "features.19", f"features.{len(self.features) - 2}")
         self.head = nn.Linear(512, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

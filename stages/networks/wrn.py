@@ -31,6 +31,8 @@ class WideResNet(nn.Module):
     Raises ValueError if `depth` is not 6n + 4.
     """
 
+    taps = ("groups.0", "groups.1", "groups.2")
+
     def __init__(self, depth: int, width: int, classes: int, channels: int = 3):
         super().__init__()
         blocks, rest = divmod(depth - 4, 6)

@@ -17,8 +17,8 @@ from stages.methods import Method, Seen
 from stages.params import Positive, Rate, Weight
 from stages.sections import Section
 from stages.synthesis.ring import Ring
-from stages.synthesis.taps import batch_norms, look, stored
 from stages.synthesis.terms import Terms
+from stages.taps import batch_norms, look, stored
 
 
 class Lowest:

@@ -1,4 +1,4 @@
-"""What enters chosen modules of the teacher: hooks that stand only while somebody listens."""
+"""What enters and leaves chosen modules of a network: hooks that stand only while somebody listens."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,17 +13,20 @@ from stages.losses import Moments, full
 
 
 @contextmanager
-def listening(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """A list that holds, after a forward within the block, the input of each of `modules`, in their order.
+def listening(modules: Sequence[nn.Module], outputs: bool = False) -> Iterator[list[Tensor]]:
+    """A list that holds, after a forward within the block, the input of each of `modules`, in their order, or the output.
 
-    A second forward overwrites it.
+    A second forward overwrites it. Outputs are copies: an in-place activation after the module would change them.
     """
     heard: list[Tensor] = [torch.empty(0)] * len(modules)
 
-    def note(place: int, inputs: tuple[Tensor, ...]) -> None:
-        heard[place] = inputs[0]
+    def note(place: int, tensor: Tensor) -> None:
+        heard[place] = tensor
 
-    hooks = [module.register_forward_pre_hook(lambda _, x, i=i: note(i, x)) for i, module in enumerate(modules)]
+    if outputs:
+        hooks = [m.register_forward_hook(lambda _, x, y, i=i: note(i, y.clone())) for i, m in enumerate(modules)]
+    else:
+        hooks = [m.register_forward_pre_hook(lambda _, x, i=i: note(i, x[0])) for i, m in enumerate(modules)]
     try:
         yield heard
     finally:
@@ -82,9 +85,27 @@ def pooled(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([full(x).mean((2, 3)) for x in inputs], 1)
 
 
-def last_linear(teacher: Teacher) -> nn.Linear:
+def last_linear(net: nn.Module) -> nn.Linear:
     """The layer whose input is the penultimate feature (B, F); raises UserError for a network without a linear layer."""
-    layers = [module for module in teacher.modules() if isinstance(module, nn.Linear)]
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise UserError(f"the teacher '{teacher.name}' has no linear layer, so it has no penultimate feature vector")
+        raise UserError(f"the network '{_name(net)}' has no linear layer, so it has no penultimate feature vector")
     return layers[-1]
+
+
+def stages(net: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs are a network's stage features, as the network's `taps` name them, from first to last.
+
+    Raises UserError for a network that names none.
+    """
+    for module in net.modules():
+        if names := getattr(module, "taps", ()):
+            return [module.get_submodule(name) for name in names]
+    raise UserError(
+        f"the network '{_name(net)}' names no taps for its stages, which this method compares; take a convnet, wrn, resnet or "
+        "vgg11, or a method that needs none (kd_ood, odsd, dfnd, rkd, crd, sskd)"
+    )
+
+
+def _name(net: nn.Module) -> str:
+    return net.name if isinstance(net, Teacher) else type(getattr(net, "net", net)).__name__

@@ -1,0 +1,59 @@
+"""DFND: learning student networks in the wild (Chen et al., CVPR 2021). Choose its images with `curate.keep: confidence`."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from stages import losses
+from stages.engine.players import descend, turns
+from stages.methods import Method as Base
+from stages.params import Rate
+from stages.representation.noise import Adaptation
+from stages.sections import Section
+
+
+class Method(Base):
+    """KL(T || S), rare classes counting for more, and T's hard predictions through a learned noise matrix."""
+
+    class Params(Section):
+        """`accuracy` is what T's owner says of T; the paper's code takes the test split's, which nobody has."""
+
+        tau: Rate = 2.0
+        accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.95
+        noise_lr: Rate = 1e-3
+
+    params: Params
+
+    def build(self) -> None:
+        """The pool, the weights of its classes, and the noise matrix."""
+        setting, schedule = self.setting, self.setting.schedule
+        assert setting.pool is not None
+        assert setting.pool_logits is not None
+        self.pool = self.stream("pool", setting.pool, schedule.images, schedule.augment, setting.pool_logits)
+        counts = torch.bincount(setting.pool_logits.argmax(1), minlength=setting.classes)
+        self.weights = class_weights(counts).to(setting.runtime.device)
+        net = setting.runtime.place(Adaptation(setting.classes, self.params.accuracy, learned=False))
+        self.noise = self.player(
+            "noise", net, torch.optim.Adam(net.parameters(), self.params.noise_lr, fused=True), constant=True
+        )
+
+    def step(self) -> dict[str, Tensor]:
+        """One step of S and the noise matrix."""
+        with self.cost.timed("distillation"):
+            batch = self.pool.next()
+            teacher = self.teacher.logits(batch.images) if batch.logits is None else batch.logits
+            predicted = teacher.argmax(1)
+            with turns([self.student, self.noise]):
+                student = self.student(batch.images)
+                each = losses.kl_per_sample(teacher, student, self.params.tau) * self.weights[predicted]
+                kd, noise = each.mean() * self.params.tau**2, self.noise.net(student, predicted, self.weights)
+                descend(kd + noise, self.student, self.noise)
+        return {"kd": kd.detach(), "noise": noise.detach()}
+
+
+def class_weights(counts: Tensor) -> Tensor:
+    """Proportional to 1 / (n_k + 1) for `counts` n (K,), with sum K."""
+    weights = 1 / (counts + 1)
+    return len(weights) * weights / weights.sum()

@@ -1,0 +1,63 @@
+"""FitNets: hints from the teacher's stages (Romero et al. 2015, arXiv:1412.6550), on OOD images and jointly with KD."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.errors import UserError
+from stages.losses import full
+from stages.params import Weight
+from stages.representation.hints import Hints, paired
+from stages.representation.observe import Observation
+
+
+class Method(Hints):
+    """Mean squared error between T's stage maps and regressions of S's, summed over stages."""
+
+    class Params(Hints.Params):
+        """`hints` takes all stages (MosaicKD's code) or only the second, through a ReLU (RepDistiller's)."""
+
+        beta: Weight = 100.0
+        hints: Literal["stages", "single"] = "stages"
+
+    params: Params
+    with_maps = True
+
+    def make_heads(self, student: Observation, teacher: Observation) -> nn.Module:
+        """A regressor a stage."""
+        single = self.params.hints == "single"
+        return nn.ModuleList(regressor(s, t, single) for s, t in self._pairs(student, teacher))
+
+    def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
+        """The sum over stages."""
+        regressors = self.players["heads"].net
+        assert isinstance(regressors, nn.ModuleList)
+        pairs = zip(regressors, self._pairs(student, teacher), strict=True)
+        return torch.stack([F.mse_loss(full(regress(s)), full(t)) for regress, (s, t) in pairs]).sum()
+
+    def _pairs(self, student: Observation, teacher: Observation) -> list[tuple[Tensor, Tensor]]:
+        pairs = paired(student.maps, teacher.maps)
+        return pairs[1:2] if self.params.hints == "single" else pairs
+
+
+def regressor(student: Tensor, teacher: Tensor, relu: bool) -> nn.Sequential:
+    """Convolution and batch normalisation from a map of S to the shape of a map of T.
+
+    Raises UserError where S's map is smaller than T's and not half its size.
+    """
+    (_, s, height, _), (_, t, target, _) = student.shape, teacher.shape
+    if height == target:
+        conv: nn.Module = nn.Conv2d(s, t, 1)
+    elif height == 2 * target:
+        conv = nn.Conv2d(s, t, 3, 2, 1)
+    elif 2 * height == target:
+        conv = nn.ConvTranspose2d(s, t, 4, 2, 1)
+    elif height > target:
+        conv = nn.Conv2d(s, t, 1 + height - target)
+    else:
+        raise UserError(
+            f"fitnet: a stage of the student has {height} pixels a side, the teacher's {target}; take another student"
+        )
+    return nn.Sequential(conv, nn.BatchNorm2d(t), *([nn.ReLU()] if relu else []))

@@ -1,0 +1,104 @@
+"""ODSD: sampling to distill (arXiv:2307.16601). Choose its images with `curate.keep: odsd`.
+
+The paper's formulas were not to be had; what follows keeps its structure.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages import losses
+from stages.engine.players import Player, descend, turns
+from stages.engine.streams import augmented
+from stages.errors import UserError
+from stages.losses import full
+from stages.methods import Method as Base
+from stages.params import Augment, Positive, Rate, Weight
+from stages.representation.losses import across, two_views
+from stages.representation.noise import Adaptation
+from stages.representation.observe import Observation, Watch
+from stages.sections import Section
+from stages.synthesis.terms import Terms, values, weighted
+
+NOISE_LR, DIAGONAL = 1e-3, 0.9  # of the noise matrix
+
+
+class Method(Base):
+    """KL to low-noise targets, and relations between two views of each image in S and between S and T."""
+
+    class Params(Section):
+        """`noise` is what happens to T's uncertain answers: `topk` keeps its `k` largest logits, by default max(3, K / 10).
+
+        `student_student` and `teacher_student` weigh the relations at temperature `contrast_tau`. With `mask_same_class`, images
+        that T takes for one class are no negatives of each other; by default where K < B / 4. `views` augments every view.
+        """
+
+        tau: Rate = 4.0
+        noise: Literal["topk", "adaptation", "none"] = "topk"
+        k: Positive | None = None
+        student_student: Weight = 0.2
+        teacher_student: Weight = 0.2
+        contrast_tau: Rate = 0.1
+        mask_same_class: bool | None = None
+        views: Augment = Augment(crop=4, flip=True)
+
+    params: Params
+    nesterov = True
+
+    def build(self) -> None:
+        """The bare pool, the spatial mapping from S's features to T's, and the noise matrix if one is asked for."""
+        setting, p = self.setting, self.params
+        assert setting.pool is not None
+        self.k = p.k or min(setting.classes, max(3, setting.classes // 10))
+        if self.k > setting.classes:
+            raise UserError(
+                f"params.yaml: method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
+            )
+        self.pool = self.stream("pool", setting.pool, setting.schedule.batch)
+        share = self.pool.share
+        self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < share / 4
+        self.watch = Watch(setting, self.student)
+        width_s, width_t = (seen.pooled.shape[1] for seen in (self.watch.student_shape, self.watch.teacher_shape))
+        mapping = setting.runtime.place(nn.Linear(width_s, width_t, bias=False))
+        self.mapping = self.player("mapping", mapping, self.optimizer(mapping))
+        self.learners: list[Player] = [self.student, self.mapping]
+        if p.noise == "adaptation":
+            net = setting.runtime.place(Adaptation(setting.classes, DIAGONAL, learned=True))
+            adam = torch.optim.Adam(net.parameters(), NOISE_LR, fused=True)
+            self.learners.append(self.player("noise", net, adam, constant=True))
+
+    def step(self) -> dict[str, Tensor]:
+        """One step of S and its companions, on two views of B images; T looks at the first view."""
+        with self.cost.timed("distillation"):
+            images = self.pool.next().images
+            both = torch.cat([augmented(images, self.params.views) for _ in range(2)])
+            teacher = self.watch.teacher(both[: len(images)])
+            with turns(self.learners):
+                terms = self.terms(teacher, self.watch.student(both))
+                descend(weighted(terms), *self.learners)
+        return values(terms)
+
+    def terms(self, teacher: Observation, student: Observation) -> Terms:
+        """Of T on B views and S on the same views and B others."""
+        p, n = self.params, len(teacher.logits)
+        predicted = teacher.logits.argmax(1)
+        targets = largest(teacher.logits, self.k) if p.noise == "topk" else teacher.logits
+        u, v = F.normalize(full(self.mapping(student.pooled)), dim=1).split(n)
+        alike = predicted if self.mask else None
+        terms: Terms = {
+            "kd": (1.0, losses.kl_divergence(targets, student.logits[:n], p.tau)),
+            "student_student": (p.student_student, two_views(u, v, p.contrast_tau, alike)),
+            "teacher_student": (p.teacher_student, across(u, F.normalize(full(teacher.pooled), dim=1), p.contrast_tau, alike)),
+        }
+        if p.noise == "adaptation":
+            terms["noise"] = (1.0, self.players["noise"].net(student.logits[:n], predicted))
+        return terms
+
+
+def largest(logits: Tensor, k: int) -> Tensor:
+    """Logits (B, K) of which all but the k largest of each row say nothing: probability 0."""
+    kept = full(logits).topk(k, 1)
+    floor = torch.full_like(full(logits), -1e4)  # finite, so that 0 times its logarithm is 0
+    return floor.scatter(1, kept.indices, kept.values)

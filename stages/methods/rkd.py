@@ -1,0 +1,26 @@
+"""Relational knowledge distillation (Park et al. 2019, arXiv:1904.05068), on OOD images and beside KD."""
+
+from torch import Tensor
+
+from stages.params import Weight
+from stages.representation import losses
+from stages.representation.hints import Hints
+from stages.representation.observe import Observation
+
+
+class Method(Hints):
+    """Distances and angles between the images of a batch, in the pooled features."""
+
+    class Params(Hints.Params):
+        """`distance` and `angle` weigh the two parts."""
+
+        beta: Weight = 1.0
+        distance: Weight = 25.0
+        angle: Weight = 50.0
+
+    params: Params
+
+    def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
+        """25 times distances plus 50 times angles."""
+        s, t, p = student.pooled, teacher.pooled, self.params
+        return p.distance * losses.relation_distance(s, t) + p.angle * losses.relation_angle(s, t)

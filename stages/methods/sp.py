@@ -1,0 +1,23 @@
+"""Similarity-preserving distillation (Tung & Mori 2019, arXiv:1907.09682), on OOD images and beside KD."""
+
+from torch import Tensor
+
+from stages.params import Weight
+from stages.representation import losses
+from stages.representation.hints import Hints
+from stages.representation.observe import Observation
+
+
+class Method(Hints):
+    """Images that are alike for T are alike for S."""
+
+    class Params(Hints.Params):
+        """The paper's weight."""
+
+        beta: Weight = 3000.0
+
+    with_maps = True
+
+    def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
+        """Distance of the similarity matrices of the last maps."""
+        return losses.similarity(student.maps[-1], teacher.maps[-1])

@@ -1,0 +1,102 @@
+"""SSKD: knowledge distillation meets self-supervision (Xu et al. 2020, arXiv:2006.07114), without labels, on OOD images."""
+
+from typing import Annotated, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages import losses
+from stages.engine.players import descend, turns
+from stages.engine.streams import augmented
+from stages.methods import Phase, Phased
+from stages.params import Augment, Positive, Rate, Weight
+from stages.representation.losses import reliable, rotation_similarity
+from stages.representation.observe import Watch
+from stages.sections import Section
+from stages.synthesis.terms import Terms, values, weighted
+
+
+class Method(Phased):
+    """First a head on T learns which turned copy is of which image; then S learns T's logits and that head's similarities."""
+
+    class Params(Section):
+        """`turned` and `similarity` weigh KD on turned copies and on rows of similarities; `kept` is of the unsure rows."""
+
+        head_steps: Positive = 23400  # 60 epochs of 50,000 images, 128 at a time
+        head_lr: Rate = 0.05
+        tau: Rate = 4.0
+        turned: Weight = 2.7
+        similarity: Weight = 10.0
+        similarity_tau: Rate = 0.5
+        kept: Annotated[float, Field(ge=0, le=1)] = 0.75
+
+        def smoke(self) -> Self:
+            """A few steps of the head."""
+            return self.model_copy(update={"head_steps": 5})
+
+    params: Params
+
+    def build(self) -> None:
+        """The pool, flipped only; both heads; the watch on both networks."""
+        setting, schedule = self.setting, self.setting.schedule
+        assert setting.pool is not None
+        flip = Augment(flip=schedule.augment.flip)
+        self.pool = self.stream("pool", setting.pool, max(2, schedule.images // 4), flip)
+        self.watch = Watch(setting, self.student)
+        shapes = (self.watch.teacher_shape, self.watch.student_shape)
+        of_t, of_s = (setting.runtime.place(head(shape.pooled.shape[1])) for shape in shapes)
+        rate = torch.optim.SGD(of_t.parameters(), self.params.head_lr, 0.9, weight_decay=5e-4, fused=True)
+        self.teacher_head = self.player("teacher_head", of_t, rate, span=self.span(0))
+        self.student_head = self.player("student_head", of_s, self.optimizer(of_s), span=self.span(1))
+        self.student.span = self.span(1)
+
+    def phases(self) -> list[Phase]:
+        """T's head, then S."""
+        return [(self.params.head_steps, self.head_step), (self.setting.schedule.steps, self.student_step)]
+
+    def head_step(self, number: int) -> dict[str, Tensor]:
+        """Cross-entropy of each turned copy's similarities, without a temperature, against the image that it is of."""
+        with self.cost.timed("distillation"):
+            teacher = self.watch.teacher(self.turned_batch())
+            with self.teacher_head.turn():
+                similarity = rotation_similarity(self.teacher_head(teacher.pooled))
+                right = torch.arange(len(similarity), device=similarity.device) % similarity.shape[1]
+                loss = F.cross_entropy(similarity, right)
+                self.teacher_head.update(loss)
+        return {"head": loss.detach()}
+
+    def student_step(self, number: int) -> dict[str, Tensor]:
+        """One step of S and its head."""
+        with self.cost.timed("distillation"):
+            images = self.turned_batch()
+            teacher = self.watch.teacher(images)
+            with torch.no_grad():
+                target = rotation_similarity(self.teacher_head(teacher.pooled))
+            with turns([self.student, self.student_head]):
+                student = self.watch.student(images)
+                terms = self.terms(teacher.logits, student.logits, target, rotation_similarity(self.student_head(student.pooled)))
+                descend(weighted(terms), self.student, self.student_head)
+        return values(terms)
+
+    def terms(self, teacher: Tensor, student: Tensor, target: Tensor, similarity: Tensor) -> Terms:
+        """Of logits (4B, K) of both networks, and similarities (3B, B) of both heads."""
+        p, upright = self.params, target.shape[1]
+        rows = reliable(target, p.kept)
+        return {
+            "kd": (1.0, losses.kl_divergence(teacher[:upright], student[:upright], p.tau)),
+            "turned": (p.turned, losses.kl_divergence(teacher[upright:], student[upright:], p.tau)),
+            "similarity": (p.similarity, losses.kl_divergence(target[rows], similarity[rows], p.similarity_tau)),
+        }
+
+    def turned_batch(self) -> Tensor:
+        """The next B images and their turns by 90, 180 and 270 degrees, (4B, C, S, S); each copy cropped for itself."""
+        images = self.pool.next().images
+        copies = torch.cat([torch.rot90(images, quarters, (2, 3)) for quarters in range(4)])
+        return augmented(copies, Augment(crop=self.setting.schedule.augment.crop))
+
+
+def head(width: int) -> nn.Sequential:
+    """Linear-ReLU-Linear of one width."""
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))

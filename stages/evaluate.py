@@ -8,6 +8,7 @@ import csv
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -21,44 +22,52 @@ from stages.errors import run_script
 from stages.features import frechet_distance, pair_distances, penultimate
 from stages.files import read_json, replacing, write_json
 from stages.kinds.classification import per_class_accuracy, scores
-from stages.params import TEACHER, runs
+from stages.params import STUDENT_DOMAIN, TEACHER, runs
 from stages.progress import progress
 
 BATCH = 256
 
 
 def main(name: str) -> None:
-    """Write metrics.json and predictions.csv (columns actual, predicted, confidence) of every run in params.yaml."""
+    """Write metrics.json and predictions.csv (columns actual, predicted, confidence) of every run in params.yaml.
+
+    Where the task names a student domain, metrics.json has its scores under `student_domain`, and there is a student_domain.csv.
+    """
     settings = params.load()
-    settings.task(name)
-    test = ImageSet.load(paths.split(name, "test"))
+    tests = {"predictions": ImageSet.load(paths.split(name, "test"))}
+    if settings.task(name).student_domain:
+        tests[STUDENT_DOMAIN] = ImageSet.load(paths.student_domain(name, "test"))
     runtime = start("fp32")
     _, teacher_net = models.load(paths.teacher(name))
     guide = Teacher(runtime.place(teacher_net))
-    teacher = models.logits_of(guide, test.all_batches(BATCH))
+    teacher = {domain: models.logits_of(guide, test.all_batches(BATCH)) for domain, test in tests.items()}
     in_domain = penultimate(guide, torch.cat(list(ImageSet.load(paths.split(name, "val")).all_batches(BATCH))))
     for label, seed in progress(runs(settings.run), f"evaluate {name}"):
         folder = paths.teacher(name) if label == TEACHER else paths.student(name, label, seed)
         blueprint, net = models.load(folder)
-        student = models.logits_of(runtime.place(net.eval()), test.all_batches(BATCH))
+        runtime.place(net.eval())
+        out = paths.scores(name, label, seed)
+        judged = {domain: judge(net, test, teacher[domain], out / f"{domain}.csv") for domain, test in tests.items()}
         card = read_json(folder / models.CARD)
-        result = scores(student, teacher, test.labels) | {key: card[key] for key in ("params", "macs")}
+        result = judged.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / models.WEIGHTS).stat().st_size / 1024,
-            "ms": latency(net.cpu(), test.channels, test.size),
+            "ms": latency(net.cpu(), blueprint.channels, blueprint.size),
         }
         if label != TEACHER:
             result |= read_json(folder / "cost.json")
         if (samples := folder / "samples.safetensors").exists():
             result |= likeness(penultimate(guide, load_file(samples)["images"]), in_domain)
-        confidence, predicted = student.softmax(1).max(1)
-        per_class = per_class_accuracy(predicted, test.labels, len(blueprint.classes))
-        metrics = {key: _short(value) for key, value in result.items()}
-        out = paths.scores(name, label, seed)
-        write_json(
-            out / "metrics.json", metrics | {"per_class": dict(zip(blueprint.classes, map(_short, per_class), strict=True))}
-        )
-        _write_predictions(out / "predictions.csv", blueprint.classes, test.labels, predicted, confidence)
+        write_json(out / "metrics.json", _short(result | judged))
+
+
+def judge(net: nn.Module, test: ImageSet, teacher: Tensor, predictions: Path) -> dict[str, Any]:
+    """Scores of `net` on a test split, against T's logits (n, K) of it too; writes its predictions."""
+    student = models.logits_of(net, test.all_batches(BATCH))
+    confidence, predicted = student.softmax(1).max(1)
+    _write_predictions(predictions, test.classes, test.labels, predicted, confidence)
+    per_class = per_class_accuracy(predicted, test.labels, len(test.classes))
+    return scores(student, teacher, test.labels) | {"per_class": dict(zip(test.classes, per_class, strict=True))}
 
 
 def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
@@ -90,8 +99,11 @@ def _write_predictions(
             writer.writerow([classes[actual], classes[guess], f"{sure:.4f}"])
 
 
-def _short(value: float | None) -> float | None:
-    return value if value is None or isinstance(value, int) else float(f"{value:.5g}")
+def _short(value: Any) -> Any:
+    """Five digits of every number."""
+    if isinstance(value, dict):
+        return {key: _short(inner) for key, inner in value.items()}
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class Run(Section):
 
     tasks: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
-    ablations: list[str] = Field(default_factory=list)
+    ablations: dict[str, list[str]] = Field(default_factory=dict)
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     scale: Literal["full", "smoke"] = "full"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -176,19 +176,26 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Run":
-        for key in ("tasks", "methods", "ablations", "seeds"):
-            values = getattr(self, key)
+        lists = {key: getattr(self, key) for key in ("tasks", "methods", "seeds")}
+        lists |= {f"ablations.{name}": variants for name, variants in self.ablations.items()}
+        for key, values in lists.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"`{key}` names something twice")
         return self
 
+    @property
+    def labels(self) -> list[str]:
+        """The students' rows of a table: methods, then their ablations as METHOD_VARIANT."""
+        return [*self.methods, *(f"{name}_{variant}" for name, variants in self.ablations.items() for variant in variants)]
+
 
 TEACHER = "teacher"  # the label of the teacher's row
+STUDENT_DOMAIN = "student_domain"  # under which scores on it stand
 
 
 def runs(run: Run) -> list[tuple[str, int]]:
     """(label, seed) of every row-making run of a task: the teacher, then methods, then ablations."""
-    return [(TEACHER, 0), *((label, seed) for label in (*run.methods, *run.ablations) for seed in run.seeds)]
+    return [(TEACHER, 0), *((label, seed) for label in run.labels for seed in run.seeds)]
 
 
 class _File(Section):
@@ -197,7 +204,7 @@ class _File(Section):
     run: Run
     task: dict[Name, Task]
     method: dict[Name, dict[str, Any]]
-    ablation: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    ablation: dict[Name, dict[Name, dict[str, Any]]] = Field(default_factory=dict)
     parts: Any = None
 
 
@@ -208,7 +215,7 @@ class Params:
     run: Run
     tasks: dict[str, Task]
     methods: dict[str, dict[str, Any]]
-    ablations: dict[str, dict[str, Any]]
+    ablations: dict[str, tuple[str, dict[str, Any]]]  # METHOD_VARIANT -> the method, and what is changed of it
 
     def task(self, name: str) -> Task:
         """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
@@ -218,19 +225,20 @@ class Params:
     def method_of(self, label: str) -> str:
         """The method that a row of the table runs: itself, or the one that an ablation changes."""
         if label in self.ablations:
-            return self.ablations[label]["method"]
+            return self.ablations[label][0]
         _known(self.methods, label, "method")
         return label
 
     def method_section(self, label: str, task: str) -> Section:
         """The typed parameters of a method or ablation for `task`.
 
-        A value may be a map {default: ..., TASK: ...}; the task's entry, else the default, counts.
+        A value may be a map {default: ..., TASK: ...}; the entry of the task counts, or of the longest name that its name begins
+        with ("digits" for digits-letters), else the default.
         """
         name = self.method_of(label)
         section = {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in self.methods[name].items()}
-        changes = {key: value for key, value in self.ablations.get(label, {}).items() if key != "method"}
-        where = f"ablation.{label}" if changes else f"method.{name}"
+        _, changes = self.ablations.get(label, (name, {}))
+        where = f"ablation.{name}.{label.removeprefix(f'{name}_')}" if changes else f"method.{name}"
         checked: Section = _check(method_class(name).Params, section | changes, where)
         return checked.smoke() if self.run.scale == "smoke" else checked
 
@@ -244,13 +252,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     checked = _check(_File, content, "")
-    params = Params(checked.run, checked.task, checked.method, checked.ablation)
-    for label, section in params.ablations.items():
-        if label in params.methods or section.get("method") not in params.methods:
-            raise UserError(f"params.yaml: ablation.{label}: needs a name of its own and `method`, the method that it changes")
-    for axis, known in (("task", params.tasks), ("method", params.methods), ("ablation", params.ablations)):
+    variants: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, changes in checked.ablation.items():
+        _known(checked.method, name, "method", "params.yaml: ablation: ")
+        variants |= {f"{name}_{variant}": (name, values) for variant, values in changes.items()}
+    if both := variants.keys() & checked.method.keys():
+        raise UserError(f"params.yaml: '{min(both)}' is a method and an ablation; rename one")
+    params = Params(checked.run, checked.task, checked.method, variants)
+    for axis, known in (("task", params.tasks), ("method", params.methods)):
         for name in getattr(params.run, f"{axis}s"):
             _known(known, name, axis, f"params.yaml: run.{axis}s: ")
+    for method, chosen in params.run.ablations.items():
+        for name in chosen:
+            _known(checked.ablation.get(method, {}), name, "ablation", f"params.yaml: run.ablations.{method}: ")
     for label in (*params.methods, *params.ablations):
         for task in params.tasks:
             params.method_section(label, task)
@@ -279,8 +293,14 @@ def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
     if not (isinstance(value, dict) and "default" in value):
         return value
     for name in value.keys() - {"default"}:
-        _known(tasks, name, "task", f"params.yaml: {where}: ")
-    return value.get(task, value["default"])
+        if not any(_in_family(known, name) for known in tasks):
+            _known(tasks, name, "task", f"params.yaml: {where}: ")
+    return value[max((name for name in value if _in_family(task, name)), key=len, default="default")]
+
+
+def _in_family(task: str, name: str) -> bool:
+    """Whether `task` is called `name`, or `name` and more after a dash."""
+    return f"{task}-".startswith(f"{name}-")
 
 
 def _check(model: Any, content: Any, where: str) -> Any:

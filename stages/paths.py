@@ -44,3 +44,13 @@ def curve(task: str, label: str, seed: int) -> Path:
 def scores(task: str, label: str, seed: int) -> Path:
     """The folder of one run's metrics and predictions on the in-domain test split."""
     return RESULTS / "runs" / task / label / str(seed)
+
+
+def report(task: str) -> Path:
+    """The means of one task's runs, in git."""
+    return RESULTS / "tasks" / f"{task}.json"
+
+
+def figures(task: str) -> Path:
+    """The folder of one task's figures, in git."""
+    return RESULTS / "figures" / task

@@ -16,7 +16,17 @@ GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
 INVERSIONS = ("deepinversion", "cmi", "fast")
 HINTS = ("fitnet", "at", "sp", "rkd", "crd")
 ON_POOL = ("balanced", *HINTS, "sskd", "dfnd", "odsd")
-METHODS = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, *INVERSIONS, *ON_POOL, "supervised_student_domain", "augkd")
+METHODS = (
+    "supervised",
+    "kd_in_domain",
+    "kd_noise",
+    "kd_ood",
+    *GAMES,
+    *INVERSIONS,
+    *ON_POOL,
+    "supervised_student_domain",
+    "augkd",
+)
 SMALL = {
     "mosaickd": {"generator_width": 4, "discriminator_width": 4},
     **{name: {"generator_width": 4, "latent": 8} for name in ("dfad", "dafl", "zskt")},

@@ -1,11 +1,7 @@
-"""Figures of the report, one PNG each: pictures where people would look rather than read."""
+"""Figures of the methods: their images, their learning curves, their results."""
 
 import math
-from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,32 +9,17 @@ import seaborn as sns
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import pad
 
 from stages import models, paths
 from stages.datasets import ImageSet
 from stages.engine.players import Teacher
 from stages.features import pair_distances, penultimate
-from stages.files import replacing
+from stages.figures.panels import CLASSES, mosaic, save, show
 from stages.intervals import half_interval
 from stages.models import logits_of
 from stages.params import TEACHER
 
-FOLDER = paths.RESULTS / "figures"
-ROWS, CLASSES = 4, 10  # of a panel of images
 PAIRED = 300  # images of a set whose distances are drawn
-
-
-def draw_all(task: str, runs: pd.DataFrame) -> None:
-    """Draw every figure of one task; `runs` has one row a run, the teacher's first."""
-    sns.set_theme(style="whitegrid", palette="colorblind")
-    students = runs[runs["method"] != TEACHER]
-    samples(task, students)
-    curves(task, students)
-    confusion(task, runs)
-    bars(task, runs)
-    pool_scores(task)
-    diversity(task, students)
 
 
 def samples(task: str, students: pd.DataFrame) -> None:
@@ -57,30 +38,16 @@ def samples(task: str, students: pd.DataFrame) -> None:
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, images, logits) in zip(axes.flat, shown, strict=False):
-        ax.imshow(_mosaic(images, logits, classes), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_title(title, fontsize=10)
+        show(ax, mosaic(images, logits.argmax(1), classes), title)
     figure.suptitle(
         f"{task}: columns are classes as the teacher sees them ({', '.join(blueprint.classes[:classes])})", fontsize=10
     )
-    _save(figure, f"{task}-samples")
+    save(figure, task, "samples")
 
 
 def _with_logits(images: ImageSet, net: torch.nn.Module) -> tuple[Tensor, Tensor]:
     batches = list(images.all_batches(256))
     return torch.cat(batches), logits_of(net, batches)
-
-
-def _mosaic(images: Tensor, logits: Tensor, classes: int) -> np.ndarray:
-    """The ROWS first images of each class side by side, (H, W) or (H, W, 3); blank where a class has too few."""
-    label = logits.argmax(1)
-    columns = []
-    for k in range(classes):
-        mine = images[label == k][:ROWS]
-        blank = torch.full((ROWS - len(mine), *images.shape[1:]), 255, dtype=torch.uint8)
-        columns.append(pad(torch.cat([mine, blank]), (1, 1, 1, 1), value=255))
-    grid = torch.stack(columns, 1)  # ROWS, classes, C, S, S
-    r, k, c, h, w = grid.shape
-    return grid.permute(0, 3, 1, 4, 2).reshape(r * h, k * w, c).squeeze(2).numpy()
 
 
 def curves(task: str, students: pd.DataFrame) -> None:
@@ -93,10 +60,10 @@ def curves(task: str, students: pd.DataFrame) -> None:
     sns.lineplot(pd.concat(frames), x="done", y="val_top1", hue="method", style="method", errorbar=("pi", 100), ax=ax)
     ax.set(xlabel="schedule done, %", ylabel="top-1 on validation split, %", title=f"{task}: learning curves (band: all seeds)")
     ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    _save(figure, f"{task}-curves")
+    save(figure, task, "curves")
 
 
-def confusion(task: str, runs: pd.DataFrame) -> None:
+def confusion(task: str, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
     groups = {str(label): list(seeds) for label, seeds in runs.groupby("method", sort=False)["seed"]}
     columns = min(4, len(groups))
@@ -105,7 +72,7 @@ def confusion(task: str, runs: pd.DataFrame) -> None:
     for ax in axes.flat:
         ax.axis("off")
     for ax, (label, seeds) in zip(axes.flat, groups.items(), strict=False):
-        files = [paths.scores(task, label, seed) / "predictions.csv" for seed in seeds]
+        files = [paths.scores(task, label, seed) / f"{file}.csv" for seed in seeds]
         frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files])
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
@@ -118,11 +85,11 @@ def confusion(task: str, runs: pd.DataFrame) -> None:
         ax.axis("on")
         ax.set_title(label, fontsize=10)
         ax.set(xlabel="predicted", ylabel="actual")
-    figure.suptitle(f"{task}: confusion on the test split, % of each actual class")
-    _save(figure, f"{task}-confusion")
+    figure.suptitle(f"{title}: confusion on the test split, % of each actual class")
+    save(figure, task, f"confusion{suffix}")
 
 
-def bars(task: str, runs: pd.DataFrame) -> None:
+def bars(task: str, runs: pd.DataFrame, title: str, suffix: str) -> None:
     """Test accuracy of each method with its 95 % t-interval; every seed a dot; the teacher a line."""
     students = runs[runs["method"] != TEACHER]
     groups = students.groupby("method", sort=False)["top1"]
@@ -134,25 +101,12 @@ def bars(task: str, runs: pd.DataFrame) -> None:
     teacher = runs.loc[runs["method"] == TEACHER, "top1"].iloc[0]
     ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
-        xlim=(0, 102), xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)", ylabel=None, title=task
+        xlim=(0, 102),
+        xlabel="top-1 on test split, % (95 % t-interval; dots are seeds; dashed: teacher)",
+        ylabel=None,
+        title=title,
     )
-    _save(figure, f"{task}-accuracy")
-
-
-def pool_scores(task: str) -> None:
-    """Histogram of the teacher's entropy over the OOD images, those kept in the pool beside the rest."""
-    tensors = load_file(paths.pool(task) / "scores.safetensors")
-    kept = torch.zeros(len(tensors["entropy"]), dtype=torch.bool)
-    kept[tensors["rows"]] = True
-    frame = pd.DataFrame({"entropy": tensors["entropy"].numpy(), "image": np.where(kept.numpy(), "kept", "left out")})
-    figure, ax = plt.subplots(figsize=(6, 3.2))
-    sns.histplot(frame, x="entropy", hue="image", hue_order=["kept", "left out"], multiple="stack", bins=50, ax=ax)
-    ax.set(
-        xlabel="entropy of the teacher's prediction, nats",
-        ylabel="OOD images",
-        title=f"{task}: {int(kept.sum())} of {len(kept)} kept",
-    )
-    _save(figure, f"{task}-pool")
+    save(figure, task, f"accuracy{suffix}")
 
 
 def diversity(task: str, students: pd.DataFrame) -> None:
@@ -167,7 +121,7 @@ def diversity(task: str, students: pd.DataFrame) -> None:
     sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
     ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")
     ax.set(xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{task}: diversity")
-    _save(figure, f"{task}-diversity")
+    save(figure, task, "diversity")
 
 
 def _samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
@@ -179,10 +133,3 @@ def _samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tenso
             tensors = load_file(path)
             found.append((label, tensors["images"], tensors["logits"]))
     return found
-
-
-def _save(figure: plt.Figure, name: str) -> None:
-    path: Path = FOLDER / f"{name}.png"
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)

@@ -7,8 +7,9 @@ from torch import Tensor
 from stages.datasets import ImageSet
 from stages.progress import progress
 
-BITS = 6  # of 64, by which two hashes of one image may differ
-LEVELS = 8  # of 255, mean difference of the pixels of near-duplicates
+BITS = 6  # of 64, that may be opposite in two hashes of one image
+FLAT = 4  # of 255, difference of neighbours that compression may turn round
+ALIKE = 0.95  # correlation of the pixels of near-duplicates
 
 
 def near_duplicates(images: ImageSet, others: ImageSet, what: str) -> Tensor:
@@ -17,16 +18,24 @@ def near_duplicates(images: ImageSet, others: ImageSet, what: str) -> Tensor:
     codes = difference_hash(theirs)
     rows, start = [], 0
     for batch in progress(images.all_batches(512), what, total=-(-len(images) // 512)):
-        mine, other = (64 - difference_hash(batch) @ codes.T).div(2).le(BITS).nonzero().unbind(1)
+        hashes = difference_hash(batch)
+        opposite = (hashes.abs() @ codes.abs().T - hashes @ codes.T) / 2
+        mine, other = (opposite <= BITS).nonzero().unbind(1)
         for part_mine, part_other in zip(mine.split(4096), other.split(4096), strict=True):
-            apart = (batch[part_mine].float() - theirs[part_other].float()).abs().mean((1, 2, 3))
-            rows.append(start + part_mine[apart <= LEVELS])
+            rows.append(start + part_mine[_alike(batch[part_mine], theirs[part_other])])
         start += len(batch)
     return torch.cat(rows).unique() if rows else torch.empty(0, dtype=torch.long)
 
 
+def _alike(some: Tensor, others: Tensor) -> Tensor:
+    """Which pairs (n,) of uint8 images (n, C, S, S) are equal, or equal up to brightness and noise."""
+    mine, theirs = (F.normalize(x - x.mean(1, keepdim=True), dim=1) for x in (some.flatten(1).float(), others.flatten(1).float()))
+    return ((mine * theirs).sum(1) >= ALIKE) | (some == others).flatten(1).all(1)
+
+
 def difference_hash(pixels: Tensor) -> Tensor:
-    """64 signs (n, 64) of uint8 images (n, C, S, S): whether each cell of an 8 x 9 thumbnail is brighter than its neighbour."""
+    """Signs (n, 64) of uint8 images (n, C, S, S): which neighbour in an 8 x 9 thumbnail is brighter; 0 where they are alike."""
     grey = pixels.float().mean(1, keepdim=True)
     small = F.interpolate(grey, (8, 9), mode="bilinear", antialias=True)
-    return torch.where(small[..., 1:] > small[..., :-1], 1.0, -1.0).flatten(1)
+    steps = (small[..., 1:] - small[..., :-1]).flatten(1)
+    return steps.sign() * (steps.abs() > FLAT)

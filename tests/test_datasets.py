@@ -13,7 +13,7 @@ from stages.datasets.builtin import LETTERS
 from stages.datasets.images import channel_statistics
 from stages.engine.streams import Stream
 from stages.errors import UserError
-from stages.prepare import stratified
+from stages.prepare import split, stratified
 from tests.settings import CPU, images
 
 
@@ -195,3 +195,46 @@ def test_channel_statistics_are_those_of_all_pixels():
     mean, std = channel_statistics(some)
     torch.testing.assert_close(mean.double(), values.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(std.double(), values.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
+
+
+def test_printed_digits_have_every_class_equally_often():
+    digits = source(source="font_digits", count=60).read(1, 16)
+    assert torch.bincount(digits.labels).tolist() == [6] * 10
+    assert digits.classes == tuple("0123456789")
+    assert len(torch.unique(digits.images.flatten(1), dim=0)) == 60
+
+
+def test_a_mixture_joins_its_parts_and_keeps_labels_of_equal_classes():
+    one, two = source(source="photographs", count=20), source(source="letters", count=30)
+    both = source(source="mixture", parts=[one.model_dump(), two.model_dump()]).read(1, 16)
+    assert torch.equal(both.images, torch.cat([part.read(1, 16).images for part in (one, two)]))
+    assert both.index.tolist() == list(range(50))
+    labelled = source(source="mixture", parts=[{"source": "digits"}, {"source": "font_digits", "count": 20}])
+    mixed = labelled.read(1, 16)
+    assert mixed.classes == tuple("0123456789")
+    assert mixed.labels[-20:].tolist() == [*range(10), *range(10)]
+    other = source(source="mixture", parts=[{"source": "digits"}, {"source": "letters", "count": 20}]).read(1, 16)
+    assert other.classes == ()
+    assert (other.labels == UNKNOWN).all()
+
+
+def test_a_mixture_of_packed_and_lazy_parts_is_refused(folder):
+    parts = [{"source": "folder", "path": str(folder), "pack_gb": gb} for gb in (8.0, 1e-9)]
+    with pytest.raises(UserError, match="packed as a whole or not at all"):
+        source(source="mixture", parts=parts).read(1, 16)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "sizes"), [(None, 0.1, (380, 40, 180)), (100, 50, (100, 50, 450)), (0.8, 0.1, (480, 60, 60))]
+)
+def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, sizes):
+    parts = split(images(600), None, "task.x", train, val)
+    assert tuple(len(part) for part in parts.values()) == sizes
+    rows = torch.cat([part.index for part in parts.values()])
+    assert sorted(rows.tolist()) == list(range(600))
+    assert all(torch.bincount(part.labels).min() * 10 == len(part) for part in parts.values())
+
+
+def test_a_split_that_leaves_nothing_for_test_is_refused():
+    with pytest.raises(UserError, match=r"task\.x: 64 images do not make 50 for train, 10 for val and some for test"):
+        split(images(64), None, "task.x", 50, 10)

@@ -5,7 +5,6 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from stages.curate import select
 from stages.intervals import half_interval
 from stages.kinds.classification import expected_calibration_error, per_class_accuracy, scores
 from stages.report import summarise
@@ -74,12 +73,3 @@ def test_the_table_holds_means_gains_and_n():
     assert np.isnan(table["gain"]["teacher"])  # one network, no method
     assert table["gain"].tolist()[1:] == [0.0, 56.0]
     assert table["n"].tolist() == [1, 2, 2]
-
-
-def test_selection_by_entropy():
-    entropy = torch.tensor([0.1, 2.0, 0.5, 1.0])
-    assert select(entropy, "highest_entropy", 2).tolist() == [1, 3]
-    assert select(entropy, "lowest_entropy", 2).tolist() == [0, 2]
-    assert select(entropy, "all", 2).tolist() == [0, 1, 2, 3]
-    assert len(set(select(entropy, "random", 3).tolist())) == 3
-    assert torch.equal(select(entropy, "random", 3), select(entropy, "random", 3))

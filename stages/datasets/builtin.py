@@ -1,5 +1,6 @@
 """Data sets that come with installed packages, so that the default task needs no download. All draws are seeded."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,14 +68,12 @@ class Letters(_Builtin):
     count: int = Field(gt=0)
 
     def read(self, channels: int, size: int) -> ImageSet:
-        """`count` letters, as `_glyph` draws them."""
-        fonts = _fonts()
-        return _drawn(
-            lambda rng: _glyph(rng, fonts, lambda: LETTERS[rng.integers(len(LETTERS))], channels, size),
-            self.count,
-            channels,
-            size,
-        )
+        """`count` letters of several heights."""
+
+        def draw(rng: np.random.Generator) -> Tensor:
+            return _glyph(rng, (40, 65), lambda: LETTERS[rng.integers(len(LETTERS))], channels, size)
+
+        return _drawn(draw, self.count, channels, size)
 
 
 class FontDigits(_Builtin):
@@ -84,17 +83,18 @@ class FontDigits(_Builtin):
     count: int = Field(gt=0)
 
     def read(self, channels: int, size: int) -> ImageSet:
-        """`count` digits, as `_glyph` draws them, every class equally often."""
-        fonts, labels = _fonts(), torch.arange(self.count) % 10
+        """`count` digits that nearly fill the image, every class equally often."""
+        labels = torch.arange(self.count) % 10
         digits = iter(labels.tolist())
 
         def draw(rng: np.random.Generator) -> Tensor:
-            return _glyph(rng, fonts, lambda: str(next(digits)), channels, size)
+            return _glyph(rng, (60, 75), lambda: str(next(digits)), channels, size)
 
         images = _drawn(draw, self.count, channels, size)
         return replace(images, labels=labels, classes=tuple("0123456789"))
 
 
+@functools.cache
 def _fonts() -> list[str]:
     import matplotlib
 
@@ -102,9 +102,13 @@ def _fonts() -> list[str]:
     return [str(path) for path in sorted(folder.glob("DejaVu*.ttf")) if "Display" not in path.name]
 
 
-def _glyph(rng: np.random.Generator, fonts: list[str], character: Callable[[], str], channels: int, size: int) -> Tensor:
-    """One white character on black, turned by up to 20 degrees, of several sizes, shrunk to 8x8 and back."""
-    font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(40, 65)))
+def _glyph(rng: np.random.Generator, heights: tuple[int, int], character: Callable[[], str], channels: int, size: int) -> Tensor:
+    """One white character on black, turned by up to 20 degrees, shrunk from 64 pixels to 8 and back.
+
+    In a DejaVu font that matplotlib ships, `heights` pixels high, the end left out.
+    """
+    fonts = _fonts()
+    font = ImageFont.truetype(fonts[rng.integers(len(fonts))], int(rng.integers(*heights)))
     canvas = Image.new("L", (64, 64))
     ImageDraw.Draw(canvas).text((32, 32), character(), 255, font, anchor="mm")
     turned = canvas.rotate(float(rng.uniform(-20, 20)), Image.Resampling.BILINEAR)

@@ -13,7 +13,7 @@ ROWS, CLASSES = 4, 10  # of a panel of images
 
 
 def mosaic(images: Tensor, labels: Tensor, classes: int) -> np.ndarray:
-    """The ROWS first of uint8 images (n, C, S, S) of each class in a column, (H, W) or (H, W, 3); blank where there are too few."""
+    """The ROWS first of uint8 images (n, C, S, S) of each class in a column, (H, W) or (H, W, 3); blank where too few."""
     columns = []
     for k in range(classes):
         mine = images[labels == k][:ROWS]

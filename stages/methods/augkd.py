@@ -152,7 +152,7 @@ class Method(Phased):
 
     def mixup_step(self, number: int) -> dict[str, Tensor]:
         """One step of S on labelled images and on their mixtures with their anchors, on which T teaches too."""
-        p, f = self.params, self.real_part(number)
+        f = self.real_part(number)
         if number == 0:
             self.begin_mixup()
         with self.cost.timed("distillation"):
@@ -161,18 +161,17 @@ class Method(Phased):
             teacher = self.teacher.logits(mixed)
             self.cost.images += len(mixed) * (f < 1)
             with self.student.turn():
-                student = full(self.student(torch.cat([batch.images, mixed])))
-                terms: Terms = {
-                    "label": (0.5, F.cross_entropy(student, batch.labels.repeat(2))),
-                    "kd": (0.5 if p.kd_weight == "half" else 1 - f, self.from_teacher(teacher, student[len(mixed) :])),
-                }
+                terms = self.mixup_terms(self.student(torch.cat([batch.images, mixed])), teacher, batch.labels, f)
                 self.student.update(weighted(terms))
-        logged = {"f": torch.full_like(terms["kd"][1], f), "mask": mask.mean(), "uncertainty": losses.entropy(teacher).mean()}
-        return values(terms) | {key: value.detach() for key, value in logged.items()}
+        return values(terms) | {"f": mask.new_tensor(f), "mask": mask.mean(), "uncertainty": losses.entropy(teacher).mean()}
 
-    def from_teacher(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """KL(T || S) at the temperature tau, times tau^2."""
-        return losses.kl_divergence(teacher, student, self.params.tau)
+    def mixup_terms(self, student: Tensor, teacher: Tensor, labels: Tensor, f: float) -> Terms:
+        """Of S's logits (2B, K) of real images and mixtures, T's (B, K) of the mixtures, and the classes (B,) of both."""
+        p, student = self.params, full(student)
+        return {
+            "label": (0.5, F.cross_entropy(student, labels.repeat(2))),
+            "kd": (0.5 if p.kd_weight == "half" else 1 - f, losses.kl_divergence(teacher, student[len(labels) :], p.tau)),
+        }
 
     def begin_mixup(self) -> None:
         """A fresh optimiser for S, with a cosine over the last stage. Raises UserError where A's mask collapsed."""

@@ -1,0 +1,135 @@
+"""Which images are kept: scores against naive loops and scikit-learn, quotas, near-duplicates."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.stats import entropy as scipy_entropy
+from sklearn.cluster import KMeans
+
+from stages import sampling
+from stages.curate import score, select, summary
+from stages.datasets import ImageSet
+from stages.datasets.builtin import Photographs
+from stages.duplicates import near_duplicates
+from stages.params import Curate, Odsd
+
+
+@pytest.fixture
+def pool():
+    """Logits and features of 200 images, of which the teacher sees class 0 in half and class 3 in none."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 4, generator=generator)
+    logits[:100, 0] += 8
+    logits[:, 3] -= 9
+    return logits, torch.randn(200, 6, generator=generator)
+
+
+def test_an_outlier_is_far_from_every_prototype_of_its_class(pool):
+    logits, features = pool
+    predicted, sure = logits.argmax(1), sampling.max_probability(logits)
+    found = sampling.outlier(features, predicted, sure, 4)
+    for k in range(3):
+        mine = (predicted == k).nonzero().flatten()
+        half = sorted(mine.tolist(), key=lambda i: -float(sure[i]))[: math.ceil(len(mine) / 2)]
+        unit = F.normalize(features, dim=1)
+        fit = KMeans(4, n_init=1, max_iter=10, random_state=0).fit(unit[half].double().numpy())
+        centres = fit.cluster_centers_ / np.linalg.norm(fit.cluster_centers_, axis=1, keepdims=True)
+        for i in mine.tolist():
+            nearest = max(float(unit[i].double().numpy() @ centre) for centre in centres)
+            assert found[i].item() == pytest.approx(1 - nearest, abs=1e-5)
+
+
+def test_a_small_class_has_its_mean_for_a_prototype():
+    features = torch.eye(3)
+    found = sampling.outlier(features, torch.zeros(3, dtype=torch.long), torch.rand(3), 4)
+    assert found.tolist() == pytest.approx([1 - 1 / math.sqrt(3)] * 3)
+
+
+def test_density_is_relative_to_the_most_crowded_class():
+    assert sampling.density(torch.tensor([0, 0, 0, 0, 1, 2, 2]), 4).tolist() == [1, 1, 1, 1, 0.25, 0.5, 0.5]
+
+
+def test_scores_are_scaled_by_their_quantiles():
+    x = torch.arange(101.0)
+    assert sampling.scaled(x).tolist() == pytest.approx([min(max((i - 1) / 98, 0), 1) for i in range(101)])
+    assert sampling.scaled(torch.ones(9)).tolist() == [0] * 9
+
+
+def test_effective_classes_is_the_exponential_of_the_entropy(pool):
+    predicted = pool[0].argmax(1)
+    shares = np.bincount(predicted.numpy(), minlength=4)
+    assert sampling.effective_classes(predicted, 4) == pytest.approx(math.exp(scipy_entropy(shares)))
+    assert sampling.effective_classes(torch.arange(8), 8) == pytest.approx(8)
+
+
+def test_quotas_take_the_best_of_each_class_and_fill_up_with_the_best_of_all(pool):
+    logits, features = pool
+    curate = Curate(keep="odsd")
+    scores = score(logits, features, curate)
+    rows = select(scores, curate, 120, 4).tolist()
+    assert len(set(rows)) == 120
+    best = sorted(range(200), key=lambda i: -float(scores["total"][i]))
+    expected = {i for k in range(4) for i in [j for j in best if scores["predicted"][j] == k][:30]}
+    expected |= set([i for i in best if i not in expected][: 120 - len(expected)])
+    assert set(rows) == expected
+
+
+def test_the_density_form_pushes_crowded_classes_out(pool):
+    logits, features = pool
+    curate = Curate(keep="odsd", odsd=Odsd(balance="density", density=5.0))
+    scores = score(logits, features, curate)
+    kept = scores["predicted"][select(scores, curate, 60, 4)]
+    assert (kept == 0).sum() == 0
+    sure, far, crowded = (sampling.scaled(scores[key]) for key in ("confidence", "outlier", "density"))
+    torch.testing.assert_close(scores["total"], sure - far - 5 * crowded)
+
+
+def test_selection_by_a_single_score():
+    scores = {"entropy": torch.tensor([0.1, 2.0, 0.5, 1.0]), "confidence": torch.tensor([0.9, 0.3, 0.95, 0.4])}
+    kept = {
+        keep: select(scores, Curate(keep=keep), 2, 4).tolist() for keep in ("highest_entropy", "lowest_entropy", "confidence")
+    }
+    assert kept == {"highest_entropy": [1, 3], "lowest_entropy": [0, 2], "confidence": [0, 2]}
+    assert select(scores, Curate(keep="all"), 2, 4).tolist() == [0, 1, 2, 3]
+    drawn = select(scores, Curate(keep="random"), 3, 4)
+    assert len(set(drawn.tolist())) == 3
+    assert torch.equal(drawn, select(scores, Curate(keep="random"), 3, 4))
+
+
+def test_the_summary_counts_classes_before_and_after(pool):
+    logits, features = pool
+    curate = Curate(keep="odsd")
+    scores = score(logits, features, curate)
+    rows = select(scores, curate, 90, 4)
+    facts = summary(scores, rows, 4)
+    assert facts["histogram_before"] == torch.bincount(logits.argmax(1), minlength=4).tolist()
+    assert sum(facts["histogram_after"]) == facts["images"] == 90
+    assert facts["histogram_after"][3] == 0
+    assert facts["effective_classes_after"] > facts["effective_classes_before"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels):
+    photographs = Photographs(source="photographs", count=60).read(channels, 32)
+    pictures = photographs.images
+    assert pictures is not None
+    again = pictures[:20].clone()
+    again[0:5] = (pictures[0:5].float() * 0.97).round().to(torch.uint8)
+    for i in range(5, 10):
+        buffer = io.BytesIO()
+        array = pictures[i].permute(1, 2, 0).squeeze(2).numpy()
+        Image.fromarray(array).save(buffer, "JPEG", quality=75)
+        again[i] = torch.from_numpy(np.array(Image.open(buffer))).view(32, 32, channels).permute(2, 0, 1)
+    others = ImageSet(again[:10], photographs.labels[:10], torch.arange(10), (), channels, 32)
+    found = near_duplicates(photographs, others, "").tolist()
+    assert set(range(10)) <= set(found)
+    table = np.corrcoef(pictures.flatten(1).numpy(), others.images.flatten(1).numpy())[:60, 60:]
+    assert set(found) <= set(np.flatnonzero((table >= 0.95).any(1)))  # two patches of one photograph may overlap
+    assert len(found) < 15
+    noise = torch.randint(256, (50, channels, 32, 32), dtype=torch.uint8)
+    assert near_duplicates(ImageSet(noise, torch.zeros(50), torch.arange(50), (), channels, 32), others, "").tolist() == []

@@ -23,7 +23,7 @@ class Project:
         self.folder = folder
         shared = yaml.load((REPOSITORY / "params.yaml").read_text(), Loader)
         self.params = json.loads(json.dumps(shared))  # tasks share parts by YAML anchors; a test changes one task alone
-        self.change("run", ablations=[], **SMOKE)
+        self.change("run", ablations={}, **SMOKE)
 
     def change(self, section, **values):
         """Set keys of a section such as 'task.digits.ood' and write the file."""

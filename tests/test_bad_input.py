@@ -1,13 +1,17 @@
 """Whatever a user gets wrong gives one clear line that names the key or file and the fix, and leaves earlier outputs alone."""
 
+import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stages import curate, distill, params, paths, prepare, train_teacher
@@ -18,7 +22,13 @@ CASES = [
     ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
     ("run", {"tasks": ["digit"]}, "run.tasks: unknown task 'digit'; did you mean 'digits'"),
     ("run", {"methods": ["mosaic"]}, "run.methods: unknown method 'mosaic'; did you mean 'mosaickd'"),
-    ("run", {"ablations": ["no_local"]}, "run.ablations: unknown ablation 'no_local'"),
+    (
+        "run",
+        {"ablations": {"mosaickd": ["no_locl"]}},
+        "run.ablations.mosaickd: unknown ablation 'no_locl'; did you mean 'no_local'",
+    ),
+    ("run", {"ablations": {"mosaickd": ["image", "image"]}}, "run: `ablations.mosaickd` names something twice"),
+    ("run", {"ablations": ["no_local"]}, "run.ablations: .*valid dictionary"),
     ("run", {"seeds": [0, 0]}, "run: `seeds` names something twice"),
     ("run", {"seeds": [-1]}, "run.seeds.0: .*greater than or equal to 0"),
     ("run", {"seeds": []}, "run.seeds: .*at least 1"),
@@ -42,8 +52,25 @@ CASES = [
     ("method.dfq", {"balance": -20.0}, "method.dfq.balance: .*greater than or equal to 0"),
     ("method.deepinversion", {"bank": 9}, "method.deepinversion: unknown key 'bank'"),
     ("method", {"magic": {}}, r"method.magic: there is no stages/methods/magic\.py"),
-    ("ablation", {"mine": {"local": 0.0}}, "ablation.mine: needs a name of its own and `method`"),
-    ("ablation.mosaickd_no_local", {"locl": 0.0}, "ablation.mosaickd_no_local: unknown key 'locl'"),
+    ("ablation", {"mosaik": {"mine": {"local": 0.0}}}, "ablation: unknown method 'mosaik'; did you mean 'mosaickd'"),
+    ("ablation.mosaickd.no_local", {"locl": 0.0}, "ablation.mosaickd.no_local: unknown key 'locl'"),
+    ("ablation.kd", {"ood": {"tau": 1.0}}, "'kd_ood' is a method and an ablation; rename one"),
+    ("task.digits.curate", {"keep": "confident"}, "task.digits.curate.keep: .*'confidence'.*'confident'"),
+    (
+        "task.digits.curate",
+        {"odsd": {"protoypes": 3}},
+        "task.digits.curate.odsd: unknown key 'protoypes'; did you mean 'prototypes'",
+    ),
+    ("task.digits.curate", {"odsd": {"outlier": -1.0}}, "task.digits.curate.odsd.outlier: .*greater than or equal to 0"),
+    ("task.digits-shift.ood", {"train": 0}, "task.digits-shift.ood.train: .*greater than 0"),
+    ("task.digits-shift.ood", {"images": {"source": "fonts"}}, "task.digits-shift.ood.images: .*font_digits"),
+    ("task.digits-open-odsd.ood", {"parts": []}, "task.digits-open-odsd.ood.parts: .*at least 2"),
+    ("method.crd", {"momentum": 1.0}, "method.crd.momentum: .*less than 1"),
+    ("method.dfnd", {"accuracy": 1.0}, "method.dfnd.accuracy: .*less than 1"),
+    ("method.odsd", {"noise": "top-k"}, "method.odsd.noise: .*'topk', 'adaptation' or 'none'"),
+    ("method.sskd", {"kept": 1.5}, "method.sskd.kept: .*less than or equal to 1"),
+    ("method.augkd", {"invariant": 1.0}, "method.augkd.invariant: .*less than 1"),
+    ("method.augkd", {"b": 1.5}, "method.augkd.b: .*less than or equal to 1"),
     ("task.digits", {"kind": "regression"}, "task.digits.kind: .*'classification'"),
     ("task.digits.image", {"size": 18}, "task.digits.image.size: .*multiple of 4.*18"),
     ("task.digits.ood", {"source": "photos"}, "task.digits.ood: .*photographs"),
@@ -111,6 +138,81 @@ def test_a_pool_smaller_than_a_batch_is_refused_and_nothing_is_written(project):
     with pytest.raises(UserError, match="20 images are fewer than one batch of 32; lower the task's `batch` or take more"):
         distill.main("digits", "kd_ood", "0")
     assert not paths.student("digits", "kd_ood", 0).exists()
+
+
+def labelled_folder(top, classes, each=12):
+    """Noise images as PATH/CLASS/image.png."""
+    rng = np.random.default_rng(0)
+    for label in classes:
+        (top / label).mkdir(parents=True)
+        for i in range(each):
+            Image.fromarray(rng.integers(256, size=(16, 16), dtype=np.uint8)).save(top / label / f"{i}.png")
+    return {"source": "student_domain", "images": {"source": "folder", "path": str(top)}}
+
+
+def test_a_student_domain_with_other_classes_than_the_teachers_is_refused(project, tmp_path):
+    ood = labelled_folder(tmp_path / "shifted", [*"012345678", "ten"])
+    project.change("task.digits", ood=ood)
+    with pytest.raises(
+        UserError, match=r"task\.digits\.ood: the student domain has classes 0, .*, ten, the teacher 0, .*, 9; they"
+    ):
+        prepare.main("digits")
+
+
+def test_a_student_domain_with_an_empty_class_is_refused(project, tmp_path):
+    ood = labelled_folder(tmp_path / "shifted", [*"012345678"])
+    (tmp_path / "shifted" / "9").mkdir()
+    project.change("task.digits", ood=ood)
+    with pytest.raises(UserError, match="the student domain has classes 0, 1, 2, 3, 4, 5, 6, 7, 8, the teacher"):
+        prepare.main("digits")
+    Image.new("L", (16, 16)).save(tmp_path / "shifted" / "9" / "only.png")
+    with pytest.raises(UserError, match=r"task\.digits\.ood\.images: class '9' has 1 images"):
+        prepare.main("digits")
+    assert not paths.split("digits", "train").exists()
+
+
+def test_the_layout_of_a_missing_student_domain_is_in_the_message(project):
+    project.change("task.visda2017", in_domain={"source": "digits"}, image={"size": 16, "channels": 1})
+    with pytest.raises(UserError, match=r"folder data/raw/visda2017/validation is missing; expected PATH/CLASS/image\.png"):
+        prepare.main("visda2017")
+
+
+def test_a_method_for_a_student_domain_is_refused_where_there_is_none(project):
+    with pytest.raises(
+        UserError, match=r"method augkd needs labelled images .*: give task\.digits\.ood the source student_domain"
+    ):
+        distill.main("digits", "augkd", "0")
+    with pytest.raises(UserError, match="method augkd_no_anchor needs labelled images"):
+        distill.main("digits", "augkd_no_anchor", "0")
+
+
+def test_classes_without_an_image_in_the_pool_are_counted(project, capsys):
+    project.change("task.digits", curate={"keep": "confidence", "count": 3})
+    prepare.main("digits")
+    train_teacher.main("digits")
+    curate.main("digits")
+    empty = 10 - len(set(seen_in_pool("digits")))
+    assert empty >= 7
+    assert f"the teacher takes no image of the pool for {empty} of 10 classes" in capsys.readouterr().out
+
+
+def seen_in_pool(task):
+    """The classes that the teacher sees in the pool, out of its list of images."""
+    with (paths.pool(task) / "index.csv").open() as file:
+        return [row["predicted"] for row in csv.DictReader(file)]
+
+
+def test_test_images_in_the_pool_are_reported(project, capsys):
+    """A pool of the task's own images: of each, the test part must be found again."""
+    project.change("run", scale="full")
+    project.change("task.digits.teacher.train", epochs=1)
+    project.change("task.digits", ood={"source": "digits"}, curate={"keep": "all"})
+    prepare.main("digits")
+    train_teacher.main("digits")
+    curate.main("digits")
+    facts = json.loads((paths.pool("digits") / "summary.json").read_text())
+    assert facts["near_duplicates_of_test"] >= 539
+    assert f"warning: {facts['near_duplicates_of_test']} images of the pool are, or nearly are" in capsys.readouterr().out
 
 
 def import_teacher(project, file, **changes):

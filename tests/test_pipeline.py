@@ -34,7 +34,7 @@ def clone(tmp_path_factory):
     for old, new in (
         ("mosaickd, dfad, dafl, zskt, dfq, deepinversion, cmi, fast]", "mosaickd, dfq, cmi]"),
         ("kd_in_domain, kd_noise, kd_ood", "kd_in_domain, kd_ood"),
-        ("ablations: [mosaickd_no_local, mosaickd_no_balance]", "ablations: [mosaickd_no_local]"),
+        ("mosaickd: [no_local, no_balance]", "mosaickd: [no_local]"),
         ("seeds: [0, 1, 2]", "seeds: [0]"),
         ("scale: full", "scale: smoke"),
     ):
@@ -42,6 +42,7 @@ def clone(tmp_path_factory):
         text = text.replace(old, new)
     (folder / "params.yaml").write_text(text)
     (folder / "dvc.lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / "results" / "tasks", ignore_errors=True)
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "repro")
     commit(folder)
@@ -59,9 +60,10 @@ STAGES = [
     "train_teacher@digits",
     "curate@digits",
     *(f"distill@{run}" for run in RUNS),
-    "ablate@digits-mosaickd_no_local-0",
+    "ablate_mosaickd@digits-no_local-0",
     "evaluate@digits",
-    "report",
+    "report@digits",
+    "overview",
 ]
 
 
@@ -81,8 +83,9 @@ def test_the_table_has_a_row_for_every_method(clone):
     scores = json.loads((clone / "results/runs/digits/mosaickd/0/metrics.json").read_text())
     expected = {"top1", "nll", "ece", "agree", "kl", "params", "macs", "kb", "ms", "per_class", "fd", "spread", *cost}
     assert set(scores) == expected
-    figures = {path.name for path in (clone / "results/figures").iterdir()}
-    assert figures == {f"digits-{name}.png" for name in ("samples", "curves", "confusion", "accuracy", "pool", "diversity")}
+    figures = {path.stem for path in (clone / "results/figures/digits").iterdir()}
+    pool = {"pool-scores", "pool-classes", "pool-extremes"}
+    assert figures == {"samples", "curves", "confusion", "accuracy", "diversity"} | pool
 
 
 def test_git_sees_only_what_people_read(clone):
@@ -101,7 +104,7 @@ def test_a_second_repro_does_nothing_and_a_method_is_alone_in_its_changes(clone)
     mosaic = clone / "stages/methods/mosaickd.py"
     mosaic.write_text(mosaic.read_text() + "\n")
     status = json.loads(run(clone, "dvc", "status", "--json"))
-    assert set(status) == {"distill@digits-mosaickd-0", "ablate@digits-mosaickd_no_local-0"}
+    assert set(status) == {"distill@digits-mosaickd-0", "ablate_mosaickd@digits-no_local-0"}
     run(clone, "git", "checkout", "-q", "stages")
 
 
@@ -113,8 +116,33 @@ def test_the_lock_names_the_command_and_not_the_launcher(clone):
 def test_an_experiment_changes_one_method_and_can_be_compared(clone):
     out = run(clone, "dvc", "exp", "run", "-n", "weaker", "-S", "method.mosaickd.local=0.5")
     ran = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
-    assert set(ran) == {"distill@digits-mosaickd-0", "ablate@digits-mosaickd_no_local-0", "evaluate@digits", "report"}
+    assert set(ran) == {
+        "distill@digits-mosaickd-0",
+        "ablate_mosaickd@digits-no_local-0",
+        "evaluate@digits",
+        "report@digits",
+        "overview",
+    }
     changed = json.loads(run(clone, "dvc", "params", "diff", "--json"))
     assert changed["params.yaml"]["method.mosaickd.local"]["new"] == 0.5
     shown = json.loads(run(clone, "dvc", "metrics", "diff", "--all", "--json"))
     assert "digits.mosaickd" in json.dumps(shown)
+
+
+def test_another_task_joins_the_table_and_a_student_domain_has_its_own(clone):
+    """An experiment with a student domain; what was reported of the first task stays."""
+    changes = ["run.tasks=[digits-shift]", "run.methods=[kd_ood,supervised_student_domain,augkd]"]
+    changes += ["run.ablations.mosaickd=[]", "run.ablations.augkd=[no_anchor]"]
+    run(clone, "dvc", "exp", "run", "-n", "shift", *(word for change in changes for word in ("-S", change)))
+    summary = json.loads((clone / "results/summary.json").read_text())
+    assert list(summary) == ["digits-shift", "digits-shift-student_domain", "digits", "cost"]
+    assert list(summary["digits-shift"]) == ["teacher", "kd_ood", "supervised_student_domain", "augkd", "augkd_no_anchor"]
+    table = (clone / "results/table.md").read_text()
+    beside = table.split("###")[1]
+    assert [line.split("|")[1].strip() for line in beside.splitlines() if line.startswith("|")][2:] == ["teacher", "kd_ood"]
+    scores = json.loads((clone / "results/runs/digits-shift/augkd/0/metrics.json").read_text())
+    assert set(scores["student_domain"]) == {"top1", "nll", "ece", "agree", "kl", "per_class"}
+    figures = {path.stem for path in (clone / "results/figures/digits-shift").iterdir()}
+    assert {"accuracy-student_domain", "confusion-student_domain", "samples"} <= figures
+    curve = (clone / "results/curves/digits-shift/augkd/0.csv").read_text().splitlines()
+    assert {"adversarial", "uncertainty", "mask", "f", "val_top1"} <= set(curve[0].split(","))

@@ -85,7 +85,7 @@ def test_a_checkpoint_is_not_picked_up_with_other_parameters(ready, monkeypatch)
 def test_two_ranks_hold_identical_networks():
     done = run(REPOSITORY, *TORCHRUN, "-m", "tests.two_ranks")
     assert done.returncode == 0, done.stderr[-3000:]
-    for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast"):
+    for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd"):
         assert f"{name}: ranks agree" in done.stdout
 
 

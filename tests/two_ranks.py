@@ -23,7 +23,7 @@ def tensors(state):
 def main():
     with rt.running("fp32") as runtime, tempfile.TemporaryDirectory() as folder:
         assert runtime.world == 2
-        for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast"):
+        for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd"):
             game = method(name, steps=20, runtime=runtime)
             train(game, runtime, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, name)
             for stream in game.streams.values():

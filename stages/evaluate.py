@@ -71,9 +71,15 @@ def judge(net: nn.Module, test: ImageSet, teacher: Tensor, predictions: Path) ->
 
 
 def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
-    """fd: Fréchet distance of the teacher's features (n, F), (m, F); spread: mean distance of pairs in % of the in-domain one."""
+    """What the teacher's features (n, F) of synthetic images say beside those (m, F) of in-domain ones.
+
+    fd: Fréchet distance, where n > F; spread: mean distance of pairs in % of the in-domain one.
+    """
     spread = pair_distances(synthetic).mean() / pair_distances(in_domain).mean()
-    return {"fd": frechet_distance(synthetic, in_domain), "spread": 100 * spread.item()}
+    result = {"spread": 100 * spread.item()}
+    if len(synthetic) > synthetic.shape[1]:  # a covariance of fewer images says nothing
+        result["fd"] = frechet_distance(synthetic, in_domain)
+    return result
 
 
 def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> float:

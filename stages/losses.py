@@ -3,18 +3,34 @@
 Equations without a source are those of MosaicKD (Fang et al. 2021, arXiv:2110.15094).
 """
 
+import functools
 import itertools
 import math
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Moments = tuple[Tensor, Tensor]  # mean and variance, (C,) each
 
 # A 32-pixel image has 8 x 8 patches in the paper, whose losses are sums over them. Means times 64 keep the paper's weights
 # meaningful for every patch geometry and image size.
 PAPER_PATCHES = 64
+
+
+def exact(loss: Callable[P, R]) -> Callable[P, R]:
+    """`loss` outside of autocast, which would turn its matrix products back to half precision."""
+
+    @functools.wraps(loss)
+    def outside(*inputs: P.args, **options: P.kwargs) -> R:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            return loss(*inputs, **options)
+
+    return outside
 
 
 def full(x: Tensor) -> Tensor:
@@ -137,6 +153,7 @@ def _neighbours(x: Tensor) -> tuple[Tensor, ...]:
     )
 
 
+@exact
 def contrast(local: Tensor, views: Tensor, tau: float, current: int) -> Tensor:
     """InfoNCE of unit vectors (N + M, D): row i of `local` against all of `views`, which get no gradient; its match is row i.
 

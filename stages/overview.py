@@ -54,13 +54,13 @@ def main() -> None:
     text, frames, summary, costs = [], [], {}, {}
     for task, report in reports.items():
         for title, rows in report["tables"].items():
-            table = pd.DataFrame(rows).set_index("method")
+            table = pd.DataFrame(rows).set_index("method").astype(float)
             frames.append(table.assign(task=title).reset_index())
             warning = [SMOKE] if report["scale"] == "smoke" else []
             text += [f"### {title}", *warning, to_markdown(table, set(report["upper_bounds"]))]
             summary[title] = {label: round(value, 2) for label, value in table["top1"].items()}
-        first = pd.DataFrame(next(iter(report["tables"].values()))).set_index("method")
-        costs[task] = {label: {key: float(f"{row[key]:.4g}") for key in COST} for label, row in first.iloc[1:].iterrows()}
+        first = next(iter(report["tables"].values()))
+        costs[task] = {row["method"]: {key: float(f"{row[key]:.4g}") for key in COST} for row in first[1:]}
     everything = pd.concat(frames)
     if len(both := beside_each_other(everything)):
         text = ["### Tasks beside each other: top-1 %", both.to_markdown(disable_numparse=True), *text]

@@ -138,7 +138,7 @@ class Task(Section):
     kind: Literal["classification"] = "classification"
     image: Shape
     in_domain: Source
-    ood: Source | StudentDomain
+    ood: Annotated[Source | StudentDomain, Field(discriminator="source")]
     teacher: Teacher
     curate: Curate
     distill: Distill
@@ -308,12 +308,16 @@ def _check(model: Any, content: Any, where: str) -> Any:
         return TypeAdapter(model).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        loc = first["loc"]  # after the name of a source, pydantic adds the one it chose
-        keys = [str(part) for i, part in enumerate(loc) if i == 0 or loc[i - 1] not in ("in_domain", "ood")]
+        loc = first["loc"]  # after the name of a source, or its place in a list, pydantic adds the one it chose
+        keys = [str(part) for i, part in enumerate(loc) if not (i and _is_source(loc[i - 1], loc[max(i - 2, 0)]))]
         message = first["msg"].removeprefix("Value error, ")
         shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         path = ".".join([where, *keys] if where else keys)
         raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
+
+
+def _is_source(key: str | int, before: str | int) -> bool:
+    return key in ("in_domain", "ood", "images") or (before == "parts" and isinstance(key, int))
 
 
 class Loader(yaml.SafeLoader):

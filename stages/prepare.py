@@ -51,7 +51,14 @@ def main(name: str) -> None:
     # DVC needs the folder in every task, and tracks no empty one.
     write_json(paths.student_domain(name, "images").with_suffix(".json"), {part: len(images) for part, images in shifted.items()})
     rows = near_duplicates(splits["ood"], splits["test"], f"{name}: look for test images in ood")
-    write_json(paths.overlap(name), {"of": len(splits["ood"]), "near_duplicates": rows.tolist()})
+    overlap = {"of": len(splits["ood"]), "near_duplicates": rows.tolist()}
+    if shifted:
+        known = near_duplicates(
+            shifted["test"], shifted["train"], f"{name}: look for training images in the student domain's test"
+        )
+        overlap["student_domain_test_in_train"] = len(known)
+        print(f"student domain: {len(known)} of {len(shifted['test'])} test images are, or nearly are, training images")
+    write_json(paths.overlap(name), overlap)
 
 
 def split(
@@ -59,7 +66,7 @@ def split(
 ) -> dict[str, ImageSet]:
     """train, val and test of a labelled set, `test` split off where the source has none of its own.
 
-    `train` and `val` are numbers of images, or below 1 parts of the set; without `train`, test is 30 % and train the rest.
+    `train` and `val` are numbers of images, met about, or parts of the set; without `train`, test is 30 % and train the rest.
     Raises UserError for a set without labels, with a class of too few images, or with other classes in its test part.
     """
     _check_labels(where, labelled)
@@ -78,18 +85,21 @@ def split(
         raise UserError(
             f"{where}: {n} images do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
         )
-    rest, chosen = stratified(labelled, wanted[0] / n)
-    rest, held = stratified(rest, wanted[1] / len(rest))
+    rest, chosen = stratified(labelled, wanted[0] / n, leave=1 + (test is None))
+    rest, held = stratified(rest, wanted[1] / len(rest), leave=int(test is None))
     return {"train": chosen, "val": held, "test": rest if test is None else test}
 
 
-def stratified(images: ImageSet, part: float) -> tuple[ImageSet, ImageSet]:
-    """Split off `part` of every class (at least one image of each), always the same images; returns (rest, part)."""
+def stratified(images: ImageSet, part: float, leave: int = 1) -> tuple[ImageSet, ImageSet]:
+    """Split off about `part` of every class, always the same images; returns (rest, part).
+
+    At least one image of each class, and at most so many that `leave` of them stay.
+    """
     generator = torch.Generator().manual_seed(mix(0))
     chosen = torch.zeros(len(images), dtype=torch.bool)
     for label in images.labels.unique():
         rows = (images.labels == label).nonzero().flatten()
-        count = max(1, round(part * len(rows)))
+        count = max(1, min(round(part * len(rows)), len(rows) - leave))
         chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
     return images.subset(_rows(~chosen)), images.subset(_rows(chosen))
 

@@ -29,7 +29,7 @@ def main(name: str) -> None:
     content: dict[str, Any] = {"scale": settings.run.scale, "upper_bounds": upper_bounds(settings), "tables": {}}
     for (title, runs), baseline in zip(tables.items(), (BASELINE, ALONE), strict=False):
         rows = summarise(runs, baseline).reset_index().to_dict("records")
-        content["tables"][title] = [{key: value for key, value in row.items() if value == value} for row in rows]
+        content["tables"][title] = [{key: None if value != value else value for key, value in row.items()} for row in rows]
     figures.draw_all(name, tables)
     write_json(paths.report(name), content)
 

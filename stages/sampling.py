@@ -22,8 +22,8 @@ def max_probability(logits: Tensor) -> Tensor:
 def outlier(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
     """1 - cosine to the nearest prototype of the predicted class, in [0, 2].
 
-    Prototypes are the centres of spherical k-means, `count` of them, on the more confident half of a class by `sure` (n,); the
-    mean where a class has fewer than 2 * count images.
+    Prototypes are the centres of k-means on unit vectors, scaled to unit length, `count` of them, of the more confident half of a
+    class by `sure` (n,); the mean where a class has fewer than 2 * count images.
     """
     unit = F.normalize(features, dim=1)
     result = torch.empty(len(features))
@@ -38,7 +38,6 @@ def outlier(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -
 def _centres(mine: Tensor, half: Tensor, count: int) -> Tensor:
     if len(mine) < 2 * count:
         return mine.mean(0, keepdim=True)
-    # Means of unit vectors, scaled to unit length by the caller: k-means on the sphere.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than centres: some coincide
         means = KMeans(count, init="k-means++", n_init=1, max_iter=10, random_state=0).fit(mine[half].double().numpy())

@@ -148,7 +148,10 @@ def test_a_student_that_is_the_teacher_is_refused():
         Method(replace(one, student=one.teacher.net), Method.Params(latent=8, generator_width=4))
 
 
-@pytest.mark.parametrize(("params", "lengths"), [({"b": 1.0}, [4, 0, 20]), ({"anchor_steps": 0}, [4, 0, 20]), ({}, [4, 4, 20])])
+@pytest.mark.parametrize(
+    ("params", "lengths"),
+    [({"b": 1.0}, [4, 0, 20]), ({"b": 1.0, "data_free": 0}, [0, 0, 20]), ({"anchor_steps": 0}, [4, 0, 20]), ({}, [4, 4, 20])],
+)
 def test_a_stage_that_nothing_needs_is_left_out(params, lengths):
     assert [length for length, _ in method("augkd", params).phases()] == lengths
 

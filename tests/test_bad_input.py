@@ -54,7 +54,7 @@ CASES = [
     ("method", {"magic": {}}, r"method.magic: there is no stages/methods/magic\.py"),
     ("ablation", {"mosaik": {"mine": {"local": 0.0}}}, "ablation: unknown method 'mosaik'; did you mean 'mosaickd'"),
     ("ablation.mosaickd.no_local", {"locl": 0.0}, "ablation.mosaickd.no_local: unknown key 'locl'"),
-    ("ablation.kd", {"ood": {"tau": 1.0}}, "'kd_ood' is a method and an ablation; rename one"),
+    ("ablation", {"supervised": {"student_domain": {}}}, "'supervised_student_domain' is a method and an ablation; rename one"),
     ("task.digits.curate", {"keep": "confident"}, "task.digits.curate.keep: .*'confidence'.*'confident'"),
     (
         "task.digits.curate",

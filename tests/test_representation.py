@@ -173,6 +173,23 @@ def test_a_network_without_named_stages_is_refused_where_they_are_needed():
         stages(classifier("torchvision.squeezenet1_1", 10, 3, 64))
 
 
+def test_losses_are_not_computed_in_half_precision(vectors, maps):
+    """Under bf16 autocast, as on a GPU, every loss of full-precision features is what it is without."""
+    s, t = (F.normalize(v.float(), dim=1) for v in vectors)
+    cases = [
+        (losses.similarity, maps),
+        (losses.relation_distance, (s, t)),
+        (losses.relation_angle, (s, t)),
+        (lambda a, b: losses.two_views(a, b, 0.1), (s, t)),
+        (lambda a, b: losses.across(a, b, 0.1), (s, t)),
+        (lambda a, b: losses.rotation_similarity(torch.cat([a, b])), (s, t)),
+    ]
+    for loss, inputs in cases:
+        exact = loss(*inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(loss(*inputs), exact)
+
+
 def test_taps_before_an_activation_keep_their_signs():
     """VGG's activations work in place: what its taps give must be what was there before."""
     game = method("at", channels=3, size=32, teacher="vgg11", student="convnet_4")
@@ -301,15 +318,15 @@ def test_one_step_of_dfnd_equals_a_plain_re_computation():
     _, _, s = naive_look(twin, images)
     guess = t.argmax(1)
     counts = [int((game.setting.pool_logits.argmax(1) == k).sum()) for k in range(10)]
-    weights = torch.tensor([1 / (n + 1) for n in counts])
-    weights = 10 * weights / weights.sum()
+    weights = torch.tensor([1 / (n + 1) if n else 0.0 for n in counts])
+    weights = weights * sum(n > 0 for n in counts) / weights.sum()
     kd = torch.stack([weights[k] * naive_kl(a[None], b[None], 2.0) for k, a, b in zip(guess, t, s, strict=True)]).mean()
     q = torch.full((10, 10), 0.05 / 9) + torch.eye(10) * (0.95 - 0.05 / 9)
     mixed = s.softmax(1) @ q
     noise = -sum(weights[k] * mixed[i, k].log() for i, k in enumerate(guess)) / weights[guess].sum()
     assert found["kd"].item() == pytest.approx(kd.item(), rel=1e-9)
     assert found["noise"].item() == pytest.approx(noise.item(), rel=1e-9)
-    assert class_weights(torch.tensor(counts)).sum().item() == pytest.approx(10)
+    torch.testing.assert_close(class_weights(torch.tensor([3, 0, 1])), torch.tensor([2 / 3, 0.0, 4 / 3]))
 
 
 @pytest.mark.usefixtures("_double")
@@ -393,6 +410,8 @@ def test_a_balanced_set_holds_as_many_images_of_every_class_as_of_any_other():
     rare = rows[predicted[rows] == 1]
     assert torch.bincount(rare - 50).tolist() == [7, 7, 6] or sorted(torch.bincount(rare - 50).tolist()) == [6, 7, 7]
     assert len(rows[predicted[rows] == 0].unique()) == 20
+    sure = torch.arange(60.0)
+    assert set(even_rows(predicted, 4, sure)[:20].tolist()) == set(range(30, 50))
 
 
 def test_the_largest_logits_alone_speak():

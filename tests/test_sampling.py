@@ -123,13 +123,15 @@ def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels
     for i in range(5, 10):
         buffer = io.BytesIO()
         array = pictures[i].permute(1, 2, 0).squeeze(2).numpy()
-        Image.fromarray(array).save(buffer, "JPEG", quality=75)
+        Image.fromarray(array).save(buffer, "JPEG", quality=90)
         again[i] = torch.from_numpy(np.array(Image.open(buffer))).view(32, 32, channels).permute(2, 0, 1)
     others = ImageSet(again[:10], photographs.labels[:10], torch.arange(10), (), channels, 32)
     found = near_duplicates(photographs, others, "").tolist()
     assert set(range(10)) <= set(found)
-    table = np.corrcoef(pictures.flatten(1).numpy(), others.images.flatten(1).numpy())[:60, 60:]
-    assert set(found) <= set(np.flatnonzero((table >= 0.95).any(1)))  # two patches of one photograph may overlap
+    grey = [x.float().mean(1).flatten(1).numpy() for x in (pictures, others.images)]
+    alike = np.corrcoef(*grey)[:60, 60:] >= 0.99
+    alike |= np.array([[np.abs(a.float() - b.float()).mean() <= 2 for b in others.images] for a in pictures])
+    assert set(found) <= set(np.flatnonzero(alike.any(1)))  # two patches of one photograph may overlap
     assert len(found) < 15
     noise = torch.randint(256, (50, channels, 32, 32), dtype=torch.uint8)
     assert near_duplicates(ImageSet(noise, torch.zeros(50), torch.arange(50), (), channels, 32), others, "").tolist() == []

@@ -131,11 +131,15 @@ class Method(Phased):
             noise = torch.randn_like(mean).clamp(-10, 10)
             missed = losses.latent_error(mean + noise * (log_variance / 2).exp(), z, mean, log_variance)
             self.encoder.update(missed)
-        self.calm.offer(losses.energy(teacher).median())
+        calm = losses.energy(teacher).median()
+        self.setting.runtime.average_([calm])
+        self.calm.offer(calm)
         return torch.stack([loss.detach(), missed.detach()])
 
     def anchor_step(self, number: int) -> dict[str, Tensor]:
         """One step of A; the gradient passes through T and G, which stay as they are."""
+        if number == 0:
+            self.align_ranks()
         with self.cost.timed("distillation"):
             batch = self.domain.next()
             with self.anchor.turn():
@@ -155,26 +159,33 @@ class Method(Phased):
         f = self.real_part(number)
         if number == 0:
             self.begin_mixup()
+        kd_weight = 0.5 if self.params.kd_weight == "half" else 1 - f
         with self.cost.timed("distillation"):
             batch = self.domain.next()
+            if not kd_weight:  # real images alone, and T has no say: a second copy of them would change nothing
+                with self.student.turn():
+                    label = F.cross_entropy(full(self.student(batch.images)), batch.labels)
+                    self.student.update(0.5 * label)
+                return {"label": label.detach(), "f": label.new_tensor(f)}
             mixed, mask = self.mixtures(batch.images, batch.labels, f)
             teacher = self.teacher.logits(mixed)
             self.cost.images += len(mixed) * (f < 1)
             with self.student.turn():
-                terms = self.mixup_terms(self.student(torch.cat([batch.images, mixed])), teacher, batch.labels, f)
+                terms = self.mixup_terms(self.student(torch.cat([batch.images, mixed])), teacher, batch.labels, kd_weight)
                 self.student.update(weighted(terms))
         return values(terms) | {"f": mask.new_tensor(f), "mask": mask.mean(), "uncertainty": losses.entropy(teacher).mean()}
 
-    def mixup_terms(self, student: Tensor, teacher: Tensor, labels: Tensor, f: float) -> Terms:
+    def mixup_terms(self, student: Tensor, teacher: Tensor, labels: Tensor, kd_weight: float) -> Terms:
         """Of S's logits (2B, K) of real images and mixtures, T's (B, K) of the mixtures, and the classes (B,) of both."""
-        p, student = self.params, full(student)
+        student = full(student)
         return {
             "label": (0.5, F.cross_entropy(student, labels.repeat(2))),
-            "kd": (0.5 if p.kd_weight == "half" else 1 - f, losses.kl_divergence(teacher, student[len(labels) :], p.tau)),
+            "kd": (kd_weight, losses.kl_divergence(teacher, student[len(labels) :], self.params.tau)),
         }
 
     def begin_mixup(self) -> None:
         """A fresh optimiser for S, with a cosine over the last stage. Raises UserError where A's mask collapsed."""
+        self.align_ranks()
         self.student.restart(self.optimizer(self.student.net), self.span(2))
         if self.phases()[1][0]:
             assert isinstance(self.anchor.net, Anchor)
@@ -185,16 +196,21 @@ class Method(Phased):
                     "method.augkd.invariance or anchor_steps"
                 )
 
+    def align_ranks(self) -> None:
+        """Give all ranks the same running statistics, by which G, E and A normalise from here on."""
+        for player in self.players.values():
+            player.align_ranks()
+
     @torch.no_grad()
     def mixtures(self, images: Tensor, labels: Tensor, f: float) -> tuple[Tensor, Tensor]:
         """(1 - f) G((1 - f) z' + f z) + f x of images x (B, C, S, S) with classes (B,), and the mask (B, latent)."""
+        if f == 1:
+            return images, images.new_zeros(len(images), self.params.latent)
         z = self.encode(images, labels)
         anchored, mask = z, torch.zeros_like(z)
         if self.phases()[1][0]:
             with in_eval(self.anchor.net):
                 anchored, mask = self.anchor.net(z, labels)
-        if f == 1:
-            return images, mask
         with in_eval(self.generator.net):
             made = full(self.generator((1 - f) * anchored + f * z))
         return (1 - f) * made + f * images, mask
@@ -219,8 +235,10 @@ class Method(Phased):
         z = torch.randn(self.batch, self.params.latent, device=self.setting.runtime.device)
         return full(self.generator(z)), z
 
-    def samples(self, count: int) -> Tensor:
-        """What T's anchors of the first `count` images of the student's domain look like."""
+    def samples(self, count: int) -> Tensor | None:
+        """What T's anchors of the first `count` images of the student's domain look like; None where S saw no mixture."""
+        if self.params.b == 1:
+            return None
         assert self.setting.student_domain is not None
         device = self.setting.runtime.device
         chosen = self.setting.student_domain.subset(torch.arange(min(count, len(self.setting.student_domain))))

@@ -1,6 +1,7 @@
 """KD on a class-balanced transfer set (Nayak et al., WACV 2021, arXiv:2011.09113), from the OOD pool."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,14 +10,25 @@ from stages.methods import Imitation, Seen
 
 
 class Method(Imitation):
-    """KL(T || S) on as many pool images of each class that T sees, the rarer ones repeated."""
+    """KL(T || S) on as many pool images of each class that T sees, the rarer ones repeated.
+
+    Classes without an image stay empty, and the others share the set, so that it is as large as the pool.
+    """
+
+    class Params(Imitation.Params):
+        """`first` says which images of a crowded class are taken."""
+
+        first: Literal["random", "confident"] = "random"
+
+    params: Params
 
     def build(self) -> None:
         """One shuffled stream of the balanced set, as large as the pool."""
         setting, schedule = self.setting, self.setting.schedule
         assert setting.pool is not None
         assert setting.pool_logits is not None
-        rows = even_rows(setting.pool_logits.argmax(1), setting.classes)
+        sure, predicted = setting.pool_logits.softmax(1).max(1)
+        rows = even_rows(predicted, setting.classes, sure if self.params.first == "confident" else None)
         logits = setting.pool_logits[rows]
         self.pool = self.stream("pool", setting.pool.subset(rows), schedule.images, schedule.augment, logits)
 
@@ -26,15 +38,17 @@ class Method(Imitation):
         return batch.images, batch.logits
 
 
-def even_rows(predicted: Tensor, classes: int) -> Tensor:
-    """About n rows of `predicted` (n,), as many of each class that has any: all of a class again where it has too few."""
+def even_rows(predicted: Tensor, classes: int, sure: Tensor | None = None) -> Tensor:
+    """About n rows of `predicted` (n,), as many of each class that has any: all of a class again where it has too few.
+
+    At random, or by `sure` (n,), the highest first.
+    """
     members = [(predicted == k).nonzero().flatten() for k in range(classes)]
     members = [rows for rows in members if len(rows)]
     if empty := classes - len(members):
         print(f"balanced: the teacher takes no image of the pool for {empty} of {classes} classes, which stay empty")
     each = math.ceil(len(predicted) / len(members))
     generator = torch.Generator().manual_seed(0)
-    drawn = [
-        [rows[torch.randperm(len(rows), generator=generator)] for _ in range(math.ceil(each / len(rows)))] for rows in members
-    ]
-    return torch.cat([torch.cat(rounds)[:each] for rounds in drawn])
+    key = torch.rand(len(predicted), generator=generator) if sure is None else sure
+    ordered = [rows[key[rows].argsort(descending=True, stable=True)] for rows in members]
+    return torch.cat([rows.repeat(math.ceil(each / len(rows)))[:each] for rows in ordered])

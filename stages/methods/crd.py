@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.engine.runtime import Runtime
 from stages.errors import UserError
-from stages.losses import full
+from stages.losses import exact, full
 from stages.params import Positive, Rate, Weight
 from stages.representation.hints import Hints
 from stages.representation.losses import noise_contrast
@@ -95,18 +95,20 @@ class Bank:
     def __init__(self, count: int, width: int, momentum: float, runtime: Runtime):
         bound = 1 / math.sqrt(width / 3)
         self.rows = torch.empty(count, width).uniform_(-bound, bound).to(runtime.device)
-        self.normaliser = torch.zeros((), device=runtime.device)
+        self.normaliser, self.begun = torch.zeros((), device=runtime.device), False
         self.momentum, self.runtime = momentum, runtime
         runtime.follow_first_([self.rows])
 
+    @exact
     def scores(self, anchors: Tensor, rows: Tensor, others: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         """Scores (B,) of each anchor (B, D) with its own row, and (B, K) with others'."""
         positive = ((anchors * self.rows[rows]).sum(1) / tau).exp()
         negative = (torch.einsum("bd,bkd->bk", anchors, self.rows[others]) / tau).exp()
-        if not self.normaliser:
+        if not self.begun:
             both = torch.cat([positive.detach()[:, None], negative.detach()], 1)
             self.normaliser = both.mean() * len(self.rows)
             self.runtime.average_([self.normaliser])
+            self.begun = True
         return positive / self.normaliser, negative / self.normaliser
 
     @torch.no_grad()
@@ -117,9 +119,9 @@ class Bank:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
-        return {"rows": self.rows.cpu(), "normaliser": self.normaliser.cpu()}
+        return {"rows": self.rows.cpu(), "normaliser": self.normaliser.cpu(), "begun": self.begun}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         self.rows.copy_(state["rows"])
-        self.normaliser = state["normaliser"].to(self.rows.device)
+        self.normaliser, self.begun = state["normaliser"].to(self.rows.device), state["begun"]

@@ -54,6 +54,9 @@ class Method(Base):
 
 
 def class_weights(counts: Tensor) -> Tensor:
-    """Proportional to 1 / (n_k + 1) for `counts` n (K,), with sum K."""
-    weights = 1 / (counts + 1)
-    return len(weights) * weights / weights.sum()
+    """Proportional to 1 / (n_k + 1) for `counts` n (K,), with mean 1 over the classes that have images; 0 for the others.
+
+    The paper gives an empty class a weight too, the largest of all, against which the others shrink to nothing.
+    """
+    weights = (counts > 0) / (counts + 1)
+    return weights * (counts > 0).sum() / weights.sum()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.losses import full
+from stages.losses import exact, full
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
@@ -22,12 +22,14 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
     return (mine - theirs).square().mean()
 
 
+@exact
 def similarity(student: Tensor, teacher: Tensor) -> Tensor:
     """||G_T - G_S||^2 / B^2 with G = F F^T of flattened maps, each row of unit length (Tung & Mori 2019, arXiv:1907.09682)."""
     mine, theirs = (F.normalize(f @ f.T, dim=1) for f in (full(student).flatten(1), full(teacher).flatten(1)))
     return (theirs - mine).square().mean()
 
 
+@exact
 def relation_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth L1 between matrices of pairwise distances, each in units of its own mean (Park et al. 2019, arXiv:1904.05068).
 
@@ -43,6 +45,7 @@ def _distances(f: Tensor) -> Tensor:
     return distances / distances[distances > 0].mean()
 
 
+@exact
 def relation_angle(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth L1 between the cosines of the angles of all triplets (Park et al. 2019, arXiv:1904.05068).
 
@@ -56,6 +59,7 @@ def _angles(f: Tensor) -> Tensor:
     return towards @ towards.transpose(1, 2)
 
 
+@exact
 def two_views(one: Tensor, other: Tensor, tau: float, labels: Tensor | None = None) -> Tensor:
     """NT-Xent over the 2B unit vectors of two views (B, D) (Chen et al. 2020, arXiv:2002.05709): a row's match is its other view.
 
@@ -69,6 +73,7 @@ def two_views(one: Tensor, other: Tensor, tau: float, labels: Tensor | None = No
     return F.cross_entropy((views @ views.T / tau).masked_fill(out, -torch.inf), match)
 
 
+@exact
 def across(student: Tensor, teacher: Tensor, tau: float, labels: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE between unit vectors (B, D) of two networks: row i of the one matches row i of the other.
 
@@ -98,6 +103,7 @@ def noise_contrast(positive: Tensor, negative: Tensor, count: int) -> Tensor:
     return -(right + wrong).mean()
 
 
+@exact
 def rotation_similarity(vectors: Tensor) -> Tensor:
     """Cosine of each turned copy with each upright image, (3B, B), of vectors (4B, D): B upright ones, then three turns of each.
 

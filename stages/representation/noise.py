@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.losses import full
+from stages.losses import exact, full
 
 
 class Adaptation(nn.Module):
@@ -35,6 +35,7 @@ class Adaptation(nn.Module):
         off = ~torch.eye(classes, dtype=torch.bool, device=rest.device)
         return torch.diag(kept[:, 0]).masked_scatter(off, rest.flatten())
 
+    @exact
     def forward(self, logits: Tensor, predicted: Tensor, weights: Tensor | None = None) -> Tensor:
         """NLL of T's predictions (B,) under softmax(logits) Q, for S's logits (B, K); weighted by class (K,) where given."""
         mixed = full(logits).softmax(1) @ self.matrix()

@@ -320,7 +320,7 @@ def _is_source(key: str | int, before: str | int) -> bool:
     return key in ("in_domain", "ood", "images") or (before == "parts" and isinstance(key, int))
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """PyYAML reads `1e-3` as a string; DVC and YAML 1.2 read a number, and so do we."""
 
 

@@ -5,7 +5,7 @@ import torch
 
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint, fingerprint
-from stages.engine.loop import train
+from stages.engine.loop import train, write_curve
 from stages.engine.streams import Stream, augmented
 from stages.errors import UserError
 from stages.params import Augment
@@ -154,6 +154,24 @@ def test_the_curve_holds_means_since_the_row_before(tmp_path):
     assert [row["step"] for row in curve] == [4, 8, 12]
     assert curve[1]["loss"] == pytest.approx(sum(values[4:8]) / 4)
     assert curve[1]["probe"] == 1.0
+
+
+def test_a_new_phase_starts_new_means_and_new_columns(tmp_path):
+    """SSKD has 4 steps of a head and then 8 of the student: a row holds means of its own phase only."""
+    game, values = method("sskd", steps=8), []
+    inner = game.step
+
+    def step():
+        scalars = inner()
+        values.append({name: value.item() for name, value in scalars.items()})
+        return scalars
+
+    game.step = step
+    curve = train(game, CPU, 0, never(tmp_path), lambda: {"probe": 1.0}, "", points=2)
+    assert [set(row) for row in curve] == [{"step", "probe", "kd", "turned", "similarity"}] * 2
+    assert curve[0]["kd"] == pytest.approx(sum(row["kd"] for row in values[4:6]) / 2)
+    write_curve(tmp_path / "curve.csv", [{"step": 1, "head": 0.5}, {"step": 2, "kd": 0.25}])
+    assert (tmp_path / "curve.csv").read_text().split() == ["step,head,kd", "1,0.5,", "2,,0.25"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):

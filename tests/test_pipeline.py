@@ -139,7 +139,9 @@ def test_another_task_joins_the_table_and_a_student_domain_has_its_own(clone):
     assert list(summary["digits-shift"]) == ["teacher", "kd_ood", "supervised_student_domain", "augkd", "augkd_no_anchor"]
     table = (clone / "results/table.md").read_text()
     beside = table.split("###")[1]
-    assert [line.split("|")[1].strip() for line in beside.splitlines() if line.startswith("|")][2:] == list(summary["digits-shift"])
+    assert [line.split("|")[1].strip() for line in beside.splitlines() if line.startswith("|")][2:] == list(
+        summary["digits-shift"]
+    )
     scores = json.loads((clone / "results/runs/digits-shift/augkd/0/metrics.json").read_text())
     assert set(scores["student_domain"]) == {"top1", "nll", "ece", "agree", "kl", "per_class"}
     figures = {path.stem for path in (clone / "results/figures/digits-shift").iterdir()}

@@ -184,6 +184,11 @@ def test_losses_are_not_computed_in_half_precision(vectors, maps):
         (lambda a, b: losses.across(a, b, 0.1), (s, t)),
         (lambda a, b: losses.rotation_similarity(torch.cat([a, b])), (s, t)),
     ]
+    rt.seed(0)
+    bank, noise = Bank(6, 5, 0.5, CPU), Adaptation(5, 0.9, learned=True)
+    rows, others = torch.arange(6), torch.randint(6, (6, 4))
+    cases.append((lambda a, b: torch.cat([x.flatten() for x in bank.scores(a, rows, others, 0.07)]), (s, t)))
+    cases.append((lambda a, b: noise(a, b.argmax(1)), (s, t)))
     for loss, inputs in cases:
         exact = loss(*inputs)
         with torch.autocast("cpu", torch.bfloat16):

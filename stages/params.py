@@ -308,16 +308,21 @@ def _check(model: Any, content: Any, where: str) -> Any:
         return TypeAdapter(model).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        loc = first["loc"]  # after the name of a source, or its place in a list, pydantic adds the one it chose
-        keys = [str(part) for i, part in enumerate(loc) if not (i and _is_source(loc[i - 1], loc[max(i - 2, 0)]))]
+        keys = _keys(first["loc"], content, missing=first["type"] == "missing")
         message = first["msg"].removeprefix("Value error, ")
         shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
         path = ".".join([where, *keys] if where else keys)
         raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
 
 
-def _is_source(key: str | int, before: str | int) -> bool:
-    return key in ("in_domain", "ood", "images") or (before == "parts" and isinstance(key, int))
+def _keys(loc: tuple[str | int, ...], content: Any, missing: bool) -> list[str]:
+    """The keys of `content` in pydantic's path, which also names what it chose of a union; a missing key is the last."""
+    keys = []
+    for part in loc:
+        if part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int):
+            content = content[part]
+            keys.append(str(part))
+    return [*keys, str(loc[-1])] if missing else keys
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

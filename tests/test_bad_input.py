@@ -33,6 +33,7 @@ CASES = [
     ("run", {"seeds": [-1]}, "run.seeds.0: .*greater than or equal to 0"),
     ("run", {"seeds": []}, "run.seeds: .*at least 1"),
     ("run", {"precision": "fp8"}, "run.precision: .*'auto', 'fp32' or 'bf16'.*'fp8'"),
+    ("task.cifar10-wrn.ood", {"classes": 7}, r"task.cifar10-wrn.ood.classes: .*valid list \(it is 7\)"),
     ("method.mosaickd", {"locl": 1.0}, "method.mosaickd: unknown key 'locl'; did you mean 'local'"),
     ("method.mosaickd", {"local": -1.0}, "method.mosaickd.local: .*greater than or equal to 0.*-1.0"),
     ("method.mosaickd", {"local": "high"}, "method.mosaickd.local: .*valid number.*'high'"),

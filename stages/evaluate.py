@@ -18,12 +18,12 @@ from stages import models, params, paths
 from stages.datasets import ImageSet
 from stages.engine.players import Teacher
 from stages.engine.runtime import start
-from stages.errors import run_script
 from stages.features import frechet_distance, pair_distances, penultimate
-from stages.files import read_json, replacing, write_json
 from stages.kinds.classification import per_class_accuracy, scores
 from stages.params import STUDENT_DOMAIN, TEACHER, runs
-from stages.progress import progress
+from stages.support.errors import run_script
+from stages.support.files import read_json, replacing, write_json
+from stages.support.progress import progress
 
 BATCH = 256
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from stages import params, paths
-from stages.errors import run_script
-from stages.files import read_json, replacing, write_json
+from stages.support.errors import run_script
+from stages.support.files import read_json, replacing, write_json
 
 COLUMNS = {
     "top1": "top-1 %",

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from stages import figures, params, paths
-from stages.errors import UserError, run_script
-from stages.files import read_json, write_json
 from stages.intervals import half_interval
 from stages.params import STUDENT_DOMAIN, TEACHER, Params, method_class
+from stages.support.errors import UserError, run_script
+from stages.support.files import read_json, write_json
 
 # Gains are points over these methods: blind distillation, and on the student's domain learning from its labels alone.
 BASELINE, ALONE = "kd_ood", "supervised_student_domain"

@@ -3,81 +3,89 @@
 Usage: python -m stages.train_teacher TASK
 """
 
+import time
 from typing import Any
 
-import torch
 from torch import nn
 
-from stages import models, params, paths
-from stages.datasets import ImageSet
-from stages.datasets.images import channel_statistics
+from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
-from stages.engine.checkpoint import Checkpoint, fingerprint, until_done
+from stages.engine.checkpoint import Checkpoint, key, until_done
 from stages.engine.loop import Row, train, write_curve
-from stages.engine.players import Teacher
-from stages.errors import UserError, run_script
-from stages.kinds.classification import Probe, percent
-from stages.methods import Schedule, Setting, supervised
-from stages.networks import Normalized
-from stages.params import Task
+from stages.engine.provenance import provenance
+from stages.engine.teacher import Teacher
+from stages.families.method import IN_DOMAIN, Schedule, Setting
+from stages.kinds import Probe, open_kind
+from stages.methods.supervised import Method
+from stages.networks import weights
+from stages.networks.weights import Blueprint
+from stages.settings import params, paths, plans
+from stages.settings.params import TEACHER
+from stages.settings.task import Task
+from stages.support.errors import UserError, run_script
+from stages.support.files import write_json
 
 SEED = 0  # the teacher is one fixed network; seeds are for students
-Made = tuple[models.Blueprint, Normalized, list[Row], dict[str, Any]]
+Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 
 def main(name: str) -> None:
-    """Write the teacher's weights, card and learning curve."""
-    settings = params.load()
+    """Write the teacher's weights, card, learning curve, and where it was made."""
+    settings, begin = params.load(), time.perf_counter()
     run, task = settings.run, settings.task(name)
-    val = ImageSet.load(paths.split(name, "val"))
-    source = paths.split(name, "train")
-    key = fingerprint("teacher", name, task.teacher, run.precision, files=[source])
-    with rt.running(run.precision, run.compile) as runtime, until_done(key, run, runtime.rank) as checkpoint:
+    plan = plans.of_stage(settings, "train_teacher", name)
+    plan.write_if_missing(paths.plan(name, "train_teacher"))
+    val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
+    with (
+        rt.running(run.precision, run.compile) as runtime,
+        until_done(key(plan.identity, SEED, runtime, [source]), run, runtime.rank) as checkpoint,
+    ):
         if task.teacher.weights:
             blueprint, net, curve, facts = _imported(name, task, val, runtime)
         else:
-            blueprint, net, curve, facts = _trained(name, task, ImageSet.load(source), val, runtime, checkpoint)
+            blueprint, net, curve, facts = _trained(name, task, Examples.load(source), val, runtime, checkpoint)
         if runtime.rank == 0:
-            models.save(paths.teacher(name), blueprint, net, facts | {"val_top1": curve[-1]["val_top1"]})
-            write_curve(paths.curve(name, "teacher", SEED), curve)
-            print(f"teacher of {name}: {curve[-1]['val_top1']:.2f} % on the validation split")
+            score = f"val_{open_kind(task, val.classes).headline}"
+            weights.save(paths.teacher(name), blueprint, net, facts | {score: curve[-1][score]})
+            write_json(paths.teacher(name) / "run.json", provenance(runtime, time.perf_counter() - begin) | {"scale": run.scale})
+            write_curve(paths.curve(name, TEACHER, SEED), curve)
+            print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
 
 
-def _trained(name: str, task: Task, images: ImageSet, val: ImageSet, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
+def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
     recipe = task.teacher.train
     assert recipe is not None
-    mean, std = channel_statistics(images)
-    blueprint = models.Blueprint(
-        task.teacher.network, images.classes, images.channels, images.size, mean.tolist(), std.clamp(min=1e-3).tolist()
-    )
+    kind = open_kind(task, examples.classes)
+    mean, std = kind.statistics(examples)
+    blueprint = Blueprint(task.teacher.network, examples.classes, examples.shape, mean, std)
     rt.seed(SEED)
     net = blueprint.build()
-    batch = min(recipe.batch, len(images))
-    schedule = Schedule(recipe.epochs * (len(images) // batch), batch, recipe.lr, recipe.weight_decay, recipe.augment)
+    batch = min(recipe.batch, len(examples))
+    steps = recipe.epochs * (len(examples) // batch)
+    schedule = Schedule(steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment)
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
-    method = supervised.Method(
-        Setting(nobody, net, schedule, SEED, runtime, blueprint.mean, blueprint.std, in_domain=images), supervised.Method.Params()
-    )
-    curve = train(method, runtime, SEED, checkpoint, Probe(net, val, runtime), f"teacher {name}")
+    setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
+    method = Method(setting, Method.Params())
+    curve = train(method, runtime, SEED, checkpoint, Probe(kind, net, val, runtime.autocast), f"teacher {name}")
     return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 
 
-def _imported(name: str, task: Task, val: ImageSet, runtime: rt.Runtime) -> Made:
-    weights = task.teacher.weights
-    assert weights is not None
-    if not len(weights.mean) == len(weights.std) == val.channels:
-        raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.channels} values, one a channel")
-    blueprint = models.Blueprint(task.teacher.network, val.classes, val.channels, val.size, weights.mean, weights.std)
+def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made:
+    given = task.teacher.weights
+    assert given is not None
+    if not len(given.mean) == len(given.std) == val.shape[0]:
+        raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.shape[0]} values, one a channel")
+    blueprint = Blueprint(task.teacher.network, val.classes, val.shape, given.mean, given.std)
     net = blueprint.build()
-    models.import_weights(net, weights)
-    measured = Probe(runtime.place(net), val, runtime)()
-    guess = percent(val.labels == torch.bincount(val.labels).argmax())
-    if measured["val_top1"] <= guess:
+    weights.import_weights(net, given)
+    kind = open_kind(task, val.classes)
+    measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
+    if (score := measured[f"val_{kind.headline}"]) <= guess:
         raise UserError(
-            f"the imported teacher has {measured['val_top1']:.1f} % on the validation split, no better than guessing "
+            f"the imported teacher has {score:.1f} % on the validation split, no better than guessing "
             f"({guess:.1f} %); check that its classes are in the order {', '.join(val.classes[:4])}, ... and its mean and std"
         )
-    return blueprint, net, [{"step": 0, **measured}], {"made": f"imported from {weights.path}", "sha256": weights.sha256}
+    return blueprint, net, [{"step": 0, **measured}], {"made": f"imported from {given.path}", "sha256": given.sha256}
 
 
 if __name__ == "__main__":

@@ -13,25 +13,25 @@ from typing import Any
 
 import torch
 
-from stages import paths
-from stages.files import replacing
-from stages.params import Run
+from stages.engine.runtime import Runtime
+from stages.settings import paths
+from stages.settings.params import Run
+from stages.support.files import replacing
 
 
-def fingerprint(*parts: object, files: list[Path]) -> str:
-    """A name for a run: changes with its parameters, the bytes of its input files, and the project code that it loaded."""
-    digest = hashlib.sha256(repr(parts).encode())
-    code = [Path(m.__file__) for name, m in sorted(sys.modules.items()) if name.startswith("stages.") and m.__file__]
-    for path in [*code, *files]:
+def key(identity: str, seed: int, runtime: Runtime, inputs: list[Path]) -> str:
+    """A name for a training: changes with its plan's identity, seed, processes and precision, and the bytes of its inputs."""
+    digest = hashlib.sha256(repr((identity, seed, runtime.world, runtime.bf16)).encode())
+    for path in inputs:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
 @contextmanager
-def until_done(key: str, run: Run, rank: int) -> Iterator["Checkpoint"]:
-    """The checkpoint of the run called `key`; removed by rank 0 when the block, which writes the outputs, ends well."""
-    checkpoint = Checkpoint(paths.CHECKPOINTS / key, run.checkpoint_minutes, run.checkpoint_steps)
+def until_done(name: str, run: Run, rank: int) -> Iterator["Checkpoint"]:
+    """The checkpoint of the run called `name`; removed by rank 0 when the block, which writes the outputs, ends well."""
+    checkpoint = Checkpoint(paths.CHECKPOINTS / name, run.checkpoint_minutes, run.checkpoint_steps)
     yield checkpoint
     if rank == 0:
         shutil.rmtree(checkpoint.folder, ignore_errors=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from stages.engine.players import Teacher
 from stages.engine.runtime import Runtime
+from stages.engine.teacher import Teacher
 
 Mark = float | torch.cuda.Event
 

@@ -14,9 +14,9 @@ from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.players import Player
 from stages.engine.streams import Stream
-from stages.errors import UserError
-from stages.files import replacing
-from stages.progress import progress
+from stages.support.errors import UserError
+from stages.support.files import replacing
+from stages.support.progress import progress
 
 Row = dict[str, float]
 

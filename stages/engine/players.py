@@ -1,4 +1,4 @@
-"""Networks in a game: the teacher, which never changes, and players, which change in their own turn only."""
+"""Players: networks that a method trains, and which change in their own turn only."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,44 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from stages.engine.runtime import Runtime
-from stages.losses import full
-
-# Pixels of one forward without gradients. More is slower on CPUs (caches) and only costs memory on GPUs.
-_PIXELS = {"cpu": 2**14, "cuda": 2**22}
-
-
-class Teacher(nn.Module):
-    """A frozen classifier: eval mode for good, no parameter wants a gradient. Gradients still flow to the images.
-
-    `forwards` and `backwards` count the images that went through it either way; `name` is its network's, for messages.
-    """
-
-    def __init__(self, net: nn.Module, name: str = ""):
-        super().__init__()
-        self.net = net.requires_grad_(False)
-        self.net.eval()
-        self.name = name or type(net).__name__
-        self.forwards = self.backwards = 0
-
-    def train(self, mode: bool = True) -> "Teacher":
-        """Stay in eval mode: the running statistics are in-domain knowledge that no batch may overwrite."""
-        return self
-
-    def forward(self, images: Tensor, eager: bool = False) -> Tensor:
-        """Logits (B, K); `eager` goes around a compiled network, which passes over hooks."""
-        self.forwards += len(images)
-        self.backwards += len(images) * (torch.is_grad_enabled() and images.requires_grad)
-        return self.net.forward(images) if eager else self.net(images)
-
-    @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits (B, K) without a graph, a chunk at a time."""
-        chunk = max(1, _PIXELS[images.device.type] // (images.shape[-1] * images.shape[-2]))
-        return full(torch.cat([self(part) for part in images.split(chunk)]))
 
 
 class Player:
     """A network that a method trains, its optimiser and its schedule: a cosine to 0, or a `constant` learning rate.
+
+    It owns what its optimiser holds; the parts of a network that it does not own stay as they are for good. A gradient longer
+    than `clip` is shortened to it.
 
     Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
     batch statistics without moving the running ones. `span` is the part of the run, 0 to 1, over which its cosine falls.
@@ -61,16 +30,21 @@ class Player:
         runtime: Runtime,
         constant: bool = False,
         span: tuple[float, float] = (0.0, 1.0),
+        clip: float | None = None,
     ):
         self.net = net
         self.optimizer = optimizer
         self.runtime = runtime
-        self.constant, self.span = constant, span
+        self.constant, self.span, self.clip = constant, span, clip
         self.base_lr: float = optimizer.param_groups[0]["lr"]
-        self.parameters = list(net.parameters())
-        self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
-        self._dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)]
+        self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        net.requires_grad_(False)
         net.train()
+        foreign = [module for module in net.modules() if self._is_foreign(module)]
+        for module in foreign:
+            module.eval()
+        self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module not in foreign]
+        self._dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)]
         self._open(False)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -98,6 +72,8 @@ class Player:
     def take_step(self) -> None:
         """One optimiser step along the gradients that the parameters hold, averaged over the ranks."""
         self.runtime.average_([p.grad for p in self.parameters if p.grad is not None])
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimizer.step()
 
     def anneal(self, progress: float) -> None:
@@ -126,6 +102,12 @@ class Player:
     def align_ranks(self) -> None:
         """Average the buffers over the ranks, whose batches differ; parameters are the same already."""
         self.runtime.average_([buffer for buffer in self.net.buffers() if buffer.is_floating_point()])
+
+    def _is_foreign(self, module: nn.Module) -> bool:
+        """Whether a module has parameters, none of which the player owns."""
+        mine = {id(parameter) for parameter in self.parameters}
+        inside = [id(parameter) for parameter in module.parameters()]
+        return bool(inside) and mine.isdisjoint(inside)
 
     def _open(self, mine: bool) -> None:
         for parameter in self.parameters:

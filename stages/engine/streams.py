@@ -1,59 +1,55 @@
-"""Endless shuffled batches on the device, augmented there, each image in its own way."""
+"""Endless shuffled batches on the device, each example seen in its own way."""
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from stages.datasets import ImageSet
-from stages.datasets.images import to_unit
-from stages.engine.runtime import Runtime, mix
-from stages.errors import UserError
-from stages.params import Augment
+from stages.datasets.examples import INPUT, LOGITS, Examples
+from stages.datasets.images import Augment
+from stages.engine.runtime import Runtime
+from stages.support.errors import UserError
+from stages.support.seeds import mix
 
-_GPU_SHARE = 4  # data moves to the GPU while it takes at most this part of the free memory
+_GPU_SHARE = 4  # inputs move to the GPU while they take at most this part of the free memory
+ROWS = "rows"
 
-
-class Batch(NamedTuple):
-    """`images` in [0, 1], (B, C, S, S); `labels` (B,); `rows` (B,) of the set; `logits` (B, K) of the teacher or None."""
-
-    images: Tensor
-    labels: Tensor
-    rows: Tensor
-    logits: Tensor | None
+Batch = dict[str, Tensor]  # the columns of B examples, and their `rows` (B,) in the set; `input` as a network sees it
+View = Callable[[Batch, Augment], Batch]
 
 
 class Stream:
-    """Batches of `images` for one rank, a new shuffle every epoch, the incomplete last batch left out.
+    """Batches of `examples` for one rank, a new shuffle every epoch, the incomplete last batch left out.
 
-    Batch number i is a pure function of (seed, name, i), so `position` is all the state there is. `logits` (n, K) are handed
-    out only while images are not augmented: a changed image has other logits.
+    Batch number i is a pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network
+    sees of a batch. A column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
     """
 
     def __init__(
         self,
         name: str,
-        images: ImageSet,
+        examples: Examples,
         batch: int,
         seed: int,
         runtime: Runtime,
+        view: View,
         augment: Augment = Augment(),  # noqa: B008 (frozen)
-        logits: Tensor | None = None,
     ):
-        if len(images) < batch:
+        if len(examples) < batch:
             raise UserError(
-                f"{name}: {len(images)} images are fewer than one batch of {batch}; "
-                "lower the task's `batch` or take more images (`ood`, `curate.count`)"
+                f"{name}: {len(examples)} examples are fewer than one batch of {batch}; "
+                "lower the task's `batch` or take more (`ood`, `curate.count`)"
             )
-        self.images = _near(images, runtime)
-        self.labels = images.labels.to(runtime.device)
-        self.logits = None if logits is None or augment.changes else logits.to(runtime.device)
+        self.examples = _near(examples, runtime)
+        self.columns = {
+            key: column.to(runtime.device)
+            for key, column in examples.columns.items()
+            if key != INPUT and not (key == LOGITS and augment.changes)
+        }
         self.batch, self.share = batch, runtime.share(batch, "a batch")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
-        self.augment = augment
+        self.view, self.augment = view, augment
         self.position = 0
         self._reader: Iterator[Tensor] | None = None
         self._ahead: list[Tensor] = []  # rows asked of the reader, not handed out yet
@@ -61,18 +57,18 @@ class Stream:
 
     @property
     def per_epoch(self) -> int:
-        """Batches in one pass over the images."""
-        return len(self.images) // self.batch
+        """Batches in one pass over the examples."""
+        return len(self.examples) // self.batch
 
     def next(self) -> Batch:
         """The next batch; moves `position` on by one."""
         if self._reader is None:
-            self._reader = self.images.read(self._rows_from(self.position))
-        pixels = next(self._reader)
+            self._reader = self.examples.inputs(self._rows_from(self.position))
+        inputs = next(self._reader).to(self.runtime.device)
         rows = self._ahead.pop(0).to(self.runtime.device)
         self.position += 1
-        images = to_unit(augmented(pixels.to(self.runtime.device), self.augment))
-        return Batch(images, self.labels[rows], rows, None if self.logits is None else self.logits[rows])
+        columns = {key: column[rows] for key, column in self.columns.items()}
+        return self.view({INPUT: inputs, ROWS: rows, **columns}, self.augment)
 
     def seek(self, position: int) -> None:
         """Go to batch number `position`."""
@@ -83,7 +79,7 @@ class Stream:
             epoch, place = divmod(position, self.per_epoch)
             if epoch != self._epoch:
                 generator = torch.Generator().manual_seed(mix(*self.seed, epoch))
-                self._epoch, self._order = epoch, torch.randperm(len(self.images), generator=generator)
+                self._epoch, self._order = epoch, torch.randperm(len(self.examples), generator=generator)
             start = place * self.batch + self.runtime.rank * self.share
             rows = self._order[start : start + self.share]
             self._ahead.append(rows)
@@ -91,32 +87,11 @@ class Stream:
             position += 1
 
 
-def augmented(images: Tensor, augment: Augment) -> Tensor:
-    """Zero-pad (B, C, S, S) by `crop` pixels and crop back at a random place; flip with probability 1/2; each image for itself.
-
-    Differentiable. Draws from torch's default generator on the CPU, so that every device sees the same draws.
-    """
-    n, _, height, width = images.shape
-    device, crop = images.device, augment.crop
-    if augment.flip:
-        mirrored = (torch.rand(n) < 0.5).to(device)
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
-    if crop:
-        top, left = torch.randint(2 * crop + 1, (2, n, 1)).to(device)
-        padded = torch.nn.functional.pad(images, (crop, crop, crop, crop))
-        rows = (top + torch.arange(height, device=device)).view(n, 1, height, 1)
-        columns = (left + torch.arange(width, device=device)).view(n, 1, 1, width)
-        sample = torch.arange(n, device=device).view(n, 1, 1, 1)
-        channel = torch.arange(images.shape[1], device=device).view(1, -1, 1, 1)
-        images = padded[sample, channel, rows, columns]
-    return images
-
-
-def _near(images: ImageSet, runtime: Runtime) -> ImageSet:
-    """The set with its pixels on the device where they fit."""
-    if images.images is None or runtime.device.type != "cuda":
-        return images
+def _near(examples: Examples, runtime: Runtime) -> Examples:
+    """The set with its inputs on the device where they fit."""
+    if not examples.packed or runtime.device.type != "cuda":
+        return examples
     free, _ = torch.cuda.mem_get_info(runtime.device)
-    if images.images.numel() * _GPU_SHARE > free:
-        return images
-    return replace(images, images=images.images.to(runtime.device))
+    if examples.input.numel() * _GPU_SHARE > free:
+        return examples
+    return examples.having(input=examples.input.to(runtime.device))

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from stages.params import Weight
-from stages.representation import losses
-from stages.representation.hints import Hints, paired
-from stages.representation.observe import Observation
+from stages.families.hints import Hints, paired
+from stages.families.observe import Observation
+from stages.losses import representation
+from stages.support.sections import Weight
 
 
 class Method(Hints):
@@ -21,4 +21,4 @@ class Method(Hints):
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
         """Distance of attention maps, summed over stages."""
-        return torch.stack([losses.attention(s, t) for s, t in paired(student.maps, teacher.maps)]).sum()
+        return torch.stack([representation.attention(s, t) for s, t in paired(student.maps, teacher.maps)]).sum()

@@ -6,7 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.methods import Imitation, Seen
+from stages.datasets.examples import LOGITS
+from stages.families.imitation import Imitation
+from stages.families.method import POOL, Seen, seen
 
 
 class Method(Imitation):
@@ -21,21 +23,18 @@ class Method(Imitation):
         first: Literal["random", "confident"] = "random"
 
     params: Params
+    sees = frozenset({POOL})
 
     def build(self) -> None:
         """One shuffled stream of the balanced set, as large as the pool."""
-        setting, schedule = self.setting, self.setting.schedule
-        assert setting.pool is not None
-        assert setting.pool_logits is not None
-        sure, predicted = setting.pool_logits.softmax(1).max(1)
-        rows = even_rows(predicted, setting.classes, sure if self.params.first == "confident" else None)
-        logits = setting.pool_logits[rows]
-        self.pool = self.stream("pool", setting.pool.subset(rows), schedule.images, schedule.augment, logits)
+        pool = self.setting.data[POOL]
+        sure, predicted = pool.columns[LOGITS].softmax(1).max(1)
+        rows = even_rows(predicted, self.setting.classes, sure if self.params.first == "confident" else None)
+        self.pool = self.stream("pool", pool.subset(rows), self.schedule.real, self.schedule.augment)
 
-    def images(self) -> Seen:
+    def next(self) -> Seen:
         """The next images of the balanced set."""
-        batch = self.pool.next()
-        return batch.images, batch.logits
+        return seen(self.pool.next())
 
 
 def even_rows(predicted: Tensor, classes: int, sure: Tensor | None = None) -> Tensor:

@@ -6,16 +6,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages import losses
-from stages.engine.streams import augmented
+from stages.datasets.images import augmented
+from stages.families.inversion import Inversion, Lowest
+from stages.families.ring import Ring
+from stages.families.terms import Terms, values, weighted
+from stages.families.views import resized_crop
+from stages.losses import synthesis
+from stages.losses.precision import full
 from stages.networks.generator import generator_for, redraw
 from stages.networks.projection import Projection
-from stages.params import Positive, Rate, Weight
-from stages.synthesis.inversion import Inversion, Lowest
-from stages.synthesis.ring import Ring
-from stages.synthesis.terms import Terms, values, weighted
-from stages.synthesis.views import resized_crop
-from stages.taps import moments, pooled
+from stages.networks.taps import moments, pooled
+from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Inversion):
@@ -43,9 +44,7 @@ class Method(Inversion):
         super().build()
         setting, p = self.setting, self.params
         width = sum(norm.num_features for norm in self.norms)
-        self.generator = setting.runtime.place(
-            generator_for(p.latent, setting.size, setting.channels, p.generator_width, narrow=True)
-        )
+        self.generator = setting.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
         head = setting.runtime.place(Projection(width))
         self.head = self.player("head", head, torch.optim.Adam(head.parameters(), p.lr, fused=True), constant=True)
         feature = ((width,), torch.half)  # half precision: the bank of a WRN-40-2 is 443 MB
@@ -59,7 +58,7 @@ class Method(Inversion):
         z = torch.randn(len(labels), p.latent, device=labels.device, requires_grad=True)
         optimizer = torch.optim.Adam([*self.generator.parameters(), z], p.lr, betas=(0.5, 0.999), fused=True)
         for _ in range(p.steps):
-            images = losses.full(self.generator(z))
+            images = full(self.generator(z))
             terms, features = self.terms(images, labels)
             loss = weighted(terms)
             lowest.offer(loss, images, *features)
@@ -73,7 +72,7 @@ class Method(Inversion):
 
     def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, tuple[Tensor, Tensor]]:
         """Loss terms of one step, and the features (B, F) of the local and of the global views."""
-        p, augment = self.params, self.setting.schedule.augment
+        p, augment = self.params, self.schedule.augment
         view = augmented(images, augment)
         teacher, heard = self.look(view)
         terms = self.guidance(view, teacher, labels, moments(heard))
@@ -89,4 +88,4 @@ class Method(Inversion):
             targets = self.head(torch.cat([views, remembered["views"]]))
         with self.head.turn():
             anchors = self.head(torch.cat([local, remembered["local"]]))
-        return losses.contrast(anchors, targets, self.params.contrast_tau, len(local))
+        return synthesis.contrast(anchors, targets, self.params.contrast_tau, len(local))

@@ -8,13 +8,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from stages.datasets.examples import LOGITS
 from stages.engine.runtime import Runtime
-from stages.errors import UserError
-from stages.losses import exact, full
-from stages.params import Positive, Rate, Weight
-from stages.representation.hints import Hints
-from stages.representation.losses import noise_contrast
-from stages.representation.observe import Observation
+from stages.families.hints import Hints
+from stages.families.method import POOL
+from stages.families.observe import Observation
+from stages.losses.precision import exact, full
+from stages.losses.representation import noise_contrast
+from stages.support.errors import UserError
+from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Hints):
@@ -40,12 +42,11 @@ class Method(Hints):
         """Memories of both networks' embeddings of the whole pool."""
         super().build()
         setting, p = self.setting, self.params
-        assert setting.pool is not None
-        assert setting.pool_logits is not None
-        self.count = len(setting.pool)
+        pool = setting.data[POOL]
+        self.count = len(pool)
         self.banks = {side: Bank(self.count, p.embedding, p.momentum, setting.runtime) for side in ("student", "teacher")}
         self.memories |= {f"bank_{side}": bank for side, bank in self.banks.items()}
-        labels = setting.pool_logits.argmax(1) if p.other_classes else torch.arange(self.count)
+        labels = pool.columns[LOGITS].argmax(1) if p.other_classes else torch.arange(self.count)
         self.order, self.block = (x.to(setting.runtime.device) for x in blocks(labels))
         if int((self.block[:, 1] - self.block[:, 0]).max()) == self.count:
             raise UserError("crd: the teacher sees one class in the whole pool; set method.crd.other_classes to false")

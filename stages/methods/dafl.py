@@ -2,13 +2,15 @@
 
 import math
 
+import torch
 from torch import Tensor
 
-from stages import losses
-from stages.params import Positive, Weight
-from stages.synthesis.game import Game
-from stages.synthesis.terms import Terms
-from stages.taps import last_linear, look
+from stages.families.game import Game
+from stages.families.terms import Terms
+from stages.losses import distillation
+from stages.losses.precision import full
+from stages.networks.taps import last_linears, look
+from stages.support.sections import Positive, Weight
 
 
 class Method(Game):
@@ -27,14 +29,14 @@ class Method(Game):
     def build(self) -> None:
         """An ear on T's penultimate feature."""
         super().build()
-        self.head = last_linear(self.teacher)
+        self.heads = last_linears(self.teacher)
 
     def terms(self, fake: Tensor) -> Terms:
         """One-hot, balance and activation terms."""
         p = self.params
-        teacher, (feature,) = look(self.teacher, fake, [self.head])
+        teacher, features = look(self.teacher, fake, self.heads)
         return {
-            "confidence": (p.confidence, losses.confidence(teacher)),
-            "balance": (p.balance, losses.balance(teacher, math.e)),
-            "activation": (p.activation, -losses.full(feature).abs().mean()),
+            "confidence": (p.confidence, distillation.confidence(teacher)),
+            "balance": (p.balance, distillation.balance(teacher, math.e)),
+            "activation": (p.activation, -full(torch.cat(features, 1)).abs().mean()),
         }

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from stages import losses
-from stages.params import Positive, Rate, Weight
-from stages.synthesis.inversion import Inversion, Lowest
-from stages.synthesis.terms import values, weighted
-from stages.taps import moments
+from stages.families.inversion import Inversion, Lowest
+from stages.families.terms import values, weighted
+from stages.losses import distillation, synthesis
+from stages.networks.taps import moments
+from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Inversion):
@@ -31,14 +31,14 @@ class Method(Inversion):
         setting, p, lowest = self.setting, self.params, Lowest()
         device, dtype = labels.device, torch.get_default_dtype()
         mean, std = (torch.tensor(v, device=device, dtype=dtype).view(-1, 1, 1) for v in (setting.mean, setting.std))
-        pixels = torch.randn(len(labels), setting.channels, setting.size, setting.size, device=device, requires_grad=True)
+        pixels = torch.randn(len(labels), *setting.form.shape, device=device, requires_grad=True)
         optimizer = torch.optim.Adam([pixels], p.lr, betas=(0.5, 0.99), fused=True)
         for _ in range(p.steps):
             images = pixels * std + mean
             seen = self._jitter(images)
             teacher, heard = self.look(seen)
             terms = self.guidance(seen, teacher, labels, moments(heard))
-            terms["variation"] = (p.variation, losses.total_variation(pixels))
+            terms["variation"] = (p.variation, synthesis.total_variation(pixels))
             loss = weighted(terms)
             lowest.offer(loss, images)
             optimizer.zero_grad()
@@ -50,12 +50,16 @@ class Method(Inversion):
 
     def opposition(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Jensen-Shannon divergence at temperature 3."""
-        divergence = losses.reversed_jensen_shannon if self.params.reference else losses.jensen_shannon
+        divergence = distillation.reversed_jensen_shannon if self.params.reference else distillation.jensen_shannon
         return divergence(teacher, student)
 
     def _jitter(self, images: Tensor) -> Tensor:
-        """One random circular shift, by up to 1/8 of the side, of the whole batch; flipped with probability 1/2 where T may."""
-        reach = self.setting.size // 8
-        down, across = torch.randint(-reach, reach + 1, (2,)).tolist()
+        """One random circular shift, by up to 1/8 of each side, of the whole batch; flipped with probability 1/2 where T may."""
+        form = self.setting.form
+        down, across = (_upto(side // 8) for side in (form.height, form.width))
         images = images.roll((down, across), (2, 3))
-        return images.flip(3) if self.setting.schedule.augment.flip and torch.rand(()) < 0.5 else images
+        return images.flip(3) if self.schedule.augment.flip and torch.rand(()) < 0.5 else images
+
+
+def _upto(reach: int) -> int:
+    return int(torch.randint(-reach, reach + 1, (1,)))

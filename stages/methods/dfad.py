@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from stages import losses
-from stages.networks import Denormalized
+from stages.families.game import Game
+from stages.families.terms import Terms
+from stages.losses import distillation
 from stages.networks.generator import Generator
-from stages.synthesis.game import Game
-from stages.synthesis.terms import Terms
+from stages.networks.normalize import Denormalized
 
 
 class Method(Game):
@@ -30,7 +30,7 @@ class Method(Game):
         """Generator A of the paper: biased convolutions, tanh, and batch normalisation without parameters at the end."""
         setting, p = self.setting, self.params
         width = p.generator_width
-        net = Generator(p.latent, setting.size, setting.channels, (2 * width, 2 * width, width), bias=True, standardised=True)
+        net = Generator(p.latent, setting.form.shape, (2 * width, 2 * width, width), bias=True, standardised=True)
         return Denormalized(net, setting.mean, setting.std)
 
     def step(self) -> dict[str, Tensor]:
@@ -46,10 +46,10 @@ class Method(Game):
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """D, the mean absolute difference of logits."""
-        return losses.discrepancy(teacher, student)
+        return distillation.discrepancy(teacher, student)
 
     def terms(self, fake: Tensor) -> Terms:
         """-D, or -ln(D + 1)."""
         with self.watching():
-            d = losses.discrepancy(self.teacher(fake), self.student(fake))
+            d = distillation.discrepancy(self.teacher(fake), self.student(fake))
         return {"adversarial": (1.0, -torch.log1p(d) if self.params.damped else -d)}

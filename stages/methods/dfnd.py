@@ -6,18 +6,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages import losses
+from stages.datasets.examples import LOGITS
 from stages.engine.players import descend, turns
-from stages.methods import Method as Base
-from stages.params import Rate
-from stages.representation.noise import Adaptation
-from stages.sections import Section
+from stages.families.method import POOL, MethodParams
+from stages.families.method import Method as Base
+from stages.families.noise import Adaptation
+from stages.losses import distillation
+from stages.support.sections import Rate
 
 
 class Method(Base):
     """KL(T || S), rare classes counting for more, and T's hard predictions through a learned noise matrix."""
 
-    class Params(Section):
+    class Params(MethodParams):
         """`accuracy` is what T's owner says of T; the paper's code takes the test split's, which nobody has."""
 
         tau: Rate = 2.0
@@ -25,14 +26,13 @@ class Method(Base):
         noise_lr: Rate = 1e-3
 
     params: Params
+    sees = frozenset({POOL})
 
     def build(self) -> None:
         """The pool, the weights of its classes, and the noise matrix."""
-        setting, schedule = self.setting, self.setting.schedule
-        assert setting.pool is not None
-        assert setting.pool_logits is not None
-        self.pool = self.stream("pool", setting.pool, schedule.images, schedule.augment, setting.pool_logits)
-        counts = torch.bincount(setting.pool_logits.argmax(1), minlength=setting.classes)
+        setting, pool = self.setting, self.setting.data[POOL]
+        self.pool = self.stream("pool", pool, self.schedule.real, self.schedule.augment)
+        counts = torch.bincount(pool.columns[LOGITS].argmax(1), minlength=setting.classes)
         self.weights = class_weights(counts).to(setting.runtime.device)
         net = setting.runtime.place(Adaptation(setting.classes, self.params.accuracy, learned=False))
         self.noise = self.player(
@@ -43,11 +43,11 @@ class Method(Base):
         """One step of S and the noise matrix."""
         with self.cost.timed("distillation"):
             batch = self.pool.next()
-            teacher = self.teacher.logits(batch.images) if batch.logits is None else batch.logits
+            teacher = batch[LOGITS] if LOGITS in batch else self.teacher.logits(batch["input"])
             predicted = teacher.argmax(1)
             with turns([self.student, self.noise]):
-                student = self.student(batch.images)
-                each = losses.kl_per_sample(teacher, student, self.params.tau) * self.weights[predicted]
+                student = self.student(batch["input"])
+                each = distillation.kl_per_sample(teacher, student, self.params.tau) * self.weights[predicted]
                 kd, noise = each.mean() * self.params.tau**2, self.noise.net(student, predicted, self.weights)
                 descend(kd + noise, self.student, self.noise)
         return {"kd": kd.detach(), "noise": noise.detach()}

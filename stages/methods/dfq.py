@@ -4,11 +4,12 @@ import math
 
 from torch import Tensor
 
-from stages import losses
-from stages.params import Positive, Weight
-from stages.synthesis.game import Game
-from stages.synthesis.terms import Terms
-from stages.taps import batch_norms, look, moments, stored
+from stages.engine.teacher import BATCH_NORM
+from stages.families.game import Game
+from stages.families.terms import Terms
+from stages.losses import distillation, synthesis
+from stages.networks.taps import batch_norms, look, moments, stored
+from stages.support.sections import Positive, Weight
 
 
 class Method(Game):
@@ -25,6 +26,11 @@ class Method(Game):
 
     params: Params
 
+    @classmethod
+    def needs(cls, params: Params) -> frozenset[str]:
+        """G learns through T, close to T's running statistics."""
+        return super().needs(params) | {BATCH_NORM}
+
     def build(self) -> None:
         """An ear on T's batch normalisation."""
         super().build()
@@ -38,8 +44,8 @@ class Method(Game):
         with self.watching():
             student = self.student(fake)
         return {
-            "adversarial": (p.adversarial, -losses.kl_divergence(teacher, student)),
-            "bn": (p.bn, losses.statistics_mismatch(moments(heard), self.stored)),
-            "confidence": (p.confidence, losses.confidence(teacher)),
-            "balance": (p.balance, losses.balance(teacher, math.e)),
+            "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
+            "bn": (p.bn, synthesis.statistics_mismatch(moments(heard), self.stored)),
+            "confidence": (p.confidence, distillation.confidence(teacher)),
+            "balance": (p.balance, distillation.balance(teacher, math.e)),
         }

@@ -7,14 +7,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stages import losses
-from stages.engine.streams import augmented
-from stages.losses import Moments
+from stages.datasets.images import augmented
+from stages.families.inversion import Inversion, Lowest
+from stages.families.terms import Terms, values, weighted
+from stages.losses.precision import full
+from stages.losses.synthesis import Moments
 from stages.networks.generator import generator_for, redraw
-from stages.params import Positive, Rate, Weight
-from stages.synthesis.inversion import Inversion, Lowest
-from stages.synthesis.terms import Terms, values, weighted
-from stages.taps import moments
+from stages.networks.taps import moments
+from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Inversion):
@@ -46,7 +46,7 @@ class Method(Inversion):
         """The meta-generator, and the moving averages."""
         super().build()
         setting, p = self.setting, self.params
-        net = setting.runtime.place(generator_for(p.latent, setting.size, setting.channels, p.generator_width, narrow=True))
+        net = setting.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
         optimizer = torch.optim.Adam(net.parameters(), p.lr * p.steps, betas=(0.5, 0.999), fused=True)
         self.generator = self.player("generator", net, optimizer, constant=True)
         self.averages = Averages(p.momentum)
@@ -64,7 +64,7 @@ class Method(Inversion):
         optimizer = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
         gradients = [torch.zeros_like(weight) for weight in weights]
         for _ in range(p.steps):
-            images = losses.full(functional_call(self.generator.net, copy, (z,)))
+            images = full(functional_call(self.generator.net, copy, (z,)))
             terms, statistics = self.terms(images, labels)
             loss = weighted(terms)
             lowest.offer(loss, images)
@@ -82,7 +82,7 @@ class Method(Inversion):
 
     def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, list[Moments]]:
         """Loss terms of one step, and the batch statistics."""
-        view = augmented(images, self.setting.schedule.augment)
+        view = augmented(images, self.schedule.augment)
         teacher, heard = self.look(view)
         statistics = moments(heard)
         return self.guidance(view, teacher, labels, self.averages.blend(statistics)), statistics

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.errors import UserError
-from stages.losses import full
-from stages.params import Weight
-from stages.representation.hints import Hints, paired
-from stages.representation.observe import Observation
+from stages.families.hints import Hints, paired
+from stages.families.observe import Observation
+from stages.losses.precision import full
+from stages.support.errors import UserError
+from stages.support.sections import Weight
 
 
 class Method(Hints):

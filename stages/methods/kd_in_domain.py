@@ -1,22 +1,20 @@
 """Knowledge distillation on the teacher's own training images: an upper bound, not a solution."""
 
-from stages.methods import Imitation, Seen
-from stages.models import logits_of
+from stages.families.imitation import Imitation
+from stages.families.method import IN_DOMAIN, Seen, seen
 
 
 class Method(Imitation):
-    """KL(T || S) on in-domain images; labels are not used."""
+    """KL(T || S) on in-domain examples; labels are not used."""
 
-    upper_bound = True
+    sees = frozenset({IN_DOMAIN})
 
     def build(self) -> None:
         """One shuffled stream of the in-domain training split."""
-        setting, schedule = self.setting, self.setting.schedule
-        assert setting.in_domain is not None
-        logits = logits_of(self.teacher, setting.in_domain.all_batches(256))
-        self.split = self.stream("in_domain", setting.in_domain, schedule.images, schedule.augment, logits)
+        examples = self.setting.data[IN_DOMAIN]
+        logits = self.setting.kind.answers(self.teacher, examples)
+        self.split = self.stream("in_domain", examples.having(logits=logits), self.schedule.real, self.schedule.augment)
 
-    def images(self) -> Seen:
-        """The next in-domain images."""
-        batch = self.split.next()
-        return batch.images, batch.logits
+    def next(self) -> Seen:
+        """The next in-domain examples."""
+        return seen(self.split.next())

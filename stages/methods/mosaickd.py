@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages import losses
-from stages.datasets.images import channel_statistics
 from stages.engine.players import Player
-from stages.methods import Seen
-from stages.networks import Normalized
+from stages.families.game import Game
+from stages.families.method import POOL, Seen, seen
+from stages.families.terms import Terms
+from stages.kinds.statistics import channel_statistics
+from stages.losses import distillation, synthesis
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
-from stages.params import Positive, Weight
-from stages.synthesis.game import Game
-from stages.synthesis.terms import Terms
+from stages.networks.normalize import Normalized
+from stages.support.sections import Positive, Weight
 
 
 class Method(Game):
@@ -40,30 +40,29 @@ class Method(Game):
         reference: bool = False
 
     params: Params
+    sees = frozenset({POOL})
     constant = False
 
     def build(self) -> None:
         """G and D with Adam, and two independent shuffles of the pool: bare for D, augmented for S."""
         super().build()
-        setting, p, batch = self.setting, self.params, self.setting.schedule.batch
-        assert setting.pool is not None
+        setting, p, batch = self.setting, self.params, self.schedule.batch
         self.discriminator = self._discriminator() if p.local else None
-        self.real = self.stream("real", setting.pool, batch)
+        self.real = self.stream("real", setting.data[POOL], batch)
         if p.reference:
-            statistics = (torch.tensor(setting.mean), torch.tensor(setting.std), *channel_statistics(setting.pool))
+            statistics = (torch.tensor(setting.mean), torch.tensor(setting.std), *channel_statistics(setting.data[POOL]))
             placed = (values.view(-1, 1, 1).to(setting.runtime.device) for values in statistics)
             self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
-        logits = None if p.reference else setting.pool_logits
-        self.ood = self.stream("ood", setting.pool, batch, setting.schedule.augment, logits)
+        self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.augment)
 
     def before_generator(self, fake: Tensor) -> dict[str, Tensor]:
         """D learns to tell real patches from G's; G is then judged by the updated D."""
         if self.discriminator is None:
             return {}
-        real = self.real.next().images
+        real = self.real.next()["input"]
         with self.discriminator.turn():
             # Two forwards: real and fake images have batch statistics of their own.
-            loss = losses.patch_discrimination(real=self.discriminator(real), fake=self.discriminator(fake))
+            loss = synthesis.patch_discrimination(real=self.discriminator(real), fake=self.discriminator(fake))
             self.discriminator.update(self.params.local * loss)
         return {"D": loss.detach()}
 
@@ -77,31 +76,31 @@ class Method(Game):
         with self.watching():
             teacher, student = self.teacher(fake), self.student(fake)
         terms = {
-            "adversarial": (p.adversarial, -losses.kl_divergence(teacher, student)),
-            "align": (p.align, losses.entropy(teacher).mean()),
-            "balance": (p.balance, losses.balance(teacher)),
+            "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
+            "align": (p.align, distillation.entropy(teacher).mean()),
+            "balance": (p.balance, distillation.balance(teacher)),
         }
         if self.discriminator is not None:
-            terms["local"] = (p.local, losses.patch_realism(self.discriminator(fake)))
+            terms["local"] = (p.local, synthesis.patch_realism(self.discriminator(fake)))
         return terms
 
     def student_batch(self) -> list[Seen]:
         """B fresh synthetic images and B of the pool."""
-        seen = super().student_batch()
+        parts = super().student_batch()
         if self.params.ood_stream:
             batch = self.ood.next()
-            seen.append((self._foreign(batch.images) if self.params.reference else batch.images, batch.logits))
-        return seen
+            parts.append((self._foreign(batch["input"]), None) if self.params.reference else seen(batch))
+        return parts
 
     def _foreign(self, images: Tensor) -> Tensor:
         """Images such that the teacher's normaliser gives what the OOD set's own statistics would have given."""
         return (images - self.pool_mean) / self.pool_std * self.own_std + self.own_mean
 
     def _discriminator(self) -> Player:
-        setting, p = self.setting, self.params
+        setting, p, shape = self.setting, self.params, self.setting.form.shape
         if p.discriminator == "image":
-            net: nn.Module = ImageDiscriminator(setting.channels, setting.size, p.discriminator_width)
+            net: nn.Module = ImageDiscriminator(shape, p.discriminator_width)
         else:
             # The released networks for more than 32 px have no bias in the first layer.
-            net = PatchDiscriminator(setting.channels, p.patch, p.discriminator_width, p.patch_stride, setting.size <= 32)
+            net = PatchDiscriminator(shape[0], p.patch, p.discriminator_width, p.patch_stride, max(shape[1:]) <= 32)
         return self.adam("discriminator", Normalized(net, setting.mean, setting.std))

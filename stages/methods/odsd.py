@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages import losses
+from stages.datasets.images import Augment, augmented
 from stages.engine.players import Player, descend, turns
-from stages.engine.streams import augmented
-from stages.errors import UserError
-from stages.losses import full
-from stages.methods import Method as Base
-from stages.params import Augment, Positive, Rate, Weight
-from stages.representation.losses import across, two_views
-from stages.representation.noise import Adaptation
-from stages.representation.observe import Observation, Watch
-from stages.sections import Section
-from stages.synthesis.terms import Terms, values, weighted
+from stages.families.method import POOL, MethodParams
+from stages.families.method import Method as Base
+from stages.families.noise import Adaptation
+from stages.families.observe import Observation, Watch
+from stages.families.terms import Terms, values, weighted
+from stages.losses import distillation
+from stages.losses.precision import full
+from stages.losses.representation import across, two_views
+from stages.support.errors import UserError
+from stages.support.sections import Positive, Rate, Weight
 
 NOISE_LR, DIAGONAL = 1e-3, 0.9  # of the noise matrix
 
@@ -28,7 +28,7 @@ NOISE_LR, DIAGONAL = 1e-3, 0.9  # of the noise matrix
 class Method(Base):
     """KL to low-noise targets, and relations between two views of each image in S and between S and T."""
 
-    class Params(Section):
+    class Params(MethodParams):
         """`noise` is what happens to T's uncertain answers: `topk` keeps its `k` largest logits, by default max(3, K / 10).
 
         `student_student` and `teacher_student` weigh the relations at temperature `contrast_tau`. With `mask_same_class`, images
@@ -45,18 +45,18 @@ class Method(Base):
         views: Augment = Augment(crop=4, flip=True)
 
     params: Params
+    sees = frozenset({POOL})
     nesterov = True
 
     def build(self) -> None:
         """The bare pool, the spatial mapping from S's features to T's, and the noise matrix if one is asked for."""
         setting, p = self.setting, self.params
-        assert setting.pool is not None
         self.k = p.k or min(setting.classes, max(3, setting.classes // 10))
         if self.k > setting.classes:
             raise UserError(
                 f"params.yaml: method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
             )
-        self.pool = self.stream("pool", setting.pool, setting.schedule.batch)
+        self.pool = self.stream("pool", setting.data[POOL], self.schedule.batch)
         share = self.pool.share
         self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < share / 4
         self.watch = Watch(setting, self.student)
@@ -72,7 +72,7 @@ class Method(Base):
     def step(self) -> dict[str, Tensor]:
         """One step of S and its companions, on two views of B images; T looks at the first view."""
         with self.cost.timed("distillation"):
-            images = self.pool.next().images
+            images = self.pool.next()["input"]
             both = torch.cat([augmented(images, self.params.views) for _ in range(2)])
             teacher = self.watch.teacher(both[: len(images)])
             with turns(self.learners):
@@ -88,7 +88,7 @@ class Method(Base):
         u, v = F.normalize(full(self.mapping(student.pooled)), dim=1).split(n)
         alike = predicted if self.mask else None
         terms: Terms = {
-            "kd": (1.0, losses.kl_divergence(targets, student.logits[:n], p.tau)),
+            "kd": (1.0, distillation.kl_divergence(targets, student.logits[:n], p.tau)),
             "student_student": (p.student_student, two_views(u, v, p.contrast_tau, alike)),
             "teacher_student": (p.teacher_student, across(u, F.normalize(full(teacher.pooled), dim=1), p.contrast_tau, alike)),
         }

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from stages.params import Weight
-from stages.representation import losses
-from stages.representation.hints import Hints
-from stages.representation.observe import Observation
+from stages.families.hints import Hints
+from stages.families.observe import Observation
+from stages.losses import representation
+from stages.support.sections import Weight
 
 
 class Method(Hints):
@@ -23,4 +23,4 @@ class Method(Hints):
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
         """25 times distances plus 50 times angles."""
         s, t, p = student.pooled, teacher.pooled, self.params
-        return p.distance * losses.relation_distance(s, t) + p.angle * losses.relation_angle(s, t)
+        return p.distance * representation.relation_distance(s, t) + p.angle * representation.relation_angle(s, t)

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from stages.params import Weight
-from stages.representation import losses
-from stages.representation.hints import Hints
-from stages.representation.observe import Observation
+from stages.families.hints import Hints
+from stages.families.observe import Observation
+from stages.losses import representation
+from stages.support.sections import Weight
 
 
 class Method(Hints):
@@ -20,4 +20,4 @@ class Method(Hints):
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
         """Distance of the similarity matrices of the last maps."""
-        return losses.similarity(student.maps[-1], teacher.maps[-1])
+        return representation.similarity(student.maps[-1], teacher.maps[-1])

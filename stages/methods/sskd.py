@@ -7,21 +7,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages import losses
+from stages.datasets.images import Augment, augmented
 from stages.engine.players import descend, turns
-from stages.engine.streams import augmented
-from stages.methods import Phase, Phased
-from stages.params import Augment, Positive, Rate, Weight
-from stages.representation.losses import reliable, rotation_similarity
-from stages.representation.observe import Watch
-from stages.sections import Section
-from stages.synthesis.terms import Terms, values, weighted
+from stages.families.method import POOL, MethodParams
+from stages.families.observe import Watch
+from stages.families.phased import Phase, Phased
+from stages.families.terms import Terms, values, weighted
+from stages.losses import distillation
+from stages.losses.representation import reliable, rotation_similarity
+from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Phased):
     """First a head on T learns which turned copy is of which image; then S learns T's logits and that head's similarities."""
 
-    class Params(Section):
+    class Params(MethodParams):
         """`turned` and `similarity` weigh KD on turned copies and on rows of similarities; `kept` is of the unsure rows."""
 
         head_steps: Positive = 23400  # 60 epochs of 50,000 images, 128 at a time
@@ -37,13 +37,13 @@ class Method(Phased):
             return self.model_copy(update={"head_steps": 5})
 
     params: Params
+    sees = frozenset({POOL})
 
     def build(self) -> None:
         """The pool, flipped only; both heads; the watch on both networks."""
-        setting, schedule = self.setting, self.setting.schedule
-        assert setting.pool is not None
+        setting, schedule = self.setting, self.schedule
         flip = Augment(flip=schedule.augment.flip)
-        self.pool = self.stream("pool", setting.pool, max(2, schedule.images // 4), flip)
+        self.pool = self.stream("pool", setting.data[POOL], max(2, schedule.real // 4), flip)
         self.watch = Watch(setting, self.student)
         shapes = (self.watch.teacher_shape, self.watch.student_shape)
         of_t, of_s = (setting.runtime.place(head(shape.pooled.shape[1])) for shape in shapes)
@@ -54,7 +54,7 @@ class Method(Phased):
 
     def phases(self) -> list[Phase]:
         """T's head, then S."""
-        return [(self.params.head_steps, self.head_step), (self.setting.schedule.steps, self.student_step)]
+        return [(self.params.head_steps, self.head_step), (self.schedule.steps, self.student_step)]
 
     def head_step(self, number: int) -> dict[str, Tensor]:
         """Cross-entropy of each turned copy's similarities, without a temperature, against the image that it is of."""
@@ -85,16 +85,16 @@ class Method(Phased):
         p, upright = self.params, target.shape[1]
         rows = reliable(target, p.kept)
         return {
-            "kd": (1.0, losses.kl_divergence(teacher[:upright], student[:upright], p.tau)),
-            "turned": (p.turned, losses.kl_divergence(teacher[upright:], student[upright:], p.tau)),
-            "similarity": (p.similarity, losses.kl_divergence(target[rows], similarity[rows], p.similarity_tau)),
+            "kd": (1.0, distillation.kl_divergence(teacher[:upright], student[:upright], p.tau)),
+            "turned": (p.turned, distillation.kl_divergence(teacher[upright:], student[upright:], p.tau)),
+            "similarity": (p.similarity, distillation.kl_divergence(target[rows], similarity[rows], p.similarity_tau)),
         }
 
     def turned_batch(self) -> Tensor:
         """The next B images and their turns by 90, 180 and 270 degrees, (4B, C, S, S); each copy cropped for itself."""
-        images = self.pool.next().images
+        images = self.pool.next()["input"]
         copies = torch.cat([torch.rot90(images, quarters, (2, 3)) for quarters in range(4)])
-        return augmented(copies, Augment(crop=self.setting.schedule.augment.crop))
+        return augmented(copies, Augment(crop=self.schedule.augment.crop))
 
 
 def head(width: int) -> nn.Sequential:

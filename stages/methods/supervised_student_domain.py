@@ -1,10 +1,11 @@
 """Cross-entropy on labelled images of the student's domain: what a student learns there without a teacher."""
 
-from stages.methods import Supervised
+from stages.families.method import STUDENT_DOMAIN
+from stages.families.supervised import Supervised
 
 
 class Method(Supervised):
     """Sees the student domain's training split."""
 
     domain = "student_domain"
-    shifted = True
+    sees = frozenset({STUDENT_DOMAIN})

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from stages import losses
-from stages.synthesis.game import Game
-from stages.synthesis.terms import Terms
+from stages.families.game import Game
+from stages.families.terms import Terms
+from stages.losses import distillation
 
 
 class Method(Game):
@@ -13,4 +13,4 @@ class Method(Game):
     def terms(self, fake: Tensor) -> Terms:
         """The adversarial term alone: exactly 0 where S is as T."""
         with self.watching():
-            return {"adversarial": (1.0, -losses.kl_divergence(self.teacher(fake), self.student(fake)))}
+            return {"adversarial": (1.0, -distillation.kl_divergence(self.teacher(fake), self.student(fake)))}

@@ -1,6 +1,15 @@
 """A small convolutional classifier for images of 8 to 32 pixels."""
 
+import re
+
 from torch import Tensor, nn
+
+FORMS = {r"convnet_(\d+)": "convnet_WIDTH"}
+
+
+def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """A ConvNet of the width in the name."""
+    return ConvNet(int(match[1]), classes, shape[0])
 
 
 def _layer(width_in: int, width_out: int, stride: int) -> list[nn.Module]:

@@ -41,17 +41,21 @@ class PatchDiscriminator(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """Judges the whole image with one logit, (B, 1, 1, 1): the DeGAN-like ablation. `size` is a multiple of 4."""
+    """Judges the whole image with one logit, (B, 1, 1, 1): the DeGAN-like ablation. Images are of `shape` (C, H, W).
 
-    def __init__(self, channels: int, size: int, width: int = 128):
+    Halves the sides while both are even and at least 8.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int = 128):
         super().__init__()
         layers: list[nn.Module] = []
-        below, above = channels, width
-        while size >= 8 and size % 2 == 0:
+        below, *sides = shape
+        above = width
+        while min(sides) >= 8 and not any(side % 2 for side in sides):
             norm = [nn.BatchNorm2d(above)] if layers else []
             layers += [nn.Conv2d(below, above, 4, 2, 1, bias=not layers), *norm, nn.LeakyReLU(0.2, inplace=True)]
-            below, above, size = above, min(2 * above, 4 * width), size // 2
-        self.layers = nn.Sequential(*layers, nn.Conv2d(below, 1, size, bias=False))
+            below, above, sides = above, min(2 * above, 4 * width), [side // 2 for side in sides]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(below, 1, (sides[0], sides[1]), bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -17,26 +17,27 @@ def _down(width_in: int, width_out: int) -> list[nn.Module]:
 
 
 class Encoder(nn.Module):
-    """Images (B, channels, S, S) in [0, 1] and their classes (B,) -> mean and log variance of their latents, (B, latent) each.
+    """Images (B, C, H, W) in [0, 1] and their classes (B,) -> mean and log variance of their latents, (B, latent) each.
 
-    S is a multiple of 4. The log variance is clamped to [-5, 3].
+    H and W are multiples of 4. The log variance is clamped to [-5, 3].
     """
 
-    def __init__(self, latent: int, classes: int, size: int, channels: int, width: int = 64):
+    def __init__(self, latent: int, classes: int, shape: tuple[int, int, int], features: int = 64):
         super().__init__()
+        channels, height, width = shape
         self.classes = classes
         self.pixels = nn.Conv2d(channels, channels, 1)
-        self.plane = nn.Sequential(nn.Linear(classes, size * size), nn.Unflatten(1, (1, size, size)))
+        self.plane = nn.Sequential(nn.Linear(classes, height * width), nn.Unflatten(1, (1, height, width)))
         self.layers = nn.Sequential(
             nn.BatchNorm2d(channels + 1),
-            *_down(channels + 1, width),
-            *_down(width, 2 * width),
-            nn.Conv2d(2 * width, 4 * width, 3, 1, 1),
-            nn.BatchNorm2d(4 * width),
+            *_down(channels + 1, features),
+            *_down(features, 2 * features),
+            nn.Conv2d(2 * features, 4 * features, 3, 1, 1),
+            nn.BatchNorm2d(4 * features),
             nn.Tanh(),
             nn.Flatten(),
         )
-        self.mean, self.log_variance = (nn.Linear(4 * width * (size // 4) ** 2, latent) for _ in range(2))
+        self.mean, self.log_variance = (nn.Linear(4 * features * (height // 4) * (width // 4), latent) for _ in range(2))
         _narrow(self)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Generators: noise (B, latent) -> images (B, channels, size, size) in [0, 1]."""
+"""Generators: noise (B, latent) -> images (B, channels, height, width) in [0, 1]."""
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ def _upsample(width_in: int, width_out: int, bias: bool) -> list[nn.Module]:
 
 
 class Generator(nn.Module):
-    """Shallow generator for a size that is a multiple of 4, with three widths from the first layer to the last but one.
+    """Shallow generator for images of `shape` (C, H, W) whose sides are multiples of 4; three widths from first to last layer.
 
     `standardised` ends in tanh and batch normalisation without parameters instead of a sigmoid: then every channel has mean 0
     and variance 1 over the batch. At 32 px RGB, widths (256, 128, 64), latent 100 it is MosaicKD's (2,026,051 parameters);
@@ -24,20 +24,19 @@ class Generator(nn.Module):
     def __init__(
         self,
         latent: int,
-        size: int,
-        channels: int,
+        shape: tuple[int, int, int],
         widths: tuple[int, int, int] = (256, 128, 64),
         bias: bool = False,
         standardised: bool = False,
     ):
         super().__init__()
-        if size % 4:
-            raise ValueError(f"the generator doubles twice, so the image size must be a multiple of 4, not {size}")
-        first, second, third = widths
+        (channels, height, width), (first, second, third) = shape, widths
+        if height % 4 or width % 4:
+            raise ValueError(f"the generator doubles twice, so image sides must be multiples of 4, not {height} x {width}")
         end = [nn.Tanh(), nn.BatchNorm2d(channels, affine=False)] if standardised else [nn.Sigmoid()]
         self.layers = nn.Sequential(
-            nn.Linear(latent, first * (size // 4) ** 2),
-            nn.Unflatten(1, (first, size // 4, size // 4)),
+            nn.Linear(latent, first * (height // 4) * (width // 4)),
+            nn.Unflatten(1, (first, height // 4, width // 4)),
             nn.BatchNorm2d(first),
             *_upsample(first, second, bias),
             *_upsample(second, third, bias),
@@ -52,20 +51,23 @@ class Generator(nn.Module):
 class DeepGenerator(nn.Module):
     """Constant-width generator for larger images (as MosaicKD released it; 290,563 parameters at 128 px, 212,995 at 64 px).
 
-    Raises ValueError if `size` is not a multiple of 32.
+    Raises ValueError if a side of `shape` (C, H, W) is not a multiple of 32. `features` is the width of every layer.
     """
 
-    def __init__(self, latent: int, size: int, channels: int, width: int = 64):
+    def __init__(self, latent: int, shape: tuple[int, int, int], features: int = 64):
         super().__init__()
-        if size % 32:
-            raise ValueError(f"the deep generator doubles five times, so the image size must be a multiple of 32, not {size}")
+        channels, height, width = shape
+        if height % 32 or width % 32:
+            raise ValueError(
+                f"the deep generator doubles five times, so image sides must be multiples of 32, not {height} x {width}"
+            )
         self.layers = nn.Sequential(
-            nn.Linear(latent, width * (size // 32) ** 2),
-            nn.Unflatten(1, (width, size // 32, size // 32)),
-            nn.BatchNorm2d(width),
+            nn.Linear(latent, features * (height // 32) * (width // 32)),
+            nn.Unflatten(1, (features, height // 32, width // 32)),
+            nn.BatchNorm2d(features),
             nn.LeakyReLU(0.2, inplace=True),
-            *(layer for _ in range(5) for layer in _upsample(width, width, bias=True)),
-            nn.Conv2d(width, channels, 3, 1, 1),
+            *(layer for _ in range(5) for layer in _upsample(features, features, bias=True)),
+            nn.Conv2d(features, channels, 3, 1, 1),
             nn.Sigmoid(),
         )
 
@@ -73,14 +75,15 @@ class DeepGenerator(nn.Module):
         return self.layers(z)
 
 
-def generator_for(latent: int, size: int, channels: int, width: int, narrow: bool = False) -> nn.Module:
-    """The shallow generator up to 32 pixels and where 32 does not divide the size, the deep one above.
+def generator_for(latent: int, shape: tuple[int, int, int], width: int, narrow: bool = False) -> nn.Module:
+    """The shallow generator for `shape` (C, H, W) up to 32 pixels and where 32 does not divide both sides, the deep one above.
 
     The shallow one's widths are 4, 2 and 1 times `width`, or 2, 2 and 1 times where it is `narrow`.
     """
-    if size > 32 and size % 32 == 0:
-        return DeepGenerator(latent, size, channels, width)
-    return Generator(latent, size, channels, ((2 if narrow else 4) * width, 2 * width, width))
+    sides = shape[1:]
+    if max(sides) > 32 and not any(side % 32 for side in sides):
+        return DeepGenerator(latent, shape, width)
+    return Generator(latent, shape, ((2 if narrow else 4) * width, 2 * width, width))
 
 
 def redraw(net: nn.Module) -> None:

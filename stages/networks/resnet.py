@@ -1,8 +1,16 @@
 """Torchvision's ResNet-18/34 with the stem that is usual for 32-pixel images."""
 
+import re
+
 from torch import nn
 
+FORMS = {r"resnet(18|34)": "resnet18, resnet34"}
 TAPS = ("layer1", "layer2", "layer3", "layer4")
+
+
+def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """A ResNet of the depth in the name."""
+    return cifar_resnet(int(match[1]), classes, shape[0])
 
 
 def cifar_resnet(depth: int, classes: int, channels: int = 3) -> nn.Module:

@@ -1,7 +1,16 @@
 """VGG-11 with batch normalisation for small images, from torchvision's layers."""
 
+import re
+
 import torch
 from torch import Tensor, nn
+
+FORMS = {"vgg11": "vgg11"}
+
+
+def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """VGG-11."""
+    return VGG11(classes, shape[0], min(shape[1:]))
 
 
 class VGG11(nn.Module):

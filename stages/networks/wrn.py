@@ -1,10 +1,18 @@
 """Wide residual networks for small images (Zagoruyko & Komodakis 2016, arXiv:1605.07146)."""
 
 import math
+import re
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FORMS = {r"wrn(\d+)_(\d+)": "wrnDEPTH_WIDTH"}
+
+
+def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """A WideResNet of the depth and width in the name; raises ValueError for a depth that there is not."""
+    return WideResNet(int(match[1]), int(match[2]), classes, shape[0])
 
 
 class _Block(nn.Module):

@@ -1,0 +1,41 @@
+"""Rules by which curation keeps examples: one file each, with a section `Rule` that is chosen by the key `keep`."""
+
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from stages.settings.task import SMOKE_IMAGES
+from stages.support.parts import part
+from stages.support.sections import Positive, Section, check
+
+FOLDER = "stages.curation.rules"
+Scores = dict[str, Tensor]  # of n examples, (n,) each: what the kind's summary says, and what a rule adds
+
+
+class KeepRule(Section):
+    """What every rule has: `count`, how many examples it keeps; by default as many as there are training examples."""
+
+    keep: str
+    count: Positive | None = None
+    features: ClassVar[bool] = False  # whether it looks at the teacher's penultimate features
+
+    def smoke(self) -> Self:
+        """A small pool."""
+        return self.model_copy(update={"count": min(self.count or SMOKE_IMAGES, SMOKE_IMAGES)})
+
+    def scores(self, known: Scores, features: Tensor | None, classes: int) -> Scores:
+        """Scores beside those that are `known`; `features` are (n, F) where the rule asks for them."""
+        return {}
+
+    def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
+        """Rows to keep, `count` at most."""
+        raise NotImplementedError
+
+
+def open_rule(task: str, content: dict[str, Any], scale: str = "full") -> KeepRule:
+    """The rule of a task's section `curate`; raises UserError that names the key and the fix."""
+    where = f"task.{task}.curate"
+    content = {"keep": "all", **content}
+    kind = part(FOLDER, str(content["keep"]), "Rule", "rule", f"params.yaml: {where}.keep: ")
+    rule: KeepRule = check(kind, content, where)
+    return rule.smoke() if scale == "smoke" else rule

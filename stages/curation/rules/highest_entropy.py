@@ -1,0 +1,18 @@
+"""Keep what the teacher is least sure of (MosaicKD, Fang et al. 2021, arXiv:2110.15094)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from stages.curation.rules import KeepRule, Scores
+from stages.curation.scores import best
+
+
+class Rule(KeepRule):
+    """The highest entropy."""
+
+    keep: Literal["highest_entropy"]
+
+    def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
+        """The first `count`."""
+        return best(scores["entropy"], count)

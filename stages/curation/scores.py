@@ -1,0 +1,72 @@
+"""Scores of OOD images, and choices by them.
+
+`logits` are (n, K), `features` (n, F) what enters T's last linear layer, `predicted` (n,) its classes; scores are (n,).
+ODSD is arXiv:2307.16601, whose formulas were not to be had: these keep its structure.
+"""
+
+import math
+import warnings
+
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+
+def outlier(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
+    """1 - cosine to the nearest prototype of the predicted class, in [0, 2].
+
+    Prototypes are the centres of k-means on unit vectors, scaled to unit length, `count` of them, of the more confident half of a
+    class by `sure` (n,); the mean where a class has fewer than 2 * count images.
+    """
+    unit = F.normalize(features, dim=1)
+    result = torch.empty(len(features))
+    for k in predicted.unique().tolist():
+        mine = (predicted == k).nonzero().flatten()
+        half = best(sure[mine], -(-len(mine) // 2))
+        centres = F.normalize(_centres(unit[mine], half, count), dim=1)
+        result[mine] = 1 - (unit[mine] @ centres.T).amax(1)
+    return result
+
+
+def _centres(mine: Tensor, half: Tensor, count: int) -> Tensor:
+    if len(mine) < 2 * count:
+        return mine.mean(0, keepdim=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than centres: some coincide
+        means = KMeans(count, init="k-means++", n_init=1, max_iter=10, random_state=0).fit(mine[half].double().numpy())
+    return torch.from_numpy(means.cluster_centers_).to(mine.dtype)
+
+
+def density(predicted: Tensor, classes: int) -> Tensor:
+    """How crowded the predicted class is: its share of the images, in units of the largest share."""
+    counts = torch.bincount(predicted, minlength=classes).float()
+    return (counts / counts.max())[predicted]
+
+
+def scaled(score: Tensor) -> Tensor:
+    """Mapped to [0, 1] by its 1 % and 99 % quantiles; beyond them clamped; 0 where all are the same."""
+    low, high = (score.float().kthvalue(1 + round(q * (len(score) - 1))).values for q in (0.01, 0.99))
+    return ((score - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+
+
+def best(score: Tensor, count: int) -> Tensor:
+    """The rows of the `count` highest scores; the first ones where scores are equal."""
+    return score.argsort(descending=True, stable=True)[:count]
+
+
+def best_of_each(score: Tensor, predicted: Tensor, classes: int, count: int) -> Tensor:
+    """`count` rows: the best `count` / K of each class, then the best of all that are left."""
+    order = best(score, len(score))
+    quota, taken = math.ceil(count / classes), torch.zeros(len(score), dtype=torch.bool)
+    for k in range(classes):
+        taken[order[predicted[order] == k][:quota]] = True
+    first = order[taken[order]]
+    return torch.cat([first, order[~taken[order]]])[:count]
+
+
+def effective_classes(predicted: Tensor, classes: int) -> float:
+    """exp of the entropy of the histogram of predictions: K where all are equally frequent."""
+    shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
+    return math.exp(-torch.special.xlogy(shares, shares).sum().item())

@@ -1,0 +1,155 @@
+"""The form every data set takes: named columns, one file a split; or a list of image files that are read when asked for."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from stages.datasets.images import to_pixels
+from stages.support.errors import UserError
+from stages.support.files import save_tensors
+
+UNKNOWN = -1  # the label of an example whose class is not known
+INPUT, LABEL, INDEX, LOGITS = "input", "label", "index", "logits"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n examples of one split.
+
+    `columns` are tensors (n, ...): `input`, uint8 (n, C, H, W) for images or whole numbers (n, L) for sequences; `label` int64,
+    (n,) or (n, H, W), UNKNOWN where there is none; `index` int64 (n,), the row in the source; others as they come. A set that
+    stays in its folder has n `files` instead of the column `input`. `shape` is that of one input. `classes` may be empty.
+    """
+
+    columns: dict[str, Tensor]
+    classes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if INPUT in self.columns:
+            object.__setattr__(self, "shape", tuple(self.columns[INPUT].shape[1:]))
+
+    def __len__(self) -> int:
+        return len(self.columns[INDEX])
+
+    @property
+    def input(self) -> Tensor:
+        """All inputs; raises KeyError for a set that stays in its folder."""
+        return self.columns[INPUT]
+
+    @property
+    def label(self) -> Tensor:
+        """All labels."""
+        return self.columns[LABEL]
+
+    @property
+    def index(self) -> Tensor:
+        """The rows in the source."""
+        return self.columns[INDEX]
+
+    @property
+    def packed(self) -> bool:
+        """Whether the inputs are in memory."""
+        return INPUT in self.columns
+
+    def subset(self, rows: Tensor) -> "Examples":
+        """The examples at `rows` (int64), in that order."""
+        files = tuple(self.files[i] for i in rows.tolist()) if self.files else ()
+        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, files=files)
+
+    def having(self, **columns: Tensor) -> "Examples":
+        """The same examples with more columns, or others of the same name."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def unlabelled(self) -> "Examples":
+        """The same examples, nothing said of their classes."""
+        return replace(self.having(label=torch.full((len(self),), UNKNOWN)), classes=())
+
+    def inputs(self, batches: Iterable[Tensor], workers: int = min(4, os.cpu_count() or 1)) -> Iterator[Tensor]:
+        """Yield the inputs (b, ...) at each int64 tensor of rows; files are decoded by worker processes ahead of time."""
+        if self.packed:
+            yield from (self.input[rows.to(self.input.device)] for rows in batches)
+            return
+        from torch.utils.data import DataLoader
+
+        yield from DataLoader(_Files(self), batch_sampler=_Rows(batches), num_workers=workers, collate_fn=torch.stack)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield all inputs in order, `size` at a time (the last ones may be fewer)."""
+        return self.inputs(torch.arange(len(self)).split(size))
+
+    def all_inputs(self) -> Tensor:
+        """All inputs in one tensor; read from their files where they are not in memory."""
+        return torch.cat(list(self.batches(256)))
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file, atomically."""
+        tensors = dict(self.columns)
+        if self.files:
+            tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
+        # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
+        save_tensors(path, tensors, {"info": json.dumps({"classes": self.classes, "shape": self.shape})})
+
+    @classmethod
+    def load(cls, path: Path) -> "Examples":
+        """Read what `save` wrote; raises UserError where the file is missing."""
+        if not path.exists():
+            raise UserError(f"{path} is missing; `dvc repro` builds it")
+        with safe_open(path, "pt") as file:
+            info = json.loads(file.metadata()["info"])
+            columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
+        files = columns.pop("files", None)
+        names = tuple(bytes(files.numpy()).decode().split("\n")) if files is not None else ()
+        return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names)
+
+
+def packed(pixels: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
+    """Examples of inputs (n, ...) in the order of their source, with labels where there are any."""
+    label = torch.full((len(pixels),), UNKNOWN) if labels is None else labels
+    return Examples({INPUT: pixels, LABEL: label, INDEX: torch.arange(len(pixels))}, classes)
+
+
+def joined(sets: list[Examples]) -> Examples:
+    """One set after the other; the labels stay where all sets have the same classes. `index` counts on from set to set.
+
+    Raises UserError where some sets are packed and some are read from their folders.
+    """
+    first = sets[0]
+    if len({one.packed for one in sets}) > 1:
+        raise UserError("a mixture is packed as a whole or not at all; raise `pack_gb` of its folders, or lower it to 0.001")
+    if any(one.classes != first.classes for one in sets):
+        sets = [one.unlabelled() for one in sets]
+    starts = [0]
+    for one in sets[:-1]:
+        starts.append(starts[-1] + int(one.index.max()) + 1)
+    sets = [one.having(index=one.index + start) for one, start in zip(sets, starts, strict=True)]
+    columns = {name: torch.cat([one.columns[name] for one in sets]) for name in sets[0].columns}
+    return Examples(columns, sets[0].classes, first.shape, tuple(file for one in sets for file in one.files))
+
+
+class _Files(torch.utils.data.Dataset):
+    def __init__(self, images: Examples):
+        self.images = images
+
+    def __getitem__(self, row: int) -> Any:
+        with Image.open(self.images.files[row]) as image:
+            return to_pixels(image, self.images.shape)
+
+
+class _Rows:
+    """A batch sampler over an iterable of row tensors, which may be endless."""
+
+    def __init__(self, batches: Iterable[Tensor]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (rows.tolist() for rows in self.batches)

@@ -1,0 +1,105 @@
+"""What image folders and archives of them share, in torchvision's ImageFolder layout: one sub-folder a class."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stages.datasets.examples import UNKNOWN, Examples
+from stages.datasets.images import ImageForm, to_pixels
+from stages.support.errors import UserError
+from stages.support.progress import progress
+from stages.support.sections import Section
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class; a pool of OOD images needs no sub-folders"
+
+
+class Tree(Section):
+    """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
+
+    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file with one name a line.
+    """
+
+    path: str
+    train: str = "."
+    test: str | None = None
+    classes: list[str] | str | None = None
+
+    def _kept(self) -> list[str] | None:
+        if not isinstance(self.classes, str):
+            return self.classes
+        try:
+            return Path(self.classes).read_text().split()
+        except FileNotFoundError:
+            raise UserError(f"the list of classes {self.classes} is missing; write one class folder's name a line") from None
+
+    def read(self, form: ImageForm) -> Examples:
+        """The images under `train`. Raises UserError where the source is missing, empty, or holds too many broken files."""
+        return self._under(self.train, form)
+
+    def read_test(self, form: ImageForm) -> Examples | None:
+        """The images under `test`, or None where there is no such part."""
+        return None if self.test is None else self._under(self.test, form)
+
+    def _under(self, top: str, form: ImageForm) -> Examples:
+        raise NotImplementedError
+
+    def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
+        """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
+        kept = self._kept()
+        files, classes = [], []
+        for name in sorted(names):
+            path = PurePosixPath(name)
+            if path.suffix.lower() in ENDINGS and path.is_relative_to(top):
+                inner = path.relative_to(top).parts
+                label = inner[0] if len(inner) > 1 else ""
+                if kept is None or label in kept:
+                    files.append(name)
+                    classes.append(label)
+        if not files:
+            only = f" of the {len(kept)} classes in `classes`" if kept is not None else ""
+            raise UserError(f"{self.path} holds no image{only} under '{top}'; {LAYOUT}")
+        if kept and (absent := sorted(set(kept) - set(classes))):
+            raise UserError(f"{self.path} has no image of {', '.join(absent[:5])} under '{top}', which `classes` names")
+        return files, classes
+
+
+def decode(
+    opened: Iterator[tuple[str, IO[bytes]]], class_of: dict[str, str], where: str, form: ImageForm, keep: bool
+) -> Examples:
+    """Decode every file; broken ones are named and skipped, up to 1 % of all or 3.
+
+    The result is in the order of `class_of`, whose places are its `index`; with `keep` false the pixels are dropped.
+    """
+    limit = max(3, len(class_of) // 100)
+    decoded: dict[str, Tensor | None] = {}
+    broken: list[str] = []
+    for name, file in progress(opened, where, total=len(class_of)):
+        try:
+            with file, Image.open(file) as image:
+                picture = to_pixels(image, form.shape)
+            decoded[name] = picture if keep else None
+        except (OSError, SyntaxError, ValueError) as error:
+            broken.append(name)
+            print(f"skipped {where}/{name}: {error}", flush=True)
+            if len(broken) > limit:
+                raise UserError(
+                    f"{where}: more than {limit} broken images, {', '.join(broken[:3])} among them; mend or remove them"
+                ) from None
+    names = [name for name in class_of if name in decoded]
+    if not names:
+        raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")
+    classes = tuple(sorted(set(class_of.values()) - {""}))
+    number = {label: i for i, label in enumerate(classes)} | {"": UNKNOWN}
+    place = {name: i for i, name in enumerate(class_of)}
+    columns = {
+        "label": torch.tensor([number[class_of[name]] for name in names]),
+        "index": torch.tensor([place[name] for name in names]),
+    }
+    if keep:
+        columns["input"] = torch.stack([pixels for name in names if (pixels := decoded[name]) is not None])
+    return Examples(columns, classes, form.shape, () if keep else tuple(names))

@@ -1,0 +1,33 @@
+"""An image folder in torchvision's ImageFolder layout."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from stages.datasets.examples import Examples
+from stages.datasets.images import ImageForm
+from stages.datasets.sources._tree import LAYOUT, Tree, decode
+from stages.support.errors import UserError
+
+
+class Source(Tree):
+    """An image folder. A set above `pack_gb` GB once decoded is not packed but read from its folder in every epoch."""
+
+    source: Literal["folder"]
+    pack_gb: float = Field(8.0, gt=0)
+
+    def _under(self, top: str, form: ImageForm) -> Examples:
+        root = Path(self.path)
+        if not root.is_dir():
+            raise UserError(f"the image folder {root} is missing; {LAYOUT}")
+        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        files, classes = self._members(names, top)
+        opened = ((name, (root / name).open("rb")) for name in files)
+        keep = len(files) * math.prod(form.shape) <= self.pack_gb * 1e9
+        images = decode(opened, dict(zip(files, classes, strict=True)), self.path, form, keep)
+        if keep:
+            return images
+        return replace(images, files=tuple(str(root / file) for file in images.files))

@@ -1,0 +1,77 @@
+"""The teacher: one or several frozen networks that answer as one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.losses.precision import full
+
+# Numbers of one input of a forward without gradients. More is slower on CPUs (caches) and only costs memory on GPUs.
+_NUMBERS = {"cpu": 2**14, "cuda": 2**22}
+GRADIENT, BATCH_NORM, STAGES, EMBEDDINGS = "gradient", "batch_norm", "stages", "embeddings"
+
+
+class Teacher(nn.Module):
+    """Frozen networks of one task: eval mode for good, no parameter wants a gradient. Gradients still flow to the inputs.
+
+    Every part answers for its own classes, and the logits of all parts stand side by side. `forwards` and `backwards` count the
+    examples that went through it either way; `name` is its network's, for messages.
+    """
+
+    def __init__(self, *parts: nn.Module, name: str = ""):
+        super().__init__()
+        self.parts = nn.ModuleList(part.requires_grad_(False).eval() for part in parts)
+        self.eval()
+        self.name = name or " + ".join(type(part).__name__ for part in parts)
+        self.forwards = self.backwards = 0
+
+    @property
+    def can(self) -> frozenset[str]:
+        """What a method may ask of it beside logits, and gets of every part.
+
+        gradient: with respect to its inputs; batch_norm: running statistics of its training data; stages: maps of named stages
+        (of one part: those of several have no common order); embeddings: inputs given as vectors.
+        """
+        able = {
+            GRADIENT: [getattr(part, "differentiable", True) for part in self.parts],
+            BATCH_NORM: [any(map(_remembers, part.modules())) for part in self.parts],
+            STAGES: [len(self.parts) == 1 and any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts],
+            EMBEDDINGS: [hasattr(part, "embeddings") for part in self.parts],
+        }
+        return frozenset(word for word, parts in able.items() if all(parts))
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in eval mode: the running statistics are in-domain knowledge that no batch may overwrite."""
+        return super().train(False)
+
+    def forward(self, inputs: Tensor, eager: bool = False) -> Tensor:
+        """Logits (B, K, ...); `eager` goes around a compiled network, which passes over hooks."""
+        self.forwards += len(inputs)
+        self.backwards += len(inputs) * (torch.is_grad_enabled() and inputs.requires_grad)
+        answers = [part.forward(inputs) if eager else part(inputs) for part in self.parts]
+        return answers[0] if len(answers) == 1 else torch.cat(answers, 1)
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Within this block nothing is counted: what is asked is no part of a run's cost."""
+        before = self.forwards, self.backwards
+        yield
+        self.forwards, self.backwards = before
+
+    @torch.no_grad()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, K, ...) without a graph, a chunk at a time."""
+        chunk = max(1, _NUMBERS[inputs.device.type] // _numbers(inputs.shape))
+        return full(torch.cat([self(part) for part in inputs.split(chunk)]))
+
+
+def _numbers(shape: Sequence[int]) -> int:
+    """Pixels of an image (B, C, H, W), tokens of a sequence (B, L)."""
+    return int(torch.Size(shape[2:] or shape[1:]).numel())
+
+
+def _remembers(module: Any) -> bool:
+    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None

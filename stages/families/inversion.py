@@ -1,0 +1,155 @@
+"""Inversion into a pool: a batch of images is optimised against the teacher and joins a pool that the student learns from."""
+
+import math
+from typing import Annotated, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from stages.datasets.images import augmented, to_uint8, to_unit
+from stages.engine.players import in_eval
+from stages.engine.teacher import BATCH_NORM, GRADIENT
+from stages.families.method import Method, MethodParams, Seen
+from stages.families.ring import Ring
+from stages.families.terms import Terms
+from stages.losses import distillation, synthesis
+from stages.losses.precision import full
+from stages.losses.synthesis import Moments
+from stages.networks.taps import batch_norms, look, stored
+from stages.support.sections import Positive, Rate, Weight
+
+
+class Lowest:
+    """Tensors of the step with the lowest loss so far: copies, chosen without making a GPU wait."""
+
+    def __init__(self) -> None:
+        self.loss: Tensor | None = None
+        self.kept: list[Tensor] = []
+
+    def offer(self, loss: Tensor, *tensors: Tensor) -> None:
+        """Keep copies of `tensors` if `loss` is lower than every one before."""
+        loss, tensors = loss.detach(), tuple(tensor.detach() for tensor in tensors)
+        if self.loss is None:
+            self.loss, self.kept = loss, [tensor.clone() for tensor in tensors]
+            return
+        better = loss < self.loss
+        self.loss = torch.where(better, loss, self.loss)
+        self.kept = [torch.where(better, new, old) for new, old in zip(tensors, self.kept, strict=True)]
+
+
+class Inversion(Method):
+    """One batch of images, then `student_steps` steps of S on the pool. Subclasses write `synthesise`.
+
+    KL(T || S) at temperature `tau`, times tau^2. The first iteration makes `warmup` batches more, so that S does not start on a
+    handful of images; while they are made, S is not asked.
+    """
+
+    class Params(MethodParams):
+        """`batch` images are optimised together for `steps` steps; the pool holds the newest `pool` images."""
+
+        batch: Annotated[int, Field(ge=2)] = 256
+        steps: Positive
+        student_steps: Positive = 400
+        warmup: Annotated[int, Field(ge=0)] = 0
+        pool: Annotated[int, Field(ge=2)] = 51200
+        tau: Rate = 20.0
+        lr: Rate
+        adversarial: Weight
+        bn: Weight
+        confidence: Weight
+
+        def smoke(self) -> Self:
+            """A few small batches."""
+            return self.model_copy(update={"batch": 16, "steps": min(self.steps, 3), "student_steps": 5, "warmup": 1, "pool": 64})
+
+    params: Params
+
+    @classmethod
+    def needs(cls, params: Params) -> frozenset[str]:
+        """Images are made through T, close to T's running statistics."""
+        return frozenset({GRADIENT, BATCH_NORM})
+
+    def build(self) -> None:
+        """The pool, and an ear on the teacher's batch normalisation."""
+        setting, p = self.setting, self.params
+        self.norms = batch_norms(self.teacher)
+        self.stored: list[Moments] = stored(self.norms)
+        self.share = setting.runtime.share(p.batch, "the synthesis batch")
+        self.student_share = setting.runtime.share(self.schedule.batch, "the batch")
+        image = setting.form.shape
+        form = {"images": (image, torch.uint8), "logits": ((setting.classes,), torch.get_default_dtype())}
+        self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")
+        self.memories["pool"] = self.pool
+
+    @property
+    def iterations(self) -> int:
+        """One outer iteration takes `student_steps` steps of the student."""
+        return math.ceil(self.schedule.steps / self.params.student_steps)
+
+    @property
+    def batches(self) -> int:
+        """Batches synthesised so far."""
+        return self.pool.total // self.params.batch
+
+    @property
+    def warm(self) -> bool:
+        """Whether S may be asked."""
+        return self.batches >= self.params.warmup
+
+    def step(self) -> dict[str, Tensor]:
+        """Synthesise, then learn."""
+        with self.cost.timed("synthesis"):
+            for _ in range(1 if self.batches else 1 + self.params.warmup):
+                with in_eval(self.student.net):
+                    images, scalars = self.synthesise(self.targets())
+                pixels = to_uint8(images)
+                self.pool.append(images=pixels, logits=self.teacher.logits(to_unit(pixels)))
+                self.cost.images += self.share
+        with self.cost.timed("distillation"):
+            learned = [self.imitate([[self.student_batch()]]) for _ in range(self.params.student_steps)]
+        return scalars | {"S": torch.stack(learned).mean()}
+
+    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """One batch of images (B, C, S, S) in [0, 1] that T should take for `labels` (B,), and scalars of the last step."""
+        raise NotImplementedError
+
+    def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """T's logits of `images` and what entered each of its batch-norm layers on the way."""
+        return look(self.teacher, images, self.norms)
+
+    def guidance(self, view: Tensor, teacher: Tensor, labels: Tensor, statistics: list[Moments]) -> Terms:
+        """Confidence and batch-norm terms and, once S may be asked, the adversarial term, of what T says of `view`."""
+        p = self.params
+        terms: Terms = {
+            "confidence": (p.confidence, F.cross_entropy(full(teacher), labels)),
+            "bn": (p.bn, synthesis.statistics_mismatch(statistics, self.stored)),
+        }
+        if p.adversarial and self.warm:
+            terms["adversarial"] = (p.adversarial, -self.opposition(teacher, self.student(view)))
+        return terms
+
+    def opposition(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """How far S is from T, where the images should be such that it is far."""
+        return distillation.kl_where_agreed(teacher, student)
+
+    def targets(self) -> Tensor:
+        """Labels (B,) for one batch: every class equally often, the rest at random, shuffled."""
+        classes, device = self.setting.classes, self.setting.runtime.device
+        order = torch.cat([torch.randperm(classes) for _ in range(-(-self.share // classes))])[: self.share]
+        return order[torch.randperm(self.share)].to(device)
+
+    def student_batch(self) -> Seen:
+        """The student's next images out of the pool, augmented as the task says."""
+        rows, augment = self.pool.draw(self.student_share), self.schedule.augment
+        images = to_unit(augmented(self.pool.rows["images"][rows], augment))
+        return images, None if augment.changes else self.pool.rows["logits"][rows]
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """KL(T || S) at the temperature tau, times tau^2."""
+        return distillation.kl_divergence(teacher, student, self.params.tau)
+
+    def samples(self, count: int) -> Tensor:
+        """`count` images of the pool."""
+        return to_unit(self.pool.rows["images"][self.pool.draw(count, distinct=True)])

@@ -1,0 +1,204 @@
+"""What every method is: typed hyper-parameters, players, streams, and one step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from stages.datasets.examples import LOGITS, Examples
+from stages.datasets.images import Augment, ImageForm
+from stages.engine.cost import Cost
+from stages.engine.loop import Memory
+from stages.engine.players import Player
+from stages.engine.runtime import Runtime
+from stages.engine.streams import Batch, Stream
+from stages.engine.teacher import Teacher
+from stages.kinds import Kind
+from stages.losses import distillation
+from stages.support.sections import Positive, Rate, Section, Weight
+
+POOL, IN_DOMAIN, LABELS, STUDENT_DOMAIN = "pool", "in_domain", "labels", "student_domain"
+Seen = tuple[Tensor, Tensor | None]  # inputs (B, ...) as a network sees them, and T's logits of them (B, K, ...) where known
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The student's training: `steps` steps of `optimizer`, its rate falling from `lr` to 0 along a cosine, or constant.
+
+    `batch` is B of the papers: a step takes B examples of a method that makes them, or `real` ones, 2B, where it has some. A
+    gradient longer than `clip` is shortened to it.
+    """
+
+    steps: int
+    batch: int
+    real: int
+    lr: float
+    weight_decay: float
+    augment: Augment = field(default_factory=Augment)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    rate: Literal["cosine", "constant"] = "cosine"
+    clip: float | None = None
+
+
+class Rescheduled(Section):
+    """What a method changes of the task's schedule: its paper's own, for the rows that were published."""
+
+    steps: Positive | None = None
+    batch: Annotated[int, Field(ge=2)] | None = None
+    lr: Rate | None = None
+    weight_decay: Weight | None = None
+    augment: Augment | None = None
+    optimizer: Literal["sgd", "adam"] | None = None
+    rate: Literal["cosine", "constant"] | None = None
+    clip: Rate | None = None
+
+    def of(self, schedule: Schedule) -> Schedule:
+        """The task's `schedule` with these changes."""
+        changes = {key: value for key in Rescheduled.model_fields if (value := getattr(self, key)) is not None}
+        return replace(schedule, **changes, real=2 * self.batch if self.batch else schedule.real)
+
+
+class MethodParams(Section):
+    """Hyper-parameters of a method: its own, and the `schedule` that it brings, if any."""
+
+    schedule: Rescheduled | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is given. `teacher` is on its device already.
+
+    `mean` and `std`, one a channel, are those of the teacher's training images; networks that see images normalise with them.
+    `data` has what the method `sees`: `pool`, with T's `logits` of the bare inputs as a column; `in_domain`, without labels
+    unless it sees `labels`; `student_domain`, labelled.
+    """
+
+    kind: Kind
+    teacher: Teacher
+    student: nn.Module
+    schedule: Schedule
+    seed: int
+    runtime: Runtime
+    data: dict[str, Examples] = field(default_factory=dict)
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+
+    @property
+    def form(self) -> ImageForm:
+        """Of one input."""
+        return self.kind.form
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.kind.classes)
+
+
+class Method:
+    """A way to train a student. Subclasses build their players in `build` and write one outer iteration in `step`."""
+
+    Params: type[MethodParams] = MethodParams  # the method's hyper-parameters; one that has some defines a class of that name
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})  # of task, that the method serves
+    sees: ClassVar[frozenset[str]] = frozenset()  # the data that it may see: pool, in_domain, labels (of it), student_domain
+    nesterov: ClassVar[bool] = False
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[str]:
+        """What the teacher must be able to do, of the words of `Teacher.can`, beside answering."""
+        return frozenset()
+
+    def __init__(self, setting: Setting, params: Any):
+        self.setting, self.params = setting, params
+        self.schedule = params.schedule.of(setting.schedule) if params.schedule else setting.schedule
+        self.teacher = setting.teacher
+        self.players: dict[str, Player] = {}
+        self.streams: dict[str, Stream] = {}
+        self.cost = Cost(self.teacher, setting.runtime)
+        self.memories: dict[str, Memory] = {"cost": self.cost}
+        student = setting.runtime.place(setting.student)
+        if {id(parameter) for parameter in student.parameters()} & {id(parameter) for parameter in self.teacher.parameters()}:
+            raise ValueError("the student and the teacher share parameters: training the one would change the other")
+        constant = self.schedule.rate == "constant"
+        self.student = self.player("student", student, self.optimizer(student), constant, clip=self.schedule.clip)
+        self.build()
+
+    @property
+    def name(self) -> str:
+        """The method's name in params.yaml."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def iterations(self) -> int:
+        """Outer iterations of the whole run."""
+        return self.schedule.steps
+
+    def build(self) -> None:
+        """Make players and streams, beyond the student."""
+
+    def step(self) -> dict[str, Tensor]:
+        """One outer iteration; returns named scalars, each without a graph or about to lose it."""
+        raise NotImplementedError
+
+    def samples(self, count: int) -> Tensor | None:
+        """`count` synthetic images (count, C, H, W) in [0, 1] as they are at the end, or None for a method that makes none."""
+        return None
+
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """As the schedule says, of the parameters that are not frozen: the student's, and that of heads that learn beside it."""
+        schedule, free = self.schedule, [parameter for parameter in net.parameters() if parameter.requires_grad]
+        if schedule.optimizer == "adam":
+            return torch.optim.Adam(free, schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+        return torch.optim.SGD(free, schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True)
+
+    def player(
+        self,
+        name: str,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        constant: bool = False,
+        span: tuple[float, float] = (0.0, 1.0),
+        clip: float | None = None,
+    ) -> Player:
+        """Register a player, whose network is on its device already.
+
+        Its learning rate is `constant`, or follows a cosine over `span`, a part of the run (0 to 1).
+        """
+        self.players[name] = Player(net, optimizer, self.setting.runtime, constant, span, clip)
+        return self.players[name]
+
+    def stream(self, name: str, examples: Examples, batch: int, augment: Augment | None = None) -> Stream:
+        """Register a shuffled endless stream of `examples`, in batches over all ranks of `batch`."""
+        setting = self.setting
+        view = setting.kind.view
+        self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, augment or Augment())
+        return self.streams[name]
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """What the student descends, of logits (B, K, ...): KL(T || S) unless the method says otherwise."""
+        return distillation.kl_divergence(teacher, student)
+
+    def imitate(self, batches: Sequence[Sequence[Seen]]) -> Tensor:
+        """One student step down `distance` on each batch, a batch being the union of its parts. Returns the mean loss.
+
+        The teacher stands still, so it looks at all that it has not seen yet in one go.
+        """
+        unknown = [inputs for batch in batches for inputs, logits in batch if logits is None]
+        answers = iter(self.teacher.logits(torch.cat(unknown)).split([len(inputs) for inputs in unknown]) if unknown else [])
+        total = torch.zeros((), device=self.setting.runtime.device)
+        for batch in batches:
+            inputs = torch.cat([inputs for inputs, _ in batch])
+            teacher = torch.cat([next(answers) if logits is None else logits for _, logits in batch])
+            with self.student.turn():
+                loss = self.distance(teacher, self.student(inputs))
+                self.student.update(loss)
+            total += loss.detach()
+        return total / len(batches)
+
+
+def seen(batch: Batch) -> Seen:
+    """A batch's inputs, and the teacher's logits where it has them."""
+    return batch["input"], batch.get(LOGITS)

@@ -1,0 +1,52 @@
+"""What the named taps of the teacher and of the student show of a batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stages.engine.players import Player, judged
+from stages.families.method import Setting
+from stages.networks.taps import last_linears, listening, stages
+
+
+class Observation(NamedTuple):
+    """`logits` (B, K); `pooled` (B, D), what enters the last linear layer; `maps`, the output (B, C, H, W) of each stage."""
+
+    logits: Tensor
+    pooled: Tensor
+    maps: list[Tensor]
+
+
+class Watch:
+    """Looks at T and at S while they run, around torch.compile, which passes over hooks.
+
+    Images are (B, C, S, S) in [0, 1]. `with_maps` asks for the stages' maps too. `student_shape` and `teacher_shape` are what
+    both show of one image.
+    """
+
+    def __init__(self, setting: Setting, student: Player, with_maps: bool = False):
+        self._asked, self._learner, self._maps = setting.teacher, student.net, with_maps
+        image = torch.zeros(1, *setting.form.shape, device=setting.runtime.device)
+        with judged(student.net):
+            self.student_shape = self.student(image)
+        with self._asked.uncounted():
+            self.teacher_shape = self.teacher(image)
+
+    @torch.no_grad()
+    def teacher(self, images: Tensor) -> Observation:
+        """What T shows, without a graph."""
+        return self._see(self._asked, lambda x: self._asked(x, eager=True), images)
+
+    def student(self, images: Tensor) -> Observation:
+        """What S shows."""
+        return self._see(self._learner, self._learner.forward, images)
+
+    def _see(self, net: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor) -> Observation:
+        with (
+            listening(last_linears(net)) as pooled,
+            listening(stages(net) if self._maps else [], outputs=True) as maps,
+        ):
+            logits = forward(images)
+        return Observation(logits, pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1), maps)

@@ -1,0 +1,60 @@
+"""From a task in params.yaml and the files of earlier stages to the setting that a method is given."""
+
+from pathlib import Path
+
+from stages.datasets.examples import Examples
+from stages.engine import runtime as rt
+from stages.engine.teacher import Teacher
+from stages.families.method import IN_DOMAIN, LABELS, POOL, STUDENT_DOMAIN, Method, Schedule, Setting
+from stages.kinds import Kind, Probe, open_kind
+from stages.networks import weights
+from stages.networks.weights import Blueprint
+from stages.settings import paths
+from stages.settings.task import Distill, Task
+
+DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
+
+
+def data_of(task: Task) -> set[str]:
+    """The words for the data that `task` has."""
+    return DATA | ({STUDENT_DOMAIN} if task.student_domain else set())
+
+
+def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
+    """Where the data lies that `method` sees."""
+    found = {POOL: paths.pool(name) / "pool.safetensors", IN_DOMAIN: paths.split(name, "train")}
+    if task.student_domain:
+        found[STUDENT_DOMAIN] = paths.student_domain(name, "train")
+    return {key: path for key, path in found.items() if key in method.sees}
+
+
+def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
+    """The teacher of the task called `name`, on its device, with the kind of task that it is for."""
+    blueprint, net = weights.load(paths.teacher(name))
+    return blueprint, open_kind(task, blueprint.classes), Teacher(runtime.place(net), name=blueprint.network)
+
+
+def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
+    """All that `method` is given, with a fresh student, and the student's blueprint. Seeds the generators."""
+    made_for, kind, teacher = open_teacher(name, task, runtime)
+    student = Blueprint(task.distill.student, made_for.classes, made_for.shape, made_for.mean, made_for.std)
+    data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
+    if IN_DOMAIN in data and LABELS not in method.sees:
+        data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
+    rt.seed(seed)
+    net = student.build()
+    mean, std = made_for.mean or [], made_for.std or []
+    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std), student
+
+
+def open_probe(name: str, task: Task, setting: Setting) -> Probe:
+    """What measures the student in training, on a validation split of the domain that it is for."""
+    val = paths.student_domain(name, "val") if task.student_domain else paths.split(name, "val")
+    with setting.teacher.uncounted():
+        return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, setting.teacher)
+
+
+def schedule_of(distill: Distill) -> Schedule:
+    """The task's schedule."""
+    d = distill
+    return Schedule(d.student_steps, d.batch, 2 * d.batch, d.lr, d.weight_decay, d.augment, d.optimizer, d.rate, d.clip)

@@ -1,0 +1,66 @@
+"""A bounded memory of the newest rows of some tensors, which a checkpoint takes along."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.engine.runtime import Runtime
+from stages.support.errors import UserError
+
+Row = tuple[tuple[int, ...], torch.dtype]  # shape and type of one row
+
+
+class Ring:
+    """The last `capacity` rows of the named tensors of `form`, on the device; all ranks hold the same rows.
+
+    Raises UserError that names `key` if it would take more than half of the device's memory.
+    """
+
+    def __init__(self, capacity: int, form: dict[str, Row], runtime: Runtime, key: str):
+        needed = capacity * sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in form.values())
+        room = _memory(runtime.device) // 2
+        if needed > room:
+            raise UserError(
+                f"params.yaml: {key}: {capacity:,} rows need {needed / 2**30:,.1f} GiB, more than half of the device's memory "
+                f"({room / 2**30:,.1f} GiB); lower it"
+            )
+        self.capacity, self.runtime = capacity, runtime
+        self.total = 0  # rows ever appended
+        self.rows = {
+            name: torch.zeros((capacity, *shape), dtype=dtype, device=runtime.device) for name, (shape, dtype) in form.items()
+        }
+
+    def __len__(self) -> int:
+        return min(self.total, self.capacity)
+
+    def append(self, **rows: Tensor) -> None:
+        """Add this rank's rows of every tensor, and those of the other ranks; the oldest give way."""
+        for name, mine in rows.items():
+            everyone = self.runtime.gather(mine.detach().to(self.rows[name].dtype))[-self.capacity :]
+            places = torch.arange(self.total, self.total + len(everyone), device=self.runtime.device) % self.capacity
+            self.rows[name][places] = everyone
+        self.total += len(everyone)
+
+    def draw(self, count: int, distinct: bool = False) -> Tensor:
+        """Numbers of `count` random rows; with `distinct` none comes twice, and all come where there are fewer."""
+        if distinct:
+            return torch.randperm(len(self))[:count].to(self.runtime.device)
+        return torch.randint(len(self), (count,)).to(self.runtime.device)
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs."""
+        return {"total": self.total, **{name: rows[: len(self)].cpu() for name, rows in self.rows.items()}}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.total = state["total"]
+        for name, rows in self.rows.items():
+            rows[: len(self)] = state[name].to(rows.device)
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

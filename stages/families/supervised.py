@@ -1,0 +1,26 @@
+"""Learning from labels."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from stages.families.method import Method
+
+
+class Supervised(Method):
+    """SGD on the true labels, down the kind's loss; subclasses say of which domain."""
+
+    nesterov = True
+    domain: ClassVar[Literal["in_domain", "student_domain"]]
+
+    def build(self) -> None:
+        """One stream of labelled examples."""
+        self.examples = self.stream(self.domain, self.setting.data[self.domain], self.schedule.real, self.schedule.augment)
+
+    def step(self) -> dict[str, Tensor]:
+        """One step."""
+        batch = self.examples.next()
+        with self.cost.timed("distillation"), self.student.turn():
+            loss = self.setting.kind.loss(self.student(batch["input"]), batch)
+            self.student.update(loss)
+        return {"loss": loss}

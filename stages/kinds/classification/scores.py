@@ -1,0 +1,64 @@
+"""How well a classifier does and how close it is to its teacher."""
+
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.datasets.examples import Examples
+from stages.kinds.statistics import percent
+from stages.losses.distillation import kl_divergence
+
+BINS = 15
+COLUMNS = {
+    "top1": ("top-1 %", 2),
+    "top5": ("top-5 %", 2),
+    "agree": ("agree %", 2),
+    "kl": ("KL(T‖S)", 3),
+    "nll": ("NLL", 3),
+    "ece": ("ECE %", 2),
+}
+NOTE = "Accuracy (top-1) on the test split after the last step; agree and KL(T‖S): against the teacher."
+
+
+def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any]:
+    """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K).
+
+    top1, top5 (where K > 10), ece and agree (same arg-max as the teacher) in percent; nll and kl (mean KL(T || S)) in nats;
+    per_class: percent of each class's images that are predicted as it.
+    """
+    labels, top1 = examples.label, logits.argmax(1)
+    result = {"top1": percent(top1 == labels)}
+    if logits.shape[1] > 10:
+        result["top5"] = percent((logits.topk(5).indices == labels[:, None]).any(1))
+    per_class = per_class_accuracy(top1, labels, len(examples.classes))
+    return result | {
+        "nll": F.cross_entropy(logits, labels).item(),
+        "ece": expected_calibration_error(logits, labels),
+        "agree": percent(top1 == teacher.argmax(1)),
+        "kl": kl_divergence(teacher, logits).item(),
+        "per_class": dict(zip(examples.classes, per_class, strict=True)),
+    }
+
+
+def predictions(logits: Tensor, examples: Examples) -> pd.DataFrame:
+    """What the network said of each example: actual and predicted class, confidence."""
+    confidence, predicted = logits.softmax(1).max(1)
+    names = [[examples.classes[k] for k in column.tolist()] for column in (examples.label, predicted)]
+    return pd.DataFrame({"actual": names[0], "predicted": names[1], "confidence": confidence.numpy()})
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
+    """ECE in percent: |accuracy - confidence| over 15 equal bins of confidence, weighted by their size (Guo et al. 2017)."""
+    confidence, predicted = logits.double().softmax(1).max(1)
+    right = (predicted == labels).double()
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+    gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
+    return 100 * (gap.abs().sum() / len(labels)).item()
+
+
+def per_class_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> list[float | None]:
+    """Percent of each class's images that are predicted as it; None for a class without images."""
+    return [percent(predicted[mine] == k) if (mine := labels == k).any() else None for k in range(classes)]

@@ -1,0 +1,28 @@
+"""How labelled images are split, and which of them are the same."""
+
+import torch
+from torch import Tensor
+
+from stages.curation.duplicates import near_duplicates
+from stages.datasets.examples import UNKNOWN, Examples
+from stages.support.errors import UserError
+
+
+def check(examples: Examples, where: str) -> None:
+    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
+    if len(examples.classes) < 2 or (examples.label == UNKNOWN).any():
+        raise UserError(f"{where}: needs labelled images of two classes or more; use one sub-folder a class")
+    counts = torch.bincount(examples.label, minlength=len(examples.classes))
+    if counts.min() < 3:
+        few = examples.classes[int(counts.argmin())]
+        raise UserError(f"{where}: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3")
+
+
+def strata(examples: Examples) -> Tensor:
+    """Groups (n,) of which every split has its share: the classes."""
+    return examples.label
+
+
+def twins(examples: Examples, others: Examples, what: str) -> Tensor:
+    """Rows of `examples` that stand in `others` too, or nearly; `what` is the title of a progress bar."""
+    return near_duplicates(examples, others, what)

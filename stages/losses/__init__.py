@@ -1,0 +1,1 @@
+"""Losses, as pure functions of tensors: of logits, of synthetic images, of features."""

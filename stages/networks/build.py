@@ -1,0 +1,35 @@
+"""Networks by name: the leading letters name the file, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50."""
+
+import importlib
+import re
+
+from torch import nn
+
+from stages.settings.plans import network_module
+from stages.support.errors import UserError
+from stages.support.parts import parts
+
+FOLDER = "stages.networks"
+
+
+def build(name: str, classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """The network called `name` with fresh weights: inputs (B, *shape) -> logits (B, classes, ...).
+
+    A file of networks has FORMS, regular expression -> how to write it, and `build` of a match. Raises UserError for an unknown
+    name, and what a file says of a name that it cannot build.
+    """
+    if (found := network_module(name)) in parts(FOLDER):
+        file = importlib.import_module(f"{FOLDER}.{found}")
+        for pattern in getattr(file, "FORMS", ()):
+            if match := re.fullmatch(pattern, name):
+                try:
+                    net: nn.Module = file.build(match, classes, shape)
+                except ValueError as error:
+                    raise UserError(f"network '{name}': {error}") from None
+                return net
+    raise UserError(f"network '{name}' is unknown; there are {', '.join(_forms())}")
+
+
+def _forms() -> list[str]:
+    files = [importlib.import_module(f"{FOLDER}.{name}") for name in parts(FOLDER)]
+    return [form for file in files for form in getattr(file, "FORMS", {}).values()]

@@ -1,0 +1,121 @@
+"""Trained networks on disk: weights.safetensors and a card.json that says what they are and how they were made."""
+
+import copy
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stages.networks.build import build
+from stages.networks.normalize import Normalized
+from stages.settings.task import Weights
+from stages.support.errors import UserError
+from stages.support.files import read_json, save_tensors, write_json
+
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that it takes to build a network of inputs of `shape` and logits of `classes`.
+
+    Images come in [0, 1] and are normalised inside with `mean` and `std`, one a channel; without these, inputs stay as they are.
+    """
+
+    network: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+    def build(self) -> nn.Module:
+        """The network with fresh weights, behind its normaliser."""
+        net = build(self.network, len(self.classes), self.shape)
+        return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
+
+
+def bare(net: nn.Module) -> nn.Module:
+    """The network without its normaliser: what is stored."""
+    return net.net if isinstance(net, Normalized) else net
+
+
+def save(folder: Path, blueprint: Blueprint, net: nn.Module, facts: dict[str, Any]) -> None:
+    """Write weights and card, each atomically; `facts` (how it was made) go into the card."""
+    save_tensors(folder / WEIGHTS, bare(net).state_dict())
+    write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, blueprint.shape), **facts})
+
+
+def load(folder: Path) -> tuple[Blueprint, nn.Module]:
+    """Read what `save` wrote; raises UserError where it is missing."""
+    try:
+        card = read_json(folder / CARD)
+        blueprint = Blueprint(card["network"], tuple(card["classes"]), tuple(card["shape"]), card["mean"], card["std"])
+        net = blueprint.build()
+        bare(net).load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or folder} is missing; `dvc repro` builds it") from None
+    return blueprint, net
+
+
+def import_weights(net: nn.Module, weights: Weights) -> None:
+    """Fill `net` from the user's safetensors or state_dict file.
+
+    Raises UserError for a missing file, another hash, an unreadable file, or tensors that do not fit the network.
+    """
+    path = Path(weights.path)
+    if not path.is_file():
+        raise UserError(f"the teacher's weights {path} are missing; put the file there, or mend `teacher.weights.path`")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != weights.sha256:
+        raise UserError(
+            f"{path} has sha256 {found}, params.yaml says {weights.sha256}; take the right file, or mend `teacher.weights.sha256`"
+        )
+    state = _plain_state(path)
+    expected = bare(net).state_dict()
+    wrong = [f"no '{name}'" for name in expected if name not in state]
+    wrong += [f"unexpected '{name}'" for name in state if name not in expected]
+    wrong += [
+        f"'{name}' is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(
+            f"{path} does not fit the network of `teacher.network`: {', '.join(wrong[:3])}{more}; name the network it is of"
+        )
+    bare(net).load_state_dict(state)
+
+
+def _plain_state(path: Path) -> dict[str, Tensor]:
+    """Name -> tensor, out of the wrappings that training scripts leave around a state_dict."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as a safetensors or state_dict file ({reason})") from None
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not (isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())):
+        raise UserError(f"{path} holds no state_dict (names and tensors); save one with torch.save(net.state_dict(), path)")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def architecture(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    """`params`, and `macs` of one image of `shape`: multiply-accumulates of convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = copy.deepcopy(net).cpu().eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, *shape))
+    return {"params": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2}

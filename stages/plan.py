@@ -1,0 +1,43 @@
+"""Stage `plan`: write what every run is: its parameters and the code that it can load.
+
+Runs depend on these small files instead of on folders of code, so an edit re-runs what it changes and nothing else.
+Usage: python -m stages.plan
+"""
+
+from stages import methods
+from stages.curation.rules import open_rule
+from stages.settings import paths, plans
+from stages.settings.params import STAGES
+from stages.support.errors import run_script
+from stages.support.files import write_json
+
+
+def main() -> None:
+    """Write a plan for each stage and each row of the tasks in `run`, and the identities of all rows of all tasks."""
+    params = methods.load_all()
+    for name, task in params.tasks.items():
+        open_rule(name, task.curate)
+    for task in params.run.tasks:
+        for stage in STAGES:
+            plans.of_stage(params, stage, task).write(paths.plan(task, stage))
+        for row in params.run.methods:
+            plans.of_row(params, row, task, methods.section(params, row, task).model_dump()).write(paths.plan(task, row))
+    identities = {
+        task: {
+            **{stage: plans.of_stage(params, stage, task).identity for stage in plans.BEFORE_DISTILL},
+            "rows": {
+                row: plans.of_row(params, row, task, methods.section(params, row, task).model_dump()).identity
+                for row in params.rows
+            },
+        }
+        for task in params.tasks
+    }
+    write_json(paths.identities(), identities)
+    runs = len(params.run.tasks) * len(params.run.methods) * len(params.run.seeds)
+    print(
+        f"{runs} students planned: {', '.join(params.run.tasks)} x {', '.join(params.run.methods)} x {len(params.run.seeds)} seeds"
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

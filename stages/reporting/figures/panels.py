@@ -1,0 +1,38 @@
+"""What several figures need: panels of images, and saving."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from stages import paths
+from stages.support.files import replacing
+
+ROWS, CLASSES = 4, 10  # of a panel of images
+
+
+def mosaic(images: Tensor, labels: Tensor, classes: int) -> np.ndarray:
+    """The ROWS first of uint8 images (n, C, S, S) of each class in a column, (H, W) or (H, W, 3); blank where too few."""
+    columns = []
+    for k in range(classes):
+        mine = images[labels == k][:ROWS]
+        blank = torch.full((ROWS - len(mine), *images.shape[1:]), 255, dtype=torch.uint8)
+        columns.append(pad(torch.cat([mine, blank]), (1, 1, 1, 1), value=255))
+    grid = torch.stack(columns, 1)  # ROWS, classes, C, S, S
+    r, k, c, h, w = grid.shape
+    return grid.permute(0, 3, 1, 4, 2).reshape(r * h, k * w, c).squeeze(2).numpy()
+
+
+def show(ax: plt.Axes, image: np.ndarray, title: str) -> None:
+    """One panel of images."""
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    ax.set_title(title, fontsize=10)
+    ax.axis("off")
+
+
+def save(figure: plt.Figure, task: str, name: str) -> None:
+    """Write the task's figure called `name`, atomically."""
+    with replacing(paths.figures(task) / f"{name}.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,92 @@
+"""Figures of the OOD pool: what the teacher says of the images, and which were kept."""
+
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from safetensors.torch import load_file
+from stages.figures.panels import CLASSES, mosaic, save, show
+from torch import Tensor
+
+from stages import models, paths
+from stages.datasets import ImageSet
+from stages.support.files import read_json
+
+UNITS = {
+    "entropy": "entropy, nats",
+    "confidence": "confidence",
+    "outlier": "distance to the class's prototypes",
+    "density": "density of the class",
+    "total": "ODSD's score",
+}
+
+
+def _load(task: str) -> tuple[dict[str, Tensor], np.ndarray]:
+    """The scores of all OOD images, and whether each was kept."""
+    tensors = load_file(paths.pool(task) / "scores.safetensors")
+    kept = np.zeros(len(tensors["entropy"]), dtype=bool)
+    kept[tensors["rows"].numpy()] = True
+    return tensors, kept
+
+
+def scores(task: str) -> None:
+    """Histogram of every score over the OOD images, those kept in the pool beside the rest."""
+    tensors, kept = _load(task)
+    known = [name for name in UNITS if name in tensors]
+    columns = min(3, len(known))
+    rows = math.ceil(len(known) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, name in zip(axes.flat, known, strict=False):
+        ax.axis("on")
+        frame = pd.DataFrame({name: tensors[name].numpy(), "image": np.where(kept, "kept", "left out")})
+        sns.histplot(frame, x=name, hue="image", hue_order=["kept", "left out"], multiple="stack", bins=40, ax=ax)
+        ax.set(xlabel=UNITS[name], ylabel="OOD images")
+    figure.suptitle(f"{task}: what the teacher says of the OOD images; {kept.sum()} of {len(kept)} kept", fontsize=11)
+    save(figure, task, "pool-scores")
+
+
+def classes(task: str) -> None:
+    """How often the teacher sees each class among all OOD images, and in the pool."""
+    facts = read_json(paths.pool(task) / "summary.json")
+    names = models.load(paths.teacher(task))[0].classes
+    shares = {
+        f"{label} ({facts[f'effective_classes_{when}']:.1f} effective classes)": np.array(facts[f"histogram_{when}"])
+        for when, label in (("before", "all OOD images"), ("after", "pool"))
+    }
+    frame = pd.concat(
+        [pd.DataFrame({"class": names, "share": 100 * n / n.sum(), "images": label}) for label, n in shares.items()]
+    )
+    figure, ax = plt.subplots(figsize=(max(5, 0.45 * len(names)), 3.2))
+    sns.barplot(frame, x="class", y="share", hue="images", ax=ax)
+    ax.axhline(100 / len(names), color="grey", linestyle="--")
+    ax.set(xlabel="class that the teacher sees", ylabel="share, %", title=f"{task}: classes before and after curation")
+    ax.tick_params(axis="x", rotation=0 if len(names) <= 12 else 90)
+    ax.legend(title=None, fontsize=8)
+    save(figure, task, "pool-classes")
+
+
+def extremes(task: str) -> None:
+    """The best and the worst images of each class by ODSD's score, or else by the teacher's confidence."""
+    tensors, _ = _load(task)
+    by = "total" if "total" in tensors else "confidence"
+    names = models.load(paths.teacher(task))[0].classes[:CLASSES]
+    ood = ImageSet.load(paths.split(task, "ood"))
+    order = tensors[by].argsort(descending=True, stable=True)
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.4), layout="constrained")
+    for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
+        first = _first_of_each(tensors["predicted"][rows], len(names))
+        chosen = ood.subset(rows[first])
+        images = torch.cat(list(chosen.all_batches(256)))
+        show(ax, mosaic(images, tensors["predicted"][rows[first]], len(names)), f"{title} by {UNITS[by]}")
+    figure.suptitle(f"{task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
+    save(figure, task, "pool-extremes")
+
+
+def _first_of_each(predicted: Tensor, count: int) -> Tensor:
+    """Places of the first few images of each class."""
+    return torch.cat([(predicted == k).nonzero().flatten()[:8] for k in range(count)])

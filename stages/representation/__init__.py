@@ -1,1 +1,0 @@
-"""What methods share that compare the student's representation with the teacher's on OOD images."""

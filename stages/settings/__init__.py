@@ -1,0 +1,1 @@
+"""What params.yaml means, where files lie, and the plan of every run, by which it is known."""

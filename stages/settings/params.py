@@ -1,0 +1,137 @@
+"""params.yaml, checked before anything runs."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from stages.settings.task import Name, Task
+from stages.support.errors import UserError
+from stages.support.parts import nearest
+from stages.support.sections import Positive, Rate, Section, check
+
+TEACHER = "teacher"  # the label of the teacher's row
+STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
+
+
+class Run(Section):
+    """What `dvc repro` runs, and how. `methods` names rows: methods and their variants alike."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    methods: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    scale: Literal["full", "smoke"] = "full"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    checkpoint_steps: Positive = 5000
+    checkpoint_minutes: Rate = 2.0
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "Run":
+        for key in ("tasks", "methods", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{key}` names something twice")
+        return self
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """(row, seed) of everything that makes a task's table: the teacher, then the students."""
+        return [(TEACHER, 0), *((row, seed) for row in self.methods for seed in self.seeds)]
+
+
+class _File(Section):
+    """The sections of params.yaml; `parts` holds what tasks share through YAML anchors."""
+
+    run: Run
+    task: dict[Name, Task]
+    method: dict[Name, dict[str, Any]]
+    parts: Any = None
+
+
+@dataclass(frozen=True)
+class Params:
+    """The checked file. `rows` holds the sections under `method:` as they stand; the methods themselves check them."""
+
+    run: Run
+    tasks: dict[str, Task]
+    rows: dict[str, dict[str, Any]]
+
+    def task(self, name: str) -> Task:
+        """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
+        task: Task = _known(self.tasks, name, "task")
+        return task.smoke() if self.run.scale == "smoke" else task
+
+    def method_of(self, row: str) -> str:
+        """The method that a row of the table runs: itself, or the one that it is a variant `of`."""
+        _known(self.rows, row, "method")
+        return str(self.rows[row].get("of", row))
+
+    def values(self, row: str, task: str) -> dict[str, Any]:
+        """The parameters of a row for `task`, unchecked: the method's, then what the variant changes.
+
+        A value may be a map {default: ..., TASK: ...}; the entry of the task counts, or of the longest name that its name begins
+        with ("digits" for digits-letters), else the default.
+        """
+        merged: dict[str, Any] = {}
+        for name in dict.fromkeys((self.method_of(row), row)):
+            section = {key: value for key, value in self.rows[name].items() if key != "of"}
+            merged |= {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in section.items()}
+        return merged
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read the file and check all that is no method's own. Raises UserError that names the key and the fix."""
+    try:
+        content = yaml.load(path.read_text(), Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run from the top folder of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    checked = check(_File, content)
+    params = Params(checked.run, checked.task, checked.method)
+    for row, section in params.rows.items():
+        if row in (TEACHER, *STAGES):
+            raise UserError(f"params.yaml: method.{row}: a stage has this name already; take another")
+        if "of" in section:
+            of = _known(params.rows, str(section["of"]), "method", f"params.yaml: method.{row}.of: ")
+            if "of" in of:
+                raise UserError(
+                    f"params.yaml: method.{row}.of: {section['of']} is a variant itself; name the method that it is of"
+                )
+    for axis, known in (("task", params.tasks), ("method", params.rows)):
+        for name in getattr(params.run, f"{axis}s"):
+            _known(known, name, axis, f"params.yaml: run.{axis}s: ")
+    return params
+
+
+def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
+    if name not in names:
+        raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, names)}")
+    return names[name]
+
+
+def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
+    if not (isinstance(value, dict) and "default" in value):
+        return value
+    for name in value.keys() - {"default"}:
+        if not any(_in_family(known, name) for known in tasks):
+            _known(tasks, name, "task", f"params.yaml: {where}: ")
+    return value[max((name for name in value if _in_family(task, name)), key=len, default="default")]
+
+
+def _in_family(task: str, name: str) -> bool:
+    """Whether `task` is called `name`, or `name` and more after a dash."""
+    return f"{task}-".startswith(f"{name}-")
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML reads `1e-3` as a string; DVC and YAML 1.2 read a number, and so do we."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

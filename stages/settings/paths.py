@@ -1,0 +1,69 @@
+"""Where each artifact lives, relative to the top folder of the repository; dvc.yaml says the same."""
+
+from pathlib import Path
+
+CHECKPOINTS = Path(".cache/checkpoints")
+PLANS = Path("data/plans")
+RESULTS = Path("results")
+STUDENT_DOMAIN = "student_domain"  # under which its splits and its scores stand
+
+
+def plan(task: str, name: str) -> Path:
+    """The plan of a row of a task, or of one of the task's stages."""
+    return PLANS / task / f"{name}.json"
+
+
+def identities() -> Path:
+    """The identities of all rows of all tasks."""
+    return PLANS / "identities.json"
+
+
+def split(task: str, name: str) -> Path:
+    """Examples of one split: train, val and test are in-domain, ood is not; `test` lies apart, for `evaluate` alone."""
+    folder = Path("data/tasks") / task
+    return (folder / "test" if name == "test" else folder / "splits") / f"{name}.safetensors"
+
+
+def student_domain(task: str, name: str) -> Path:
+    """Labelled images of the domain that the student is for, where a task names one: train, val and test."""
+    return split(task, name).with_name(f"{STUDENT_DOMAIN}-{name}.safetensors")
+
+
+def overlap(task: str) -> Path:
+    """Which OOD images stand in the in-domain test split too."""
+    return Path("data/tasks") / task / "splits" / "overlap.json"
+
+
+def pool(task: str) -> Path:
+    """The folder of the curated OOD images, the teacher's scores and logits."""
+    return Path("data/pools") / task
+
+
+def teacher(task: str) -> Path:
+    """The folder of the teacher's weights and card."""
+    return Path("models/teachers") / task
+
+
+def student(task: str, row: str, seed: int) -> Path:
+    """The folder of one run's student, card and synthetic samples."""
+    return Path("models/students") / task / row / str(seed)
+
+
+def curve(task: str, row: str, seed: int) -> Path:
+    """The learning curve of one run (row `teacher` for the teacher)."""
+    return RESULTS / "curves" / task / row / f"{seed}.csv"
+
+
+def scores(task: str, row: str, seed: int) -> Path:
+    """The folder of one run's metrics and predictions on the in-domain test split."""
+    return RESULTS / "runs" / task / row / str(seed)
+
+
+def report(task: str) -> Path:
+    """What is known of every row of one task, in git."""
+    return RESULTS / "tasks" / f"{task}.json"
+
+
+def figures(task: str) -> Path:
+    """The folder of one task's figures, in git."""
+    return RESULTS / "figures" / task

@@ -1,0 +1,167 @@
+"""The plan of a run: the parameters that it takes and the code that it can load. Its digest is the identity of the run.
+
+The code is the import closure of the script and of what it loads by name; the digest of a file is taken over its syntax tree
+without docstrings, so a better comment re-trains nothing.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+import stages
+from stages.datasets import sources
+from stages.settings.params import Params
+from stages.support.files import read_json, write_json
+
+RUN = ("scale", "precision", "compile")
+TABLE = ("scale", "methods", "seeds")
+# Of the sections `run` and `task`, what each stage takes.
+TAKES = {
+    "prepare": (("scale",), ("kind", "image", "in_domain", "ood")),
+    "train_teacher": (RUN, ("kind", "image", "teacher")),
+    "curate": (("scale",), ("kind", "image", "curate")),
+    "distill": (RUN, ("kind", "image", "distill")),
+    "evaluate": (TABLE, ("kind", "image")),
+    "report": (TABLE, ("kind", "image")),
+}
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+BEFORE_DISTILL = ("prepare", "train_teacher", "curate")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`parameters` as JSON; `code`: module -> the digest of its file."""
+
+    parameters: dict[str, Any]
+    code: dict[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Twelve hexadecimal digits that change with any of it."""
+        return _digest(json.dumps([self.parameters, self.code], sort_keys=True))
+
+    def write(self, path: Path) -> None:
+        """Write a readable file, atomically; one that says the same is left alone."""
+        content = {"identity": self.identity, "parameters": self.parameters, "code": self.code}
+        if not (path.exists() and read_json(path) == content):
+            write_json(path, content)
+
+    def write_if_missing(self, path: Path) -> None:
+        """For a stage that is started by hand; DVC depends on what stage `plan` wrote."""
+        if not path.exists():
+            self.write(path)
+
+
+def of_stage(params: Params, stage: str, task: str, loaded: Iterable[str] = (), **more: Any) -> Plan:
+    """The plan of a stage of `task`; it also loads the modules `loaded` and takes the parameters `more`."""
+    run_keys, task_keys = TAKES[stage]
+    section = params.task(task).model_dump(mode="json")
+    parameters = {
+        "run": {key: getattr(params.run, key) for key in run_keys},
+        "task": {key: section[key] for key in task_keys},
+        **more,
+    }
+    return Plan(parameters, code({f"stages.{stage}", *_named(stage, section), *loaded}))
+
+
+def of_row(params: Params, row: str, task: str, section: dict[str, Any]) -> Plan:
+    """The plan of training a student with the method of `row`, whose checked parameters are `section`."""
+    method = params.method_of(row)
+    return of_stage(params, "distill", task, [f"stages.methods.{method}"], method={method: section})
+
+
+def of_run(params: Params, row: str, task: str, section: dict[str, Any]) -> dict[str, str]:
+    """The identities of all that made a student: of its own training, and of the stages before it."""
+    before = {stage: of_stage(params, stage, task).identity for stage in BEFORE_DISTILL}
+    return {**before, "distill": of_row(params, row, task, section).identity}
+
+
+def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
+    """The modules that a stage loads by their names in the task's section."""
+    kind = f"stages.kinds.{task['kind']}"
+    if stage == "prepare":
+        yield f"{kind}.splits"
+        yield from (f"{sources.FOLDER}.{name}" for name in sources.names([task["in_domain"], task["ood"]]) - {"student_domain"})
+    else:
+        yield kind
+        yield f"stages.networks.{network_module(task['teacher']['network'])}"
+    if stage in ("distill", "evaluate", "report"):
+        yield f"stages.networks.{network_module(task['distill']['student'])}"
+    if stage == "curate":
+        yield f"stages.curation.rules.{task['curate'].get('keep', 'all')}"
+    if stage in ("evaluate", "report"):
+        yield f"{kind}.scores"
+    if stage == "report":
+        yield f"{kind}.figures"
+
+
+def network_module(name: str) -> str:
+    """The file of a network called `name`: its leading letters, `wrn` for wrn40_2 and `torchvision` for torchvision.resnet50."""
+    return (re.match(r"[a-z]+", name) or [name])[0]
+
+
+def code(roots: Iterable[str]) -> dict[str, str]:
+    """Module -> digest, of all that `roots` import, in the end, and of the packages that they lie in."""
+    return {module: _file_digest(module) for module in sorted(frozenset().union(*map(_closure, roots)))}
+
+
+@functools.cache
+def _closure(root: str) -> frozenset[str]:
+    graph, found, waiting = _graph(), set[str](), {root}
+    while waiting:
+        module = waiting.pop()
+        if module in graph.modules and module not in found:
+            found.add(module)
+            waiting |= graph.find_modules_directly_imported_by(module)
+            waiting.add(module.rpartition(".")[0])  # a module runs after the __init__ of its package
+    return frozenset(found)
+
+
+@functools.cache
+def _graph() -> grimp.ImportGraph:
+    return grimp.build_graph("stages", cache_dir=None)
+
+
+@functools.cache
+def _file_digest(module: str) -> str:
+    top = Path(next(iter(stages.__path__))).parent
+    path = top.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return _digest(syntax(file.read_text()))
+
+
+def syntax(source: str) -> str:
+    """The syntax tree of `source`, without comments, docstrings and places; the same from one version of Python to the next."""
+    return "".join(_written(ast.parse(source)))
+
+
+def _written(node: Any) -> Iterator[str]:
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                value = value[1:]
+            # New versions add fields, which are empty where a file does not use them.
+            if value is not None and value != [] and name not in ("ctx", "kind"):
+                yield f" {name}="
+                yield from _written(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _written(item)
+        yield "]"
+    else:
+        yield repr(node)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,123 @@
+"""A task: one distillation problem, as params.yaml describes it."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_validator
+
+from stages.datasets.images import Augment, ImageForm
+from stages.datasets.sources import Source
+from stages.support.sections import Positive, Rate, Section, Weight
+
+SMOKE_IMAGES = 128  # of each split, where `run.scale` is smoke
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9][\w.-]*", value):
+        raise ValueError("a name is made of letters, digits, '-', '_' and '.'")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Train(Section):
+    """How a teacher is trained: SGD with Nesterov momentum 0.9, learning rate `lr` falling to 0 along a cosine."""
+
+    epochs: Positive
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    weight_decay: Weight
+    augment: Augment = Augment()
+
+
+class Weights(Section):
+    """A trained teacher to import: a safetensors or state_dict file, its hash, and the statistics it normalises with."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    mean: list[float]
+    std: list[Rate]
+
+
+class Teacher(Section):
+    """The teacher's network, and either how to train it or where its weights are."""
+
+    network: str
+    train: Train | None = None
+    weights: Weights | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Teacher":
+        if (self.train is None) == (self.weights is None):
+            raise ValueError("give either `train` (we train the teacher) or `weights` (you bring it), not both")
+        return self
+
+
+class StudentDomain(Section):
+    """A labelled set of the teacher's classes in another domain, which the student is for; its training images are the pool.
+
+    `train` and `val` say how many images each takes; by default 80 % and 10 %. The rest is its test split, unless the source has
+    one of its own.
+    """
+
+    source: Literal["student_domain"]
+    images: Source
+    train: Positive | None = None
+    val: Positive | None = None
+
+
+_SOURCE = TypeAdapter(Source)
+
+
+def _ood(content: Any) -> Any:
+    if isinstance(content, dict) and content.get("source") == "student_domain":
+        return StudentDomain.model_validate(content)
+    return _SOURCE.validate_python(content)
+
+
+class Distill(Section):
+    """The student and its schedule, the same for every method that does not bring its own (`method.NAME.schedule`).
+
+    `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
+    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam), the rate a cosine to 0 (or constant); gradients longer than
+    `clip` are shortened to it.
+    """
+
+    student: str
+    student_steps: Positive
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    weight_decay: Weight
+    augment: Augment = Augment()
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    rate: Literal["cosine", "constant"] = "cosine"
+    clip: Rate | None = None
+
+
+class Task(Section):
+    """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
+
+    Where the OOD data is a `student_domain`, students are scored on it too. `curate` is checked by the rule that it names.
+    """
+
+    kind: str = "classification"
+    image: ImageForm
+    in_domain: Source
+    ood: Annotated[Any, PlainValidator(_ood)]
+    teacher: Teacher
+    curate: dict[str, Any] = Field(default_factory=lambda: {"keep": "all"})
+    distill: Distill
+
+    @property
+    def student_domain(self) -> StudentDomain | None:
+        """The labelled domain that the student is for, where the task names one."""
+        return self.ood if isinstance(self.ood, StudentDomain) else None
+
+    def smoke(self) -> Self:
+        """The same task shrunk to seconds: every part still runs, no number means anything."""
+        teacher = self.teacher
+        if teacher.train:
+            teacher = teacher.model_copy(update={"train": teacher.train.model_copy(update={"epochs": 1, "batch": 32})})
+        distill = self.distill.model_copy(update={"student_steps": 10, "batch": 16})
+        return self.model_copy(update={"teacher": teacher, "distill": distill})

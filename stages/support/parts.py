@@ -1,0 +1,36 @@
+"""Parts that are loaded by name: one file in one folder is all it takes to add a method, a network, a source, a rule, a kind."""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from typing import Any
+
+from stages.support.errors import UserError
+
+
+def part(folder: str, name: str, attribute: str, what: str, where: str = "") -> Any:
+    """`attribute` of the module `name` in the package `folder`.
+
+    Raises UserError that begins with `where` and has the nearest name, where there is none.
+    """
+    module = f"{folder}.{name}"
+    if name.isidentifier() and importlib.util.find_spec(module):
+        found = getattr(importlib.import_module(module), attribute, None)
+        if found is not None:
+            return found
+    raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, parts(folder))}")
+
+
+def parts(folder: str) -> list[str]:
+    """The names of the modules in the package `folder`; those that begin with "_" only help the others."""
+    found = pkgutil.iter_modules(importlib.import_module(folder).__path__)
+    return [module.name for module in found if not module.name.startswith("_")]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for someone who wrote `name`: the nearest of the `known` names, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"

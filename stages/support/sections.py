@@ -1,0 +1,64 @@
+"""The base of every section of params.yaml: typed, frozen, and unforgiving of unknown keys."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from stages.support.errors import UserError
+from stages.support.parts import nearest
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A checked section. Unknown keys are refused with the nearest known one; no value is coerced from another type."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    def smoke(self) -> Self:
+        """The same section shrunk to seconds; sections that cost little stay as they are."""
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key '{key}'; {nearest(str(key), cls.model_fields)}")
+        return values
+
+
+def check(model: Any, content: Any, where: str = "") -> Any:
+    """`content` as `model`, a section or another type; raises UserError that names the key under `where` and the fix."""
+    try:
+        return TypeAdapter(model).validate_python(content)
+    except ValidationError as error:
+        loc, first = _first(error)
+        keys = _keys(loc, content, missing=first["type"] == "missing")
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
+        path = ".".join([where, *keys] if where else keys)
+        raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
+
+
+def _first(error: ValidationError) -> tuple[tuple[int | str, ...], Any]:
+    """Where the first error is and what it says; that of a section chosen by name lies inside a validator's own error."""
+    first = error.errors()[0]
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, ValidationError):
+        loc, deepest = _first(inner)
+        return (*first["loc"], *loc), deepest
+    return first["loc"], first
+
+
+def _keys(loc: tuple[str | int, ...], content: Any, missing: bool) -> list[str]:
+    """The keys of `content` in pydantic's path, which also names what it chose of a union; a missing key is the last."""
+    keys = []
+    for part in loc:
+        if part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int):
+            content = content[part]
+            keys.append(str(part))
+    return [*keys, str(loc[-1])] if missing else keys

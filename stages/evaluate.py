@@ -4,23 +4,23 @@ One process for all runs of a task: starting Python costs ten times the work on 
 Usage: python -m stages.evaluate TASK
 """
 
-import csv
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from stages import models, params, paths
-from stages.datasets import ImageSet
-from stages.engine.players import Teacher
+from stages.datasets.examples import Examples, packed
 from stages.engine.runtime import start
-from stages.features import frechet_distance, pair_distances, penultimate
-from stages.kinds.classification import per_class_accuracy, scores
-from stages.params import STUDENT_DOMAIN, TEACHER, runs
+from stages.families.opening import open_teacher
+from stages.kinds import aspect
+from stages.networks import weights
+from stages.reporting.features import likeness, penultimate
+from stages.settings import params, paths, plans
+from stages.settings.params import TEACHER
+from stages.settings.paths import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
 from stages.support.progress import progress
@@ -29,62 +29,50 @@ BATCH = 256
 
 
 def main(name: str) -> None:
-    """Write metrics.json and predictions.csv (columns actual, predicted, confidence) of every run in params.yaml.
+    """Write metrics.json and predictions.csv of every run in params.yaml: its scores, and how its network was made.
 
     Where the task names a student domain, metrics.json has its scores under `student_domain`, and there is a student_domain.csv.
     """
     settings = params.load()
-    tests = {"predictions": ImageSet.load(paths.split(name, "test"))}
-    if settings.task(name).student_domain:
-        tests[STUDENT_DOMAIN] = ImageSet.load(paths.student_domain(name, "test"))
-    runtime = start("fp32")
-    _, teacher_net = models.load(paths.teacher(name))
-    guide = Teacher(runtime.place(teacher_net))
-    teacher = {domain: models.logits_of(guide, test.all_batches(BATCH)) for domain, test in tests.items()}
-    in_domain = penultimate(guide, torch.cat(list(ImageSet.load(paths.split(name, "val")).all_batches(BATCH))))
-    for label, seed in progress(runs(settings.run), f"evaluate {name}"):
-        folder = paths.teacher(name) if label == TEACHER else paths.student(name, label, seed)
-        blueprint, net = models.load(folder)
+    task = settings.task(name)
+    plans.of_stage(settings, "evaluate", name).write_if_missing(paths.plan(name, "evaluate"))
+    tests = {"predictions": Examples.load(paths.split(name, "test"))}
+    if task.student_domain:
+        tests[STUDENT_DOMAIN] = Examples.load(paths.student_domain(name, "test"))
+    runtime, measure = start("fp32"), aspect(task.kind, "scores")
+    _, kind, guide = open_teacher(name, task, runtime)
+    teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
+    in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
+    for row, seed in progress(settings.run.runs, f"evaluate {name}"):
+        folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
+        out, made = paths.scores(name, row, seed), read_json(folder / "run.json")
+        if "why_not" in made:
+            write_json(out / "metrics.json", made)
+            continue
+        blueprint, net = weights.load(folder)
         runtime.place(net.eval())
-        out = paths.scores(name, label, seed)
-        judged = {domain: judge(net, test, teacher[domain], out / f"{domain}.csv") for domain, test in tests.items()}
-        card = read_json(folder / models.CARD)
-        result = judged.pop("predictions") | {key: card[key] for key in ("params", "macs")}
+        scores = {}
+        for domain, test in tests.items():
+            logits = kind.answers(net, test, BATCH)
+            scores[domain] = measure.scores(logits, teacher[domain], test)
+            with replacing(out / f"{domain}.csv") as temporary:
+                measure.predictions(logits, test).to_csv(temporary, index=False, float_format="%.4f")
+        card = read_json(folder / weights.CARD)
+        result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {
-            "kb": (folder / models.WEIGHTS).stat().st_size / 1024,
-            "ms": latency(net.cpu(), blueprint.channels, blueprint.size),
+            "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
+            "ms": latency(net.cpu(), blueprint.shape),
         }
-        if label != TEACHER:
-            result |= read_json(folder / "cost.json")
+        result |= made.pop("cost", {})
         if (samples := folder / "samples.safetensors").exists():
-            result |= likeness(penultimate(guide, load_file(samples)["images"]), in_domain)
-        write_json(out / "metrics.json", _short(result | judged))
+            shown = kind.shown(packed(load_file(samples)["images"]), BATCH)
+            result |= likeness(penultimate(guide, shown), in_domain)
+        write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 
 
-def judge(net: nn.Module, test: ImageSet, teacher: Tensor, predictions: Path) -> dict[str, Any]:
-    """Scores of `net` on a test split, against T's logits (n, K) of it too; writes its predictions."""
-    student = models.logits_of(net, test.all_batches(BATCH))
-    confidence, predicted = student.softmax(1).max(1)
-    _write_predictions(predictions, test.classes, test.labels, predicted, confidence)
-    per_class = per_class_accuracy(predicted, test.labels, len(test.classes))
-    return scores(student, teacher, test.labels) | {"per_class": dict(zip(test.classes, per_class, strict=True))}
-
-
-def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
-    """What the teacher's features (n, F) of synthetic images say beside those (m, F) of in-domain ones.
-
-    fd: Fréchet distance, where n > F; spread: mean distance of pairs in % of the in-domain one.
-    """
-    spread = pair_distances(synthetic).mean() / pair_distances(in_domain).mean()
-    result = {"spread": 100 * spread.item()}
-    if len(synthetic) > synthetic.shape[1]:  # a covariance of fewer images says nothing
-        result["fd"] = frechet_distance(synthetic, in_domain)
-    return result
-
-
-def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> float:
-    """Median milliseconds for one image on one CPU thread, after five warm-up runs."""
-    image, threads, times = torch.rand(1, channels, size, size), torch.get_num_threads(), []
+def latency(net: nn.Module, shape: tuple[int, ...], repeats: int = 30) -> float:
+    """Median milliseconds for one image of `shape` on one CPU thread, after five warm-up runs."""
+    image, threads, times = torch.rand(1, *shape), torch.get_num_threads(), []
     torch.set_num_threads(1)
     with torch.inference_mode():
         for _ in range(repeats + 5):
@@ -93,16 +81,6 @@ def latency(net: nn.Module, channels: int, size: int, repeats: int = 30) -> floa
             times.append(1000 * (time.perf_counter() - begin))
     torch.set_num_threads(threads)
     return statistics.median(times[5:])
-
-
-def _write_predictions(
-    path: Path, classes: tuple[str, ...], labels: torch.Tensor, predicted: torch.Tensor, confidence: torch.Tensor
-) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["actual", "predicted", "confidence"])
-        for actual, guess, sure in zip(labels.tolist(), predicted.tolist(), confidence.tolist(), strict=True):
-            writer.writerow([classes[actual], classes[guess], f"{sure:.4f}"])
 
 
 def _short(value: Any) -> Any:

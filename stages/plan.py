@@ -33,10 +33,8 @@ def main() -> None:
         for task in params.tasks
     }
     write_json(paths.identities(), identities)
-    runs = len(params.run.tasks) * len(params.run.methods) * len(params.run.seeds)
-    print(
-        f"{runs} students planned: {', '.join(params.run.tasks)} x {', '.join(params.run.methods)} x {len(params.run.seeds)} seeds"
-    )
+    run = params.run
+    print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
 
 
 if __name__ == "__main__":

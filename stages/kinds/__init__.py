@@ -46,7 +46,7 @@ class Kind(ABC):
 
     @abstractmethod
     def summary(self, logits: Tensor) -> dict[str, Tensor]:
-        """All that curation may know of an example: `predicted` class, `entropy` in nats, `confidence` in [1 / K, 1], (n,) each."""
+        """All that curation may know, (n,) each: `predicted` class, `entropy` in nats, `confidence` in [1 / K, 1]."""
 
     @abstractmethod
     def measure(self, logits: Tensor, examples: Examples) -> float:

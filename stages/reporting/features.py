@@ -1,20 +1,21 @@
 """What the teacher's penultimate features say of a set of images: how far from in-domain images, and how varied."""
 
+from collections.abc import Iterable
+
 import torch
-from stages.taps import last_linear, look
 from torch import Tensor
 
-from stages.datasets.images import to_unit
-from stages.engine.players import Teacher
+from stages.engine.teacher import Teacher
+from stages.networks.taps import last_linears, look
 
 
 @torch.no_grad()
-def penultimate(teacher: Teacher, pixels: Tensor, batch: int = 256) -> Tensor:
-    """What enters the teacher's last linear layer, (n, F), for uint8 images (n, C, S, S)."""
+def penultimate(teacher: Teacher, batches: Iterable[Tensor]) -> Tensor:
+    """What enters the teacher's last linear layers, (n, F), for batches of inputs as a network sees them."""
     features, device = [], next(teacher.parameters()).device
-    for part in pixels.split(batch):
-        _, (feature,) = look(teacher, to_unit(part.to(device)), [last_linear(teacher)])
-        features.append(feature.float().cpu())
+    for inputs in batches:
+        _, heard = look(teacher, inputs.to(device), last_linears(teacher))
+        features.append(torch.cat([feature.float() for feature in heard], 1).cpu())
     return torch.cat(features)
 
 
@@ -35,3 +36,15 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
 def pair_distances(features: Tensor) -> Tensor:
     """Euclidean distance of every two of n features (n, F), (n (n - 1) / 2)."""
     return torch.pdist(features)
+
+
+def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
+    """What the teacher's features (n, F) of synthetic images say beside those (m, F) of in-domain ones.
+
+    fd: Fréchet distance, where n > F; spread: mean distance of pairs in % of the in-domain one.
+    """
+    spread = pair_distances(synthetic).mean() / pair_distances(in_domain).mean()
+    result = {"spread": 100 * spread.item()}
+    if len(synthetic) > synthetic.shape[1]:  # a covariance of fewer images says nothing
+        result["fd"] = frechet_distance(synthetic, in_domain)
+    return result

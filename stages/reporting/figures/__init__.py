@@ -1,29 +1,32 @@
 """Figures of the report, one PNG each: pictures where people would look rather than read."""
 
+from types import ModuleType
+from typing import Any
+
 import matplotlib
 
 matplotlib.use("Agg")
-import pandas as pd
 import seaborn as sns
-from stages.figures import methods, pool
-from stages.params import TEACHER
+
+from stages.engine.teacher import Teacher
+from stages.reporting import tables
+from stages.reporting.figures import methods, pool
+from stages.settings.params import TEACHER
+from stages.settings.paths import STUDENT_DOMAIN
 
 
-def draw_all(task: str, tables: dict[str, pd.DataFrame]) -> None:
-    """Draw every figure of one task. `tables` has the runs on the in-domain test split, then on the student domain's, if any.
-
-    Each has one row a run, the teacher's first.
-    """
+def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any]) -> None:
+    """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind."""
     sns.set_theme(style="whitegrid", palette="colorblind")
-    runs = next(iter(tables.values()))
+    runs = tables.runs(rows)
     students = runs[runs["method"] != TEACHER]
-    methods.samples(task, students)
-    methods.curves(task, students)
-    methods.diversity(task, students)
-    for file, (title, scored) in zip(("predictions", "student_domain"), tables.items(), strict=False):
-        suffix = "" if file == "predictions" else f"-{file}"
-        methods.confusion(task, scored, title, file, suffix)
-        methods.bars(task, scored, title, suffix)
+    methods.samples(task, kind, teacher, students)
+    methods.curves(task, kind, students)
+    methods.diversity(task, kind, teacher, students)
+    for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
+        if not (scored := tables.runs(rows, domain)).empty:
+            methods.bars(task, kind, scored, f"{task}{suffix}", suffix)
+            own.predictions(task, scored, f"{task}{suffix}", file, suffix)
     pool.scores(task)
-    pool.classes(task)
-    pool.extremes(task)
+    pool.classes(task, kind)
+    pool.extremes(task, kind)

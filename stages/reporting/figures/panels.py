@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from stages import paths
+from stages.settings import paths
 from stages.support.files import replacing
 
 ROWS, CLASSES = 4, 10  # of a panel of images

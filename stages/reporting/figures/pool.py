@@ -1,6 +1,7 @@
 """Figures of the OOD pool: what the teacher says of the images, and which were kept."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,11 +9,11 @@ import pandas as pd
 import seaborn as sns
 import torch
 from safetensors.torch import load_file
-from stages.figures.panels import CLASSES, mosaic, save, show
 from torch import Tensor
 
-from stages import models, paths
-from stages.datasets import ImageSet
+from stages.datasets.examples import Examples
+from stages.reporting.figures.panels import CLASSES, mosaic, save, show
+from stages.settings import paths
 from stages.support.files import read_json
 
 UNITS = {
@@ -50,10 +51,10 @@ def scores(task: str) -> None:
     save(figure, task, "pool-scores")
 
 
-def classes(task: str) -> None:
+def classes(task: str, kind: Any) -> None:
     """How often the teacher sees each class among all OOD images, and in the pool."""
     facts = read_json(paths.pool(task) / "summary.json")
-    names = models.load(paths.teacher(task))[0].classes
+    names = kind.classes
     shares = {
         f"{label} ({facts[f'effective_classes_{when}']:.1f} effective classes)": np.array(facts[f"histogram_{when}"])
         for when, label in (("before", "all OOD images"), ("after", "pool"))
@@ -70,19 +71,18 @@ def classes(task: str) -> None:
     save(figure, task, "pool-classes")
 
 
-def extremes(task: str) -> None:
+def extremes(task: str, kind: Any) -> None:
     """The best and the worst images of each class by ODSD's score, or else by the teacher's confidence."""
     tensors, _ = _load(task)
     by = "total" if "total" in tensors else "confidence"
-    names = models.load(paths.teacher(task))[0].classes[:CLASSES]
-    ood = ImageSet.load(paths.split(task, "ood"))
+    names = kind.classes[:CLASSES]
+    ood = Examples.load(paths.split(task, "ood"))
     order = tensors[by].argsort(descending=True, stable=True)
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.4), layout="constrained")
     for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
         first = _first_of_each(tensors["predicted"][rows], len(names))
         chosen = ood.subset(rows[first])
-        images = torch.cat(list(chosen.all_batches(256)))
-        show(ax, mosaic(images, tensors["predicted"][rows[first]], len(names)), f"{title} by {UNITS[by]}")
+        show(ax, mosaic(chosen.all_inputs(), tensors["predicted"][rows[first]], len(names)), f"{title} by {UNITS[by]}")
     figure.suptitle(f"{task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
     save(figure, task, "pool-extremes")
 

@@ -1,0 +1,98 @@
+"""From what is known of every run to the tables that people read."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from stages.reporting.intervals import half_interval
+from stages.settings.params import TEACHER
+
+Column = tuple[str, int | None]  # title; digits after the point, None for whole numbers with commas
+
+# Beside the scores of the kind.
+SUMMARY: dict[str, Column] = {"ci95": ("± 95 %", 2), "n": ("n", None), "gain": ("gain", 1)}
+NETWORK: dict[str, Column] = {"params": ("parameters", None), "macs": ("MACs", None), "kb": ("KB", 0), "ms": ("ms", 2)}
+LIKENESS: dict[str, Column] = {"fd": ("FD", 2), "spread": ("spread %", 0)}
+COST: dict[str, Column] = {
+    "images": ("images, k", 1),
+    "forwards": ("T fwd, k", 1),
+    "backwards": ("T bwd, k", 1),
+    "synthesis_s": ("synth. s", 1),
+    "distillation_s": ("distil. s", 1),
+}
+THOUSANDS = ("images", "forwards", "backwards")
+# Gains are points over these rows: blind distillation, and on the student's domain learning from its labels alone.
+BASELINE, ALONE = "kd_ood", "supervised_student_domain"
+UPPER_BOUND, OLDER = "†", "‡"
+NOTE = (
+    "Mean over n seeds with a 95 % t-interval. gain: points over `kd_ood`, or on a student's domain over "
+    "`supervised_student_domain`. ms: one image on a CPU thread. † upper bound: sees the teacher's own training images, which a "
+    "user does not have. ‡ made by other code or parameters than those beside this table. n/a: the method does not run there. "
+    "The teacher is one network, so it has no interval. FD: Fréchet distance between a method's images and the "
+    "in-domain validation split in the teacher's penultimate features (not Inception's). spread: mean distance of two images' "
+    "features, in % of the in-domain one. Cost of one run: thousands of synthetic images made for the student, of images through "
+    "the teacher forward and backward, seconds of synthesis and of distillation."
+)
+SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
+
+
+def runs(rows: dict[str, Any], domain: str | None = None) -> pd.DataFrame:
+    """One line a run: row, seed and its scores, on the in-domain test split or on that of `domain`."""
+    lines = []
+    for row, known in rows.items():
+        for seed, found in known.get("seeds", {}).items():
+            scores = found if domain is None else found.get(domain, {})
+            numbers = {key: value for key, value in scores.items() if isinstance(value, int | float)}
+            if numbers:
+                lines.append({"method": row, "seed": int(seed), **numbers})
+    return pd.DataFrame(lines)
+
+
+def summarise(found: pd.DataFrame, headline: str, baseline: str = BASELINE) -> pd.DataFrame:
+    """Means over seeds in the order of first appearance, with n, half the 95 % t-interval of the headline, and the gain."""
+    groups = found.drop(columns="seed").groupby("method", sort=False)
+    table = groups.mean()
+    table["n"] = groups.size()
+    table["ci95"] = [half_interval(list(group[headline])) for _, group in groups]
+    base = table[headline].get(baseline, math.nan)
+    table["gain"] = (table[headline] - base).where(table.index != TEACHER)
+    return table
+
+
+def columns(scores: dict[str, Column]) -> dict[str, Column]:
+    """All columns in their order, given those of the kind, whose first is the headline."""
+    headline = next(iter(scores))
+    rest = {key: column for key, column in scores.items() if key != headline}
+    return {headline: scores[headline], **SUMMARY, **rest, **NETWORK, **LIKENESS, **COST}
+
+
+def to_markdown(table: pd.DataFrame, shown: dict[str, Column], names: dict[str, str]) -> str:
+    """A Markdown table with short numbers; `names` says how rows are called."""
+    table = table.assign(**{key: table[key].mask(table[key] == 0) / 1000 for key in THOUSANDS if key in table})
+    text = pd.DataFrame({"method": [names[row] for row in table.index]})
+    for key, (title, digits) in shown.items():
+        if key in table:
+            text[title] = [number(value, digits) for value in table[key]]
+    return text.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (len(text.columns) - 1))
+
+
+def number(value: float, digits: int | None) -> str:
+    """A number as tables show it, a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
+
+
+def beside_each_other(tables: dict[str, pd.DataFrame], headlines: dict[str, str]) -> str:
+    """Rows by tasks, "mean ± half interval" of each task's headline, for the rows that several tasks have; else nothing."""
+    cells = {
+        task: {
+            row: number(line[headlines[task]], 2) + ("" if math.isnan(line["ci95"]) else f" ± {line['ci95']:.2f}")
+            for row, line in table.iterrows()
+        }
+        for task, table in tables.items()
+    }
+    wide = pd.DataFrame(cells)
+    wide = wide[wide.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("–").rename_axis(index="method", columns=None)
+    return str(wide.to_markdown(disable_numparse=True)) if len(wide) else ""

@@ -6,6 +6,8 @@ Usage: python -m stages.plan
 
 from stages import methods
 from stages.curation.rules import open_rule
+from stages.kinds import aspect
+from stages.networks.build import find
 from stages.settings import paths, plans
 from stages.settings.params import STAGES
 from stages.support.errors import run_script
@@ -16,7 +18,10 @@ def main() -> None:
     """Write a plan for each stage and each row of the tasks in `run`, and the identities of all rows of all tasks."""
     params = methods.load_all()
     for name, task in params.tasks.items():
+        aspect(task.kind, "splits", f"params.yaml: task.{name}.kind: ")
         open_rule(name, task.curate)
+        find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
+        find(task.distill.student, f"params.yaml: task.{name}.distill.student: ")
     for task in params.run.tasks:
         for stage in STAGES:
             plans.of_stage(params, stage, task).write(paths.plan(task, stage))

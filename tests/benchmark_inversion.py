@@ -17,17 +17,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from stages.datasets.images import to_uint8
+from stages.datasets.images import Augment, augmented, to_uint8
 from stages.engine import runtime as rt
-from stages.engine.players import Teacher, in_eval
-from stages.engine.streams import augmented
-from stages.methods import Schedule, Setting
+from stages.engine.players import in_eval
+from stages.engine.teacher import Teacher
+from stages.families.method import Schedule, Setting
+from stages.families.views import resized_crop
 from stages.networks.generator import redraw
-from stages.params import Augment, method_class
-from stages.synthesis.views import resized_crop
+from tests.methods.test_data_free import unfrozen
 from tests.naive_inversion import NaiveCMI, NaiveFast
-from tests.settings import MEAN, STD, network
-from tests.test_synthesis import unfrozen
+from tests.small import MEAN, STD, method_class, network
 
 AUGMENT = Augment(crop=4, flip=True)
 STUDENT = 4  # student steps a batch

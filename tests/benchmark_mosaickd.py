@@ -15,14 +15,13 @@ import time
 
 import torch
 
-from stages.datasets.images import to_unit
+from stages.datasets.images import Augment, to_unit
 from stages.engine import runtime as rt
-from stages.engine.players import Teacher
 from stages.engine.streams import Stream
-from stages.methods import Schedule, Setting
-from stages.params import Augment, method_class
+from stages.engine.teacher import Teacher
+from stages.families.method import Schedule, Setting
 from tests.naive_mosaickd import NaiveMosaicKD
-from tests.settings import MEAN, STD, images, network
+from tests.small import MEAN, STD, images, method_class, network
 
 
 def build(runtime, batch, augment):
@@ -47,7 +46,7 @@ def build(runtime, batch, augment):
     game = kind(setting, kind.Params())
     if augment == Augment():
         game.ood.logits = game.teacher.logits(to_unit(pool.images.to(runtime.device)))
-    nets = (game.teacher.net.net, game.student.net.net, game.generator.net, game.discriminator.net.net)
+    nets = (game.teacher.parts[0].net, game.student.net.net, game.generator.net, game.discriminator.net.net)
     copies = [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in nets]
     for net in copies:
         for module in net.modules():

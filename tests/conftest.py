@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 
-from stages.params import Loader
+from stages.settings.params import Loader
 
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
@@ -23,7 +23,7 @@ class Project:
         self.folder = folder
         shared = yaml.load((REPOSITORY / "params.yaml").read_text(), Loader)
         self.params = json.loads(json.dumps(shared))  # tasks share parts by YAML anchors; a test changes one task alone
-        self.change("run", ablations={}, **SMOKE)
+        self.change("run", **SMOKE)
 
     def change(self, section, **values):
         """Set keys of a section such as 'task.digits.ood' and write the file."""

@@ -36,7 +36,7 @@ class NaiveMosaicKD:
         fake = self.normalize(self.g(self.noise()))
 
         judged_fake = self.d(fake.detach())
-        judged_real = self.d(self.normalize(self.real.next().images))
+        judged_real = self.d(self.normalize(self.real.next()["input"]))
         zeros, ones = torch.zeros_like(judged_fake), torch.ones_like(judged_real)
         loss_d = F.binary_cross_entropy_with_logits(judged_fake, zeros, reduction="sum")
         loss_d = (loss_d + F.binary_cross_entropy_with_logits(judged_real, ones, reduction="sum")) / (2 * self.batch)
@@ -62,7 +62,7 @@ class NaiveMosaicKD:
         for _ in range(self.k):
             with torch.no_grad():
                 synthetic = self.normalize(self.g(self.noise()))
-            x = torch.cat([synthetic, self.normalize(self.ood.next().images)])
+            x = torch.cat([synthetic, self.normalize(self.ood.next()["input"])])
             with torch.no_grad():
                 t = self.t(x)
             loss = self.kl(t, self.s(x))

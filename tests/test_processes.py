@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import curate, distill, paths, prepare, train_teacher
+from stages import curate, distill, prepare, train_teacher
+from stages.settings import paths
 
 REPOSITORY = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}

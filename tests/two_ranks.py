@@ -9,7 +9,7 @@ from torch import distributed
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from tests.settings import method
+from tests.small import method
 
 
 def tensors(state):
@@ -27,7 +27,7 @@ def main():
             game = method(name, steps=20, runtime=runtime)
             train(game, runtime, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, name)
             for stream in game.streams.values():
-                drawn = stream.next().rows
+                drawn = stream.next()["rows"]
                 seen = [torch.empty_like(drawn) for _ in range(2)]
                 distributed.all_gather(seen, drawn)
                 assert not set(seen[0].tolist()) & set(seen[1].tolist())

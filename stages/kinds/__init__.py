@@ -95,7 +95,7 @@ class Probe:
             return self.kind.answers(net, self.val, 512)
 
 
-def aspect(kind: str, name: str) -> Any:
-    """The module `splits`, `scores` or `figures` of a kind; raises UserError for an unknown kind."""
-    part(FOLDER, kind, "Kind", "kind of task")
+def aspect(kind: str, name: str, where: str = "") -> Any:
+    """The module `splits`, `scores` or `figures` of a kind; raises UserError that begins with `where` for an unknown kind."""
+    part(FOLDER, kind, "Kind", "kind of task", where)
     return importlib.import_module(f"{FOLDER}.{kind}.{name}")

@@ -11,9 +11,7 @@ FOLDER = "stages.methods"
 def method_class(params: Params, row: str) -> type[Method]:
     """The class of the method that `row` runs; raises UserError for an unknown row, or where there is no such file."""
     name = params.method_of(row)
-    found: type[Method] = part(
-        FOLDER, name, "Method", f"method, for there is no stages/methods/{name}.py:", f"params.yaml: method.{row}: "
-    )
+    found: type[Method] = part(FOLDER, name, "Method", "method (a file in stages/methods)", f"params.yaml: method.{row}: ")
     return found
 
 

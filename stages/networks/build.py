@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from typing import Any
 
 from torch import nn
 
@@ -15,19 +16,28 @@ FOLDER = "stages.networks"
 def build(name: str, classes: int, shape: tuple[int, ...]) -> nn.Module:
     """The network called `name` with fresh weights: inputs (B, *shape) -> logits (B, classes, ...).
 
-    A file of networks has FORMS, regular expression -> how to write it, and `build` of a match. Raises UserError for an unknown
-    name, and what a file says of a name that it cannot build.
+    Raises UserError for an unknown name, or for one that its file cannot build.
     """
-    if (found := network_module(name)) in parts(FOLDER):
-        file = importlib.import_module(f"{FOLDER}.{found}")
+    file, match = find(name)
+    try:
+        net: nn.Module = file.build(match, classes, shape)
+    except ValueError as error:
+        raise UserError(f"network '{name}': {error}") from None
+    return net
+
+
+def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
+    """The file that builds the network called `name`, and the match of its form.
+
+    A file of networks has FORMS, regular expression -> how to write it, and `build` of a match. Raises UserError that begins with
+    `where` for an unknown name.
+    """
+    if (module := network_module(name)) in parts(FOLDER):
+        file = importlib.import_module(f"{FOLDER}.{module}")
         for pattern in getattr(file, "FORMS", ()):
             if match := re.fullmatch(pattern, name):
-                try:
-                    net: nn.Module = file.build(match, classes, shape)
-                except ValueError as error:
-                    raise UserError(f"network '{name}': {error}") from None
-                return net
-    raise UserError(f"network '{name}' is unknown; there are {', '.join(_forms())}")
+                return file, match
+    raise UserError(f"{where}network '{name}' is unknown; there are {', '.join(_forms())}")
 
 
 def _forms() -> list[str]:

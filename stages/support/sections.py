@@ -36,7 +36,7 @@ def check(model: Any, content: Any, where: str = "") -> Any:
     try:
         return TypeAdapter(model).validate_python(content)
     except ValidationError as error:
-        loc, first = _first(error)
+        loc, first = _deepest(error, content)
         keys = _keys(loc, content, missing=first["type"] == "missing")
         message = first["msg"].removeprefix("Value error, ")
         shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
@@ -44,12 +44,15 @@ def check(model: Any, content: Any, where: str = "") -> Any:
         raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
 
 
-def _first(error: ValidationError) -> tuple[tuple[int | str, ...], Any]:
-    """Where the first error is and what it says; that of a section chosen by name lies inside a validator's own error."""
-    first = error.errors()[0]
+def _deepest(error: ValidationError, content: Any) -> tuple[tuple[int | str, ...], Any]:
+    """Where the first error is and what it says: of a union's, the one that got furthest.
+
+    That of a section chosen by name lies inside a validator's own error.
+    """
+    first = max(error.errors(), key=lambda one: len(_keys(one["loc"], content, missing=False)))
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, ValidationError):
-        loc, deepest = _first(inner)
+        loc, deepest = _deepest(inner, first["input"])
         return (*first["loc"], *loc), deepest
     return first["loc"], first
 

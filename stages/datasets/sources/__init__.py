@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
+from stages.support.errors import UserError
 from stages.support.parts import part
 
 FOLDER = "stages.datasets.sources"
@@ -12,7 +13,11 @@ FOLDER = "stages.datasets.sources"
 def _chosen(content: Any) -> Any:
     if not (isinstance(content, dict) and isinstance(content.get("source"), str)):
         raise ValueError("give a `source`, such as {source: folder, path: ...}")
-    return part(FOLDER, content["source"], "Source", "source").model_validate(content)
+    try:
+        found = part(FOLDER, content["source"], "Source", "source")
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return found.model_validate(content)
 
 
 # A section with `read(form)`, the examples of the training part, and `read_test(form)`, those of the test part or None.

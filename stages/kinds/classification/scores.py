@@ -33,7 +33,8 @@ def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any
     result = {"top1": percent(top1 == labels)}
     if logits.shape[1] > 10:
         result["top5"] = percent((logits.topk(5).indices == labels[:, None]).any(1))
-    per_class = per_class_accuracy(top1, labels, len(examples.classes))
+    of_class = [labels == k for k in range(len(examples.classes))]
+    per_class = [percent(top1[mine] == k) if mine.any() else None for k, mine in enumerate(of_class)]
     return result | {
         "nll": F.cross_entropy(logits, labels).item(),
         "ece": expected_calibration_error(logits, labels),

@@ -5,9 +5,10 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from stages.intervals import half_interval
-from stages.kinds.classification import expected_calibration_error, per_class_accuracy, scores
-from stages.report import summarise
+from stages.datasets.examples import packed
+from stages.kinds.classification.scores import expected_calibration_error, scores
+from stages.reporting.intervals import half_interval
+from stages.reporting.tables import summarise
 
 
 @pytest.fixture
@@ -17,9 +18,13 @@ def outputs():
     return student, teacher, torch.randint(12, (300,), generator=generator)
 
 
+def labelled(labels, classes="abcdefghijkl"):
+    return packed(torch.zeros(len(labels), 1), labels, tuple(classes))
+
+
 def test_scores_agree_with_scikit_learn(outputs):
     student, teacher, labels = outputs
-    found = scores(student, teacher, labels)
+    found = scores(student, teacher, labelled(labels))
     p, q = student.double().softmax(1).numpy(), teacher.double().softmax(1).numpy()
     guess = p.argmax(1)
     classes = range(12)
@@ -29,16 +34,17 @@ def test_scores_agree_with_scikit_learn(outputs):
     assert found["agree"] == pytest.approx(100 * metrics.accuracy_score(q.argmax(1), guess))
     assert found["kl"] == pytest.approx(stats.entropy(q, p, axis=1).mean(), rel=1e-5)
     table = metrics.confusion_matrix(labels, guess, labels=classes)
-    assert per_class_accuracy(torch.from_numpy(guess), labels, 12) == pytest.approx(100 * np.diag(table) / table.sum(1))
+    assert list(found["per_class"].values()) == pytest.approx(100 * np.diag(table) / table.sum(1))
 
 
 def test_top5_is_left_out_for_few_classes(outputs):
     student, teacher, labels = outputs
-    assert "top5" not in scores(student[:, :10], teacher[:, :10], labels % 10)
+    assert "top5" not in scores(student[:, :10], teacher[:, :10], labelled(labels % 10, "abcdefghij"))
 
 
 def test_a_class_without_images_has_no_accuracy():
-    assert per_class_accuracy(torch.tensor([0, 2]), torch.tensor([0, 0]), 3) == [50.0, None, None]
+    logits = torch.eye(3)[[0, 2]]
+    assert scores(logits, logits, labelled(torch.tensor([0, 0]), "abc"))["per_class"] == {"a": 50.0, "b": None, "c": None}
 
 
 def test_calibration_error_equals_a_loop_over_bins(outputs):
@@ -67,7 +73,7 @@ def test_the_table_holds_means_gains_and_n():
         [("teacher", 0, 98.0), ("kd_ood", 0, 30.0), ("kd_ood", 1, 40.0), ("mosaickd", 0, 90.0), ("mosaickd", 1, 92.0)],
         columns=["method", "seed", "top1"],
     )
-    table = summarise(runs)
+    table = summarise(runs, "top1")
     assert list(table.index) == ["teacher", "kd_ood", "mosaickd"]
     assert table["top1"].tolist() == [98.0, 35.0, 91.0]
     assert np.isnan(table["gain"]["teacher"])  # one network, no method

@@ -5,16 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stages import losses
-from stages.datasets.builtin import Photographs
-from stages.datasets.images import to_unit
+from stages.datasets.images import Augment, to_unit
+from stages.datasets.sources.photographs import Source as Photographs
 from stages.engine import runtime as rt
-from stages.engine.streams import Stream
-from stages.methods import Phased
+from stages.families.phased import Phased
+from stages.losses import synthesis
+from stages.methods import upper_bound
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
-from stages.params import Augment, method_class
 from tests.naive_mosaickd import NaiveMosaicKD
-from tests.settings import CPU, MEAN, METHODS, STD, method, setting
+from tests.small import MEAN, METHODS, STD, answered, form, method, method_class, setting, stream, with_data
 
 
 def snapshot(net):
@@ -33,7 +32,7 @@ def test_the_teacher_never_changes_and_is_never_the_student(name):
         rt.seed(0, step)
         game.step()
     assert same(game.teacher, before)
-    assert not game.teacher.net.training
+    assert not game.teacher.parts[0].training
     mine = {id(parameter) for parameter in game.teacher.parameters()}
     assert not any(id(parameter) in mine for player in game.players.values() for parameter in player.parameters)
     assert not any(parameter.requires_grad for parameter in game.teacher.parameters())
@@ -63,7 +62,7 @@ def test_players_change_only_in_their_own_turn(name):
 
 
 def test_only_the_upper_bounds_see_in_domain_images():
-    assert [name for name in METHODS if method(name).upper_bound] == ["supervised", "kd_in_domain"]
+    assert [name for name in METHODS if upper_bound(method_class(name))] == ["supervised", "kd_in_domain"]
     for name in ("kd_noise", "kd_ood", "mosaickd", "odsd", "augkd"):
         assert "in_domain" not in method(name).streams
 
@@ -97,8 +96,8 @@ def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights(
 
 def test_the_reference_switch_normalises_the_ood_stream_with_its_own_statistics():
     game = method("mosaickd", {"reference": True})
-    pixels = to_unit(game.setting.pool.images)
-    seen = game.teacher.net.normalize(game._foreign(pixels))
+    pixels = to_unit(game.setting.data["pool"].input)
+    seen = game.teacher.parts[0].normalize(game._foreign(pixels))
     assert seen.mean().item() == pytest.approx(0, abs=1e-4)
     assert seen.std().item() == pytest.approx(1, abs=1e-3)
 
@@ -107,16 +106,14 @@ def test_the_reference_switch_normalises_the_ood_stream_with_its_own_statistics(
 def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
     """The losses of three iterations at 32 pixels, in fp32, against the literal loop of the released code."""
     game = method("mosaickd", channels=3, size=32, batch=8, augment=augment, teacher="wrn10_1")
-    pool, batch = game.setting.pool, game.batch
-    if not augment.crop:
-        game.ood.logits = game.teacher.logits(to_unit(pool.images))  # what curate caches
-    nets = (game.teacher.net.net, game.student.net.net, game.generator.net, game.discriminator.net.net)
+    pool, batch = game.setting.data["pool"], game.batch
+    nets = (game.teacher.parts[0].net, game.student.net.net, game.generator.net, game.discriminator.net.net)
     naive = NaiveMosaicKD(
         [copy.deepcopy(net) for net in nets],
         MEAN,
         STD,
-        Stream("real", pool, batch, 0, CPU),
-        Stream("ood", pool, batch, 0, CPU, augment),
+        stream("real", pool, batch),
+        stream("ood", pool, batch, augment=augment),
         batch,
     )
     for step in range(3):
@@ -150,12 +147,14 @@ def test_other_discriminators_play(params):
 
 def test_losses_start_where_chance_says():
     """Fresh networks at batch 64 on photographs at 32 px, seeds 0-7: L_D 45-48 and L_local 40-64, as measured elsewhere."""
-    pool = Photographs(source="photographs", count=64).read(3, 32)
+    pool = Photographs(source="photographs", count=64).read(form(3, 32))
     kind = method_class("mosaickd")
     for seed in range(8):
         rt.seed(seed)
-        game = kind(replace(setting(channels=3, size=32, batch=64), pool=pool, seed=seed), kind.Params(student_steps=1))
-        assert 40 < losses.patch_realism(game.discriminator(game.samples(64))) < 64
+        given = answered(with_data(replace(setting(channels=3, size=32, batch=64), seed=seed), pool=pool))
+        rt.seed(seed)
+        game = kind(given, kind.Params(student_steps=1))
+        assert 40 < synthesis.patch_realism(game.discriminator(game.samples(64))) < 64
         first = game.step()
         assert 44 < first["D"] < 48
         assert 0 < first["align"] < math.log(10)
@@ -165,7 +164,7 @@ def test_losses_start_where_chance_says():
 def test_patch_weights_do_not_depend_on_the_geometry():
     """At chance every discriminator gives 64 ln 2, however many logits it has."""
     x = torch.rand(4, 3, 32, 32)
-    for judge in (*(PatchDiscriminator(3, patch, 4) for patch in (1, 2, 4, 10, 18, 22)), ImageDiscriminator(3, 32, 4)):
+    for judge in (*(PatchDiscriminator(3, patch, 4) for patch in (1, 2, 4, 10, 18, 22)), ImageDiscriminator((3, 32, 32), 4)):
         for parameter in judge.parameters():
             torch.nn.init.zeros_(parameter)
-        assert losses.patch_realism(judge(x)).item() == pytest.approx(64 * math.log(2))
+        assert synthesis.patch_realism(judge(x)).item() == pytest.approx(64 * math.log(2))

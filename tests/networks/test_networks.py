@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from stages.errors import UserError
-from stages.networks import Normalized, classifier
+from stages.networks.build import build
 from stages.networks.discriminator import PATCHES, ImageDiscriminator, PatchDiscriminator
 from stages.networks.generator import DeepGenerator, Generator, generator_for
+from stages.networks.normalize import Normalized
+from stages.support.errors import UserError
 
 
 def count(net):
@@ -24,15 +25,15 @@ def count(net):
     ],
 )
 def test_classifiers_have_the_published_sizes(name, parameters):
-    assert count(classifier(name, 100, 3, 32)) == parameters
+    assert count(build(name, 100, (3, 32, 32))) == parameters
 
 
 @pytest.mark.parametrize(
     ("net", "parameters"),
     [
-        (lambda: Generator(100, 32, 3), 2_026_051),
-        (lambda: DeepGenerator(100, 128, 3), 290_563),
-        (lambda: DeepGenerator(100, 64, 3), 212_995),
+        (lambda: Generator(100, (3, 32, 32)), 2_026_051),
+        (lambda: DeepGenerator(100, (3, 128, 128)), 290_563),
+        (lambda: DeepGenerator(100, (3, 64, 64)), 212_995),
         (lambda: PatchDiscriminator(3), 531_328),
         (lambda: PatchDiscriminator(3, 22, 64, first_bias=False), 659_456),
         (lambda: PatchDiscriminator(3, 46, 64, first_bias=False), 2_757_888),
@@ -45,28 +46,28 @@ def test_game_networks_have_the_released_sizes(net, parameters):
 @pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "vgg11", "torchvision.mobilenet_v3_small"])
 @pytest.mark.parametrize(("channels", "size"), [(1, 32), (3, 64)])
 def test_classifiers_map_images_to_logits(name, channels, size):
-    net = classifier(name, 7, channels, size).eval()
+    net = build(name, 7, (channels, size, size)).eval()
     assert net(torch.rand(2, channels, size, size)).shape == (2, 7)
 
 
 @pytest.mark.parametrize(("name", "hint"), [("resnet1", "resnet18"), ("torchvision.resnet19", "resnet18"), ("wrn17_1", "6n")])
 def test_an_unknown_network_is_named(name, hint):
     with pytest.raises(UserError, match=hint):
-        classifier(name, 10, 3, 32)
+        build(name, 10, (3, 32, 32))
 
 
-@pytest.mark.parametrize("size", [16, 20, 32, 64, 96])
+@pytest.mark.parametrize("sides", [(16, 16), (20, 20), (32, 32), (64, 64), (96, 96), (12, 20), (32, 24), (64, 96), (96, 100)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_generators_fill_0_to_1_at_any_size(size, channels):
-    images = generator_for(10, size, channels, 4)(torch.randn(3, 10))
-    assert images.shape == (3, channels, size, size)
+def test_generators_fill_0_to_1_at_any_size(sides, channels):
+    images = generator_for(10, (channels, *sides), 4)(torch.randn(3, 10))
+    assert images.shape == (3, channels, *sides)
     assert images.min() >= 0
     assert images.max() <= 1
 
 
 def test_a_size_that_cannot_be_doubled_to_is_refused():
-    with pytest.raises(ValueError, match="multiple of 4"):
-        Generator(10, 30, 1)
+    with pytest.raises(ValueError, match="multiples of 4"):
+        Generator(10, (1, 32, 30))
 
 
 @pytest.mark.parametrize("patch", PATCHES)
@@ -90,9 +91,9 @@ def test_logit_maps_at_32_pixels(patch, side):
     assert PatchDiscriminator(3, patch, 4, stride=2)(torch.rand(2, 3, 32, 32)).shape == (2, 1, -(-side // 2), -(-side // 2))
 
 
-@pytest.mark.parametrize("size", [8, 16, 20, 32, 64])
-def test_the_image_discriminator_gives_one_logit(size):
-    assert ImageDiscriminator(3, size, 4)(torch.rand(2, 3, size, size)).shape == (2, 1, 1, 1)
+@pytest.mark.parametrize("sides", [(8, 8), (16, 16), (20, 20), (32, 32), (64, 64), (12, 20), (16, 24)])
+def test_the_image_discriminator_gives_one_logit(sides):
+    assert ImageDiscriminator((3, *sides), 4)(torch.rand(2, 3, *sides)).shape == (2, 1, 1, 1)
 
 
 def test_a_network_normalises_inside_itself():

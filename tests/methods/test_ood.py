@@ -7,21 +7,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stages.datasets.images import Augment, augmented
 from stages.engine import runtime as rt
-from stages.engine.streams import augmented
-from stages.errors import UserError
+from stages.families.hints import paired
+from stages.families.noise import Adaptation
+from stages.losses import representation
 from stages.methods.balanced import even_rows
 from stages.methods.crd import Bank, blocks
 from stages.methods.dfnd import class_weights
 from stages.methods.fitnet import regressor
 from stages.methods.odsd import largest
-from stages.networks import Normalized, classifier
-from stages.params import Augment
-from stages.representation import losses
-from stages.representation.hints import paired
-from stages.representation.noise import Adaptation
-from stages.taps import stages
-from tests.settings import CPU, HINTS, MEAN, STD, method
+from stages.networks.build import build
+from stages.networks.normalize import Normalized
+from stages.networks.taps import stages
+from stages.support.errors import UserError
+from tests.small import CPU, HINTS, MEAN, STD, method
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_attention_is_where_the_mean_square_lies(maps):
         small = F.avg_pool2d(mine[None], 2)[0]
         a, b = ((m**2).mean(0).flatten() for m in (small, theirs))
         total += float(((a / a.norm() - b / b.norm()) ** 2).mean())
-    assert losses.attention(s, t).item() == pytest.approx(total / 4, rel=1e-5)
+    assert representation.attention(s, t).item() == pytest.approx(total / 4, rel=1e-5)
 
 
 def test_similarity_compares_rows_of_gram_matrices(maps):
@@ -64,7 +64,7 @@ def test_similarity_compares_rows_of_gram_matrices(maps):
         gram = torch.tensor([[float((a * b).sum()) for b in x] for a in x])
         grams.append(torch.stack([unit(row) for row in gram]))
     expected = ((grams[0] - grams[1]) ** 2).sum() / 16
-    assert losses.similarity(s, t).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert representation.similarity(s, t).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_relations_of_distance_and_angle_equal_loops_over_pairs_and_triplets(vectors):
@@ -74,7 +74,7 @@ def test_relations_of_distance_and_angle_equal_loops_over_pairs_and_triplets(vec
         d = torch.tensor([[float((a - b).norm()) for b in f] for a in f])
         tables.append(d / d[d > 0].mean())
     smooth = F.smooth_l1_loss(*tables)
-    assert losses.relation_distance(s, t).item() == pytest.approx(smooth.item(), rel=1e-5)
+    assert representation.relation_distance(s, t).item() == pytest.approx(smooth.item(), rel=1e-5)
 
     def cosine(f, i, j, k):
         a, b = f[j] - f[i], f[k] - f[i]
@@ -82,23 +82,25 @@ def test_relations_of_distance_and_angle_equal_loops_over_pairs_and_triplets(vec
 
     n = len(s)
     cosines = [torch.tensor([cosine(f, i, j, k) for i in range(n) for j in range(n) for k in range(n)]) for f in (s, t)]
-    assert losses.relation_angle(s, t).item() == pytest.approx(F.smooth_l1_loss(*cosines).item(), rel=1e-5)
+    assert representation.relation_angle(s, t).item() == pytest.approx(F.smooth_l1_loss(*cosines).item(), rel=1e-5)
 
 
 def test_relations_care_for_neither_order_nor_scale(vectors, maps):
     s, t = vectors
     order = torch.randperm(len(s), generator=torch.Generator().manual_seed(0))
-    for loss in (losses.relation_distance, losses.relation_angle):
+    for loss in (representation.relation_distance, representation.relation_angle):
         assert loss(s[order], t[order]).item() == pytest.approx(loss(s, t).item())
         assert loss(3 * s, t).item() == pytest.approx(loss(s, t).item())
     order = order[order < 4]
-    assert losses.similarity(maps[0][order], maps[1][order]).item() == pytest.approx(losses.similarity(*maps).item(), rel=1e-4)
+    assert representation.similarity(maps[0][order], maps[1][order]).item() == pytest.approx(
+        representation.similarity(*maps).item(), rel=1e-4
+    )
 
 
 def test_losses_on_features_vanish_where_student_and_teacher_agree(vectors, maps):
     v, m = vectors[0], maps[0]
-    assert losses.attention(m, m) == losses.similarity(m, m) == 0
-    assert losses.relation_distance(v, v) == losses.relation_angle(v, v) == 0
+    assert representation.attention(m, m) == representation.similarity(m, m) == 0
+    assert representation.relation_distance(v, v) == representation.relation_angle(v, v) == 0
 
 
 @pytest.mark.parametrize("labels", [None, [0, 1, 0, 2, 2, 2]])
@@ -113,7 +115,7 @@ def test_contrasts_equal_loops_over_rows(vectors, labels):
         scores = [math.exp(float(both[i] @ both[j]) / tau) for j in [match, *rest]]
         total -= math.log(scores[0] / sum(scores))
     known = None if labels is None else torch.tensor(labels)
-    assert losses.two_views(u, v, tau, known).item() == pytest.approx(total / (2 * n))
+    assert representation.two_views(u, v, tau, known).item() == pytest.approx(total / (2 * n))
 
     total = 0.0
     for a, b in ((u, v), (v, u)):
@@ -121,7 +123,7 @@ def test_contrasts_equal_loops_over_rows(vectors, labels):
             rest = [j for j in range(n) if j != i and (labels is None or labels[i] != labels[j])]
             scores = [math.exp(float(a[i] @ b[j]) / tau) for j in [i, *rest]]
             total -= math.log(scores[0] / sum(scores))
-    assert losses.across(u, v, tau, known).item() == pytest.approx(total / (2 * n))
+    assert representation.across(u, v, tau, known).item() == pytest.approx(total / (2 * n))
 
 
 def test_noise_contrast_is_the_likelihood_of_telling_data_from_noise():
@@ -130,12 +132,12 @@ def test_noise_contrast_is_the_likelihood_of_telling_data_from_noise():
     noise, total = 4 / 50, 0.0
     for p, row in zip(positive.tolist(), negative.tolist(), strict=True):
         total -= math.log(p / (p + noise)) + sum(math.log(noise / (q + noise)) for q in row)
-    assert losses.noise_contrast(positive, negative, 50).item() == pytest.approx(total / 3, rel=1e-5)
+    assert representation.noise_contrast(positive, negative, 50).item() == pytest.approx(total / 3, rel=1e-5)
 
 
 def test_similarities_of_turned_copies_and_which_rows_count(vectors):
     features = torch.cat(list(vectors))[:12].clone()  # 3 images, then 9 turned copies
-    table = losses.rotation_similarity(features)
+    table = representation.rotation_similarity(features)
     assert table.shape == (9, 3)
     for i in range(9):
         for j in range(3):
@@ -144,7 +146,7 @@ def test_similarities_of_turned_copies_and_which_rows_count(vectors):
     wrong = sorted((i for i in range(9) if ranks[i]), key=lambda i: ranks[i])
     for share in (0.0, 0.75, 1.0):
         kept = {i for i in range(9) if not ranks[i]} | set(wrong[: math.ceil(share * len(wrong))])
-        assert set(losses.reliable(table, share).nonzero().flatten().tolist()) == kept
+        assert set(representation.reliable(table, share).nonzero().flatten().tolist()) == kept
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_similarities_of_turned_copies_and_which_rows_count(vectors):
     ],
 )
 def test_every_network_names_its_stages(name, size, expected):
-    net = Normalized(classifier(name, 10, 1 if "torchvision" in name else 3, size), MEAN, STD).eval()
+    net = Normalized(build(name, 10, (1 if "torchvision" in name else 3, size, size)), MEAN, STD).eval()
     shapes = []
     hooks = [module.register_forward_hook(lambda m, x, y: shapes.append(tuple(y.shape[1:3]))) for module in stages(net)]
     with torch.no_grad():
@@ -170,19 +172,19 @@ def test_every_network_names_its_stages(name, size, expected):
 
 def test_a_network_without_named_stages_is_refused_where_they_are_needed():
     with pytest.raises(UserError, match="names no taps"):
-        stages(classifier("torchvision.squeezenet1_1", 10, 3, 64))
+        stages(build("torchvision.squeezenet1_1", 10, (3, 64, 64)))
 
 
 def test_losses_are_not_computed_in_half_precision(vectors, maps):
     """Under bf16 autocast, as on a GPU, every loss of full-precision features is what it is without."""
     s, t = (F.normalize(v.float(), dim=1) for v in vectors)
     cases = [
-        (losses.similarity, maps),
-        (losses.relation_distance, (s, t)),
-        (losses.relation_angle, (s, t)),
-        (lambda a, b: losses.two_views(a, b, 0.1), (s, t)),
-        (lambda a, b: losses.across(a, b, 0.1), (s, t)),
-        (lambda a, b: losses.rotation_similarity(torch.cat([a, b])), (s, t)),
+        (representation.similarity, maps),
+        (representation.relation_distance, (s, t)),
+        (representation.relation_angle, (s, t)),
+        (lambda a, b: representation.two_views(a, b, 0.1), (s, t)),
+        (lambda a, b: representation.across(a, b, 0.1), (s, t)),
+        (lambda a, b: representation.rotation_similarity(torch.cat([a, b])), (s, t)),
     ]
     rt.seed(0)
     bank, noise = Bank(6, 5, 0.5, CPU), Adaptation(5, 0.9, learned=True)
@@ -254,23 +256,23 @@ def test_one_step_equals_a_plain_re_computation(name):
     for norm in twin.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.track_running_stats = True
-    s_maps, s, s_logits = naive_look(twin, batch.images)
+    s_maps, s, s_logits = naive_look(twin, batch["input"])
     with torch.no_grad():
-        t_maps, t, t_logits = naive_look(game.teacher.net, batch.images)
+        t_maps, t, t_logits = naive_look(game.teacher.parts[0], batch["input"])
     kd = naive_kl(t_logits, s_logits, 5.0)
     if name == "fitnet":
         feature = sum(((net(a) - b) ** 2).mean() for net, a, b in zip(heads, s_maps, t_maps, strict=True))
     elif name == "at":
-        feature = sum(losses.attention(a, b) for a, b in zip(s_maps, t_maps, strict=True))
+        feature = sum(representation.attention(a, b) for a, b in zip(s_maps, t_maps, strict=True))
     elif name == "sp":
-        feature = losses.similarity(s_maps[-1], t_maps[-1])
+        feature = representation.similarity(s_maps[-1], t_maps[-1])
     elif name == "rkd":
-        feature = 25 * losses.relation_distance(s, t) + 50 * losses.relation_angle(s, t)
+        feature = 25 * representation.relation_distance(s, t) + 50 * representation.relation_angle(s, t)
     else:
         e_s, e_t = F.normalize(heads["student"](s), dim=1), F.normalize(heads["teacher"](t), dim=1)
         feature = 0
         for anchors, memory in ((e_s, banks["teacher"].rows), (e_t, banks["student"].rows)):
-            rows = torch.cat([batch.rows[:, None], others["rows"]], 1)
+            rows = torch.cat([batch["rows"][:, None], others["rows"]], 1)
             raw = torch.stack(
                 [torch.stack([(a @ memory[r] / 0.07).exp() for r in mine]) for a, mine in zip(anchors, rows, strict=True)]
             )
@@ -294,9 +296,9 @@ def test_one_step_of_odsd_equals_a_plain_re_computation():
     found = game.step()
     rt.seed(3)
     game.pool.seek(0)
-    images = game.pool.next().images
+    images = game.pool.next()["input"]
     one, other = (augmented(images, Augment(crop=2, flip=True)) for _ in range(2))
-    _, t, t_logits = naive_look(game.teacher.net, one)
+    _, t, t_logits = naive_look(game.teacher.parts[0], one)
     _, s, s_logits = naive_look(twin, torch.cat([one, other]))
     n = len(one)
     kl = 0.0
@@ -307,8 +309,8 @@ def test_one_step_of_odsd_equals_a_plain_re_computation():
     u, v = F.normalize(mapping(s), dim=1).split(n)
     predicted = t_logits.argmax(1)
     assert found["kd"].item() == pytest.approx(kl, rel=1e-9)
-    assert found["student_student"].item() == pytest.approx(losses.two_views(u, v, 0.1, predicted).item(), rel=1e-9)
-    expected = losses.across(u, F.normalize(t, dim=1), 0.1, predicted)
+    assert found["student_student"].item() == pytest.approx(representation.two_views(u, v, 0.1, predicted).item(), rel=1e-9)
+    expected = representation.across(u, F.normalize(t, dim=1), 0.1, predicted)
     assert found["teacher_student"].item() == pytest.approx(expected.item(), rel=1e-9)
 
 
@@ -318,11 +320,11 @@ def test_one_step_of_dfnd_equals_a_plain_re_computation():
     twin = copy.deepcopy(game.student.net)
     found = game.step()
     game.pool.seek(0)
-    images = game.pool.next().images
-    _, _, t = naive_look(game.teacher.net, images)
+    images = game.pool.next()["input"]
+    _, _, t = naive_look(game.teacher.parts[0], images)
     _, _, s = naive_look(twin, images)
     guess = t.argmax(1)
-    counts = [int((game.setting.pool_logits.argmax(1) == k).sum()) for k in range(10)]
+    counts = [int((game.setting.data["pool"].columns["logits"].argmax(1) == k).sum()) for k in range(10)]
     weights = torch.tensor([1 / (n + 1) if n else 0.0 for n in counts])
     weights = weights * sum(n > 0 for n in counts) / weights.sum()
     kd = torch.stack([weights[k] * naive_kl(a[None], b[None], 2.0) for k, a, b in zip(guess, t, s, strict=True)]).mean()
@@ -342,13 +344,13 @@ def test_one_step_of_each_phase_of_sskd_equals_a_plain_re_computation():
     def batch(step):
         rt.seed(step)
         game.pool.seek(step)
-        images = game.pool.next().images
+        images = game.pool.next()["input"]
         return augmented(torch.cat([images.rot90(q, (2, 3)) for q in range(4)]), Augment(crop=1)), len(images)
 
     rt.seed(0)
     found = game.step()
     images, n = batch(0)
-    table = losses.rotation_similarity(t_head(naive_look(game.teacher.net, images)[1]))
+    table = representation.rotation_similarity(t_head(naive_look(game.teacher.parts[0], images)[1]))
     assert found["head"].item() == pytest.approx(F.cross_entropy(table, torch.arange(n).repeat(3)).item(), rel=1e-9)
 
     game.pool.seek(1)
@@ -356,12 +358,12 @@ def test_one_step_of_each_phase_of_sskd_equals_a_plain_re_computation():
     rt.seed(1)
     found = game.step()
     images, n = batch(1)
-    _, t, t_logits = naive_look(game.teacher.net, images)
+    _, t, t_logits = naive_look(game.teacher.parts[0], images)
     _, s, s_logits = naive_look(twin, images)
     assert found["kd"].item() == pytest.approx(naive_kl(t_logits[:n], s_logits[:n], 4.0).item(), rel=1e-9)
     assert found["turned"].item() == pytest.approx(naive_kl(t_logits[n:], s_logits[n:], 4.0).item(), rel=1e-9)
-    target, mine = losses.rotation_similarity(t_head(t)), losses.rotation_similarity(s_head(s))
-    rows = losses.reliable(target, 0.75)
+    target, mine = representation.rotation_similarity(t_head(t)), representation.rotation_similarity(s_head(s))
+    rows = representation.reliable(target, 0.75)
     assert found["similarity"].item() == pytest.approx(naive_kl(target[rows], mine[rows], 0.5).item(), rel=1e-9)
 
 

@@ -3,13 +3,13 @@ import math
 import pytest
 import torch
 
+from stages.datasets.images import Augment, augmented
 from stages.engine import runtime as rt
-from stages.engine.checkpoint import Checkpoint, fingerprint
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.checkpoint import key as name_of
 from stages.engine.loop import train, write_curve
-from stages.engine.streams import Stream, augmented
-from stages.errors import UserError
-from stages.params import Augment
-from tests.settings import CPU, GAMES, INVERSIONS, METHODS, images, method
+from stages.support.errors import UserError
+from tests.small import CPU, GAMES, INVERSIONS, METHODS, images, method, stream
 
 
 def never(folder):
@@ -37,7 +37,7 @@ def assert_same(one, other):
 
 
 def test_augmentation_equals_cropping_and_flipping_each_image_by_itself():
-    batch = images(32, channels=3, size=12).images
+    batch = images(32, channels=3, size=12).input
     torch.manual_seed(5)
     fast = augmented(batch, Augment(crop=2, flip=True))
     torch.manual_seed(5)
@@ -51,41 +51,41 @@ def test_augmentation_equals_cropping_and_flipping_each_image_by_itself():
 
 
 def test_a_stream_shows_every_image_once_an_epoch_in_a_new_order():
-    stream = Stream("pool", images(24), 8, 0, CPU)
-    epochs = [torch.cat([stream.next().rows for _ in range(3)]) for _ in range(2)]
+    one = stream("pool", images(24), 8, 0)
+    epochs = [torch.cat([one.next()["rows"] for _ in range(3)]) for _ in range(2)]
     assert all(torch.equal(epoch.sort().values, torch.arange(24)) for epoch in epochs)
     assert not torch.equal(*epochs)
-    other = Stream("other", images(24), 8, 0, CPU)
-    assert not torch.equal(epochs[0], torch.cat([other.next().rows for _ in range(3)]))
+    other = stream("other", images(24), 8, 0)
+    assert not torch.equal(epochs[0], torch.cat([other.next()["rows"] for _ in range(3)]))
 
 
 def test_a_stream_goes_on_where_it_was():
-    stream, again = (Stream("pool", images(20), 8, 3, CPU) for _ in range(2))
-    rows = [stream.next().rows for _ in range(7)]
+    one, again = (stream("pool", images(20), 8, 3) for _ in range(2))
+    rows = [one.next()["rows"] for _ in range(7)]
     again.seek(5)
-    assert torch.equal(again.next().rows, rows[5])
-    assert torch.equal(again.next().rows, rows[6])
+    assert torch.equal(again.next()["rows"], rows[5])
+    assert torch.equal(again.next()["rows"], rows[6])
 
 
 def test_ranks_share_each_batch_without_overlap():
-    whole = Stream("pool", images(24), 8, 0, CPU)
-    parts = [Stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), rank=rank, world=2)) for rank in range(2)]
+    whole = stream("pool", images(24), 8, 0)
+    parts = [stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), rank=rank, world=2)) for rank in range(2)]
     for _ in range(4):
-        assert torch.equal(whole.next().rows, torch.cat([part.next().rows for part in parts]))
+        assert torch.equal(whole.next()["rows"], torch.cat([part.next()["rows"] for part in parts]))
     with pytest.raises(UserError, match="3 processes"):
-        Stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), world=3))
+        stream("pool", images(24), 8, 0, rt.Runtime(torch.device("cpu"), world=3))
 
 
 def test_cached_logits_come_along_only_with_bare_images():
     logits = torch.randn(24, 10)
-    batch = Stream("pool", images(24), 8, 0, CPU, logits=logits).next()
-    assert torch.equal(batch.logits, logits[batch.rows])
-    assert Stream("pool", images(24), 8, 0, CPU, Augment(crop=1), logits).next().logits is None
+    batch = stream("pool", images(24).having(logits=logits), 8).next()
+    assert torch.equal(batch["logits"], logits[batch["rows"]])
+    assert "logits" not in stream("pool", images(24).having(logits=logits), 8, augment=Augment(crop=1)).next()
 
 
 def test_a_pool_smaller_than_a_batch_is_refused():
-    with pytest.raises(UserError, match="5 images are fewer than one batch of 8"):
-        Stream("pool", images(5), 8, 0, CPU)
+    with pytest.raises(UserError, match="5 examples are fewer than one batch of 8"):
+        stream("pool", images(5), 8, 0)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -190,11 +190,16 @@ def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys):
     assert "starting from the beginning" in capsys.readouterr().err
 
 
-def test_a_fingerprint_changes_with_parameters_and_input_bytes(tmp_path):
+def test_a_checkpoints_name_changes_with_all_that_the_run_depends_on(tmp_path):
     file = tmp_path / "input"
     file.write_bytes(b"a")
-    one = fingerprint("digits", 0, files=[file])
-    assert one == fingerprint("digits", 0, files=[file])
-    assert one != fingerprint("digits", 1, files=[file])
+    one = name_of("identity", 0, CPU, [file])
+    assert one == name_of("identity", 0, CPU, [file])
+    others = [
+        name_of("another", 0, CPU, [file]),
+        name_of("identity", 1, CPU, [file]),
+        name_of("identity", 0, rt.Runtime(torch.device("cpu"), world=2), [file]),
+        name_of("identity", 0, rt.Runtime(torch.device("cpu"), bf16=True), [file]),
+    ]
     file.write_bytes(b"b")
-    assert one != fingerprint("digits", 0, files=[file])
+    assert len({one, *others, name_of("identity", 0, CPU, [file])}) == 6

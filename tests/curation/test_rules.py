@@ -11,12 +11,23 @@ from PIL import Image
 from scipy.stats import entropy as scipy_entropy
 from sklearn.cluster import KMeans
 
-from stages import sampling
-from stages.curate import score, select, summary
-from stages.datasets import ImageSet
-from stages.datasets.builtin import Photographs
-from stages.duplicates import near_duplicates
-from stages.params import Curate, Odsd
+from stages.curate import summary
+from stages.curation import scores as sampling
+from stages.curation.duplicates import near_duplicates
+from stages.curation.rules import open_rule
+from stages.datasets.examples import packed
+from stages.datasets.sources.photographs import Source as Photographs
+from tests.small import form, kind
+
+
+def select(scores, count, classes, **curate):
+    return open_rule("t", curate).choose(scores, count, classes).sort().values
+
+
+def score(logits, features, **curate):
+    """What the kind and the rule say of each image."""
+    known = kind().summary(logits)
+    return known | open_rule("t", curate).scores(known, features, logits.shape[1])
 
 
 @pytest.fixture
@@ -31,7 +42,7 @@ def pool():
 
 def test_an_outlier_is_far_from_every_prototype_of_its_class(pool):
     logits, features = pool
-    predicted, sure = logits.argmax(1), sampling.max_probability(logits)
+    predicted, sure = logits.argmax(1), kind().summary(logits)["confidence"]
     found = sampling.outlier(features, predicted, sure, 4)
     for k in range(3):
         mine = (predicted == k).nonzero().flatten()
@@ -69,9 +80,8 @@ def test_effective_classes_is_the_exponential_of_the_entropy(pool):
 
 def test_quotas_take_the_best_of_each_class_and_fill_up_with_the_best_of_all(pool):
     logits, features = pool
-    curate = Curate(keep="odsd")
-    scores = score(logits, features, curate)
-    rows = select(scores, curate, 120, 4).tolist()
+    scores = score(logits, features, keep="odsd")
+    rows = select(scores, 120, 4, keep="odsd").tolist()
     assert len(set(rows)) == 120
     best = sorted(range(200), key=lambda i: -float(scores["total"][i]))
     expected = {i for k in range(4) for i in [j for j in best if scores["predicted"][j] == k][:30]}
@@ -81,9 +91,9 @@ def test_quotas_take_the_best_of_each_class_and_fill_up_with_the_best_of_all(poo
 
 def test_the_density_form_pushes_crowded_classes_out(pool):
     logits, features = pool
-    curate = Curate(keep="odsd", odsd=Odsd(balance="density", density=5.0))
-    scores = score(logits, features, curate)
-    kept = scores["predicted"][select(scores, curate, 60, 4)]
+    rule = {"keep": "odsd", "balance": "density", "density": 5.0}
+    scores = score(logits, features, **rule)
+    kept = scores["predicted"][select(scores, 60, 4, **rule)]
     assert (kept == 0).sum() == 0
     sure, far, crowded = (sampling.scaled(scores[key]) for key in ("confidence", "outlier", "density"))
     torch.testing.assert_close(scores["total"], sure - far - 5 * crowded)
@@ -91,21 +101,18 @@ def test_the_density_form_pushes_crowded_classes_out(pool):
 
 def test_selection_by_a_single_score():
     scores = {"entropy": torch.tensor([0.1, 2.0, 0.5, 1.0]), "confidence": torch.tensor([0.9, 0.3, 0.95, 0.4])}
-    kept = {
-        keep: select(scores, Curate(keep=keep), 2, 4).tolist() for keep in ("highest_entropy", "lowest_entropy", "confidence")
-    }
+    kept = {keep: select(scores, 2, 4, keep=keep).tolist() for keep in ("highest_entropy", "lowest_entropy", "confidence")}
     assert kept == {"highest_entropy": [1, 3], "lowest_entropy": [0, 2], "confidence": [0, 2]}
-    assert select(scores, Curate(keep="all"), 2, 4).tolist() == [0, 1, 2, 3]
-    drawn = select(scores, Curate(keep="random"), 3, 4)
+    assert select(scores, 2, 4, keep="all").tolist() == [0, 1, 2, 3]
+    drawn = select(scores, 3, 4, keep="random")
     assert len(set(drawn.tolist())) == 3
-    assert torch.equal(drawn, select(scores, Curate(keep="random"), 3, 4))
+    assert torch.equal(drawn, select(scores, 3, 4, keep="random"))
 
 
 def test_the_summary_counts_classes_before_and_after(pool):
     logits, features = pool
-    curate = Curate(keep="odsd")
-    scores = score(logits, features, curate)
-    rows = select(scores, curate, 90, 4)
+    scores = score(logits, features, keep="odsd")
+    rows = select(scores, 90, 4, keep="odsd")
     facts = summary(scores, rows, 4)
     assert facts["histogram_before"] == torch.bincount(logits.argmax(1), minlength=4).tolist()
     assert sum(facts["histogram_after"]) == facts["images"] == 90
@@ -115,9 +122,8 @@ def test_the_summary_counts_classes_before_and_after(pool):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels):
-    photographs = Photographs(source="photographs", count=60).read(channels, 32)
-    pictures = photographs.images
-    assert pictures is not None
+    photographs = Photographs(source="photographs", count=60).read(form(channels, 32))
+    pictures = photographs.input
     again = pictures[:20].clone()
     again[0:5] = (pictures[0:5].float() * 0.97).round().to(torch.uint8)
     for i in range(5, 10):
@@ -125,13 +131,13 @@ def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels
         array = pictures[i].permute(1, 2, 0).squeeze(2).numpy()
         Image.fromarray(array).save(buffer, "JPEG", quality=90)
         again[i] = torch.from_numpy(np.array(Image.open(buffer))).view(32, 32, channels).permute(2, 0, 1)
-    others = ImageSet(again[:10], photographs.labels[:10], torch.arange(10), (), channels, 32)
+    others = packed(again[:10])
     found = near_duplicates(photographs, others, "").tolist()
     assert set(range(10)) <= set(found)
-    grey = [x.float().mean(1).flatten(1).numpy() for x in (pictures, others.images)]
+    grey = [x.float().mean(1).flatten(1).numpy() for x in (pictures, others.input)]
     alike = np.corrcoef(*grey)[:60, 60:] >= 0.99
-    alike |= np.array([[bool((a.float() - b.float()).abs().mean() <= 2) for b in others.images] for a in pictures])
+    alike |= np.array([[bool((a.float() - b.float()).abs().mean() <= 2) for b in others.input] for a in pictures])
     assert set(found) <= set(np.flatnonzero(alike.any(1)))  # two patches of one photograph may overlap
     assert len(found) < 15
     noise = torch.randint(256, (50, channels, 32, 32), dtype=torch.uint8)
-    assert near_duplicates(ImageSet(noise, torch.zeros(50), torch.arange(50), (), channels, 32), others, "").tolist() == []
+    assert near_duplicates(packed(noise), others, "").tolist() == []

@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
-from stages.datasets import UNKNOWN, ImageSet, Source
-from stages.datasets.builtin import LETTERS
-from stages.datasets.images import channel_statistics
-from stages.engine.streams import Stream
-from stages.errors import UserError
+from stages.datasets.examples import UNKNOWN, Examples
+from stages.datasets.sources import Source
+from stages.datasets.sources.letters import LETTERS
+from stages.kinds.classification import splits
+from stages.kinds.statistics import channel_statistics
 from stages.prepare import split, stratified
-from tests.settings import CPU, images
+from stages.support.errors import UserError
+from tests.small import form, images, stream
 
 
 def source(**options):
@@ -39,21 +40,21 @@ def folder(tmp_path):
 
 
 def test_digits_are_all_of_scikit_learns_at_16_pixels():
-    digits = source(source="digits").read(1, 16)
-    assert digits.images.shape == (1797, 1, 16, 16)
-    assert digits.images.max() == 255
+    digits = source(source="digits").read(form(1, 16))
+    assert digits.input.shape == (1797, 1, 16, 16)
+    assert digits.input.max() == 255
     assert digits.classes == tuple("0123456789")
-    assert torch.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert torch.bincount(digits.label).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
 @pytest.mark.parametrize("name", ["photographs", "letters"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_drawn_sets_are_the_same_every_time(name, channels):
-    one, two = (source(source=name, count=40).read(channels, 16) for _ in range(2))
-    assert one.images.shape == (40, channels, 16, 16)
-    assert torch.equal(one.images, two.images)
-    assert len(torch.unique(one.images.flatten(1), dim=0)) == 40
-    assert (one.labels == UNKNOWN).all()
+    one, two = (source(source=name, count=40).read(form(channels, 16)) for _ in range(2))
+    assert one.input.shape == (40, channels, 16, 16)
+    assert torch.equal(one.input, two.input)
+    assert len(torch.unique(one.input.flatten(1), dim=0)) == 40
+    assert (one.label == UNKNOWN).all()
 
 
 def test_letters_have_no_look_alikes_of_digits():
@@ -63,18 +64,18 @@ def test_letters_have_no_look_alikes_of_digits():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_folder_is_read_in_image_folder_layout(folder, channels):
     read = source(source="folder", path=str(folder), train="train", test="test")
-    train, test = read.read(channels, 8), read.read_test(channels, 8)
+    train, test = read.read(form(channels, 8)), read.read_test(form(channels, 8))
     assert train.classes == ("cat", "dog", "owl")
-    assert train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert train.images.shape == (12, channels, 8, 8)
+    assert train.label.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert train.input.shape == (12, channels, 8, 8)
     assert len(test) == 1
 
 
 def test_images_of_the_right_size_are_not_touched(tmp_path):
     pixels = write(tmp_path / "a.png", 0, size=(8, 8))
-    read = source(source="folder", path=str(tmp_path)).read(3, 8)
-    assert torch.equal(read.images[0], torch.from_numpy(pixels).permute(2, 0, 1))
-    assert read.labels.tolist() == [UNKNOWN]
+    read = source(source="folder", path=str(tmp_path)).read(form(3, 8))
+    assert torch.equal(read.input[0], torch.from_numpy(pixels).permute(2, 0, 1))
+    assert read.label.tolist() == [UNKNOWN]
 
 
 def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
@@ -82,32 +83,32 @@ def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
     with tarfile.open(archive, "w:xz") as tar:
         tar.add(folder, ".")
     options = {"train": "train", "classes": ["dog", "owl"]}
-    one = source(source="folder", path=str(folder), **options).read(3, 8)
-    two = source(source="tar", path=str(archive), **options).read(3, 8)
-    assert torch.equal(one.images, two.images)
-    assert torch.equal(one.labels, two.labels)
+    one = source(source="folder", path=str(folder), **options).read(form(3, 8))
+    two = source(source="tar", path=str(archive), **options).read(form(3, 8))
+    assert torch.equal(one.input, two.input)
+    assert torch.equal(one.label, two.label)
     assert one.classes == two.classes == ("dog", "owl")
 
 
 def test_a_set_too_large_to_pack_is_read_from_its_folder(folder):
     options = {"source": "folder", "path": str(folder), "train": "train"}
-    packed, lazy = source(**options).read(3, 8), source(**options, pack_gb=1e-6).read(3, 8)
-    assert lazy.images is None
+    packed, lazy = source(**options).read(form(3, 8)), source(**options, pack_gb=1e-6).read(form(3, 8))
+    assert not lazy.packed
     rows = [torch.tensor([3, 1]), torch.tensor([11, 0, 5])]
-    for one, two in zip(packed.read(rows), lazy.read(rows, workers=1), strict=True):
+    for one, two in zip(packed.inputs(rows), lazy.inputs(rows, workers=1), strict=True):
         assert torch.equal(one, two)
 
 
 def test_a_stream_from_a_folder_equals_one_from_memory(folder):
     """Worker processes read ahead, and the labels and rows must still belong to the images; also after going back."""
     options = {"source": "folder", "path": str(folder), "train": "train"}
-    one, two = (Stream("s", source(**options, **more).read(3, 8), 4, 0, CPU) for more in ({}, {"pack_gb": 1e-6}))
+    one, two = (stream("s", source(**options, **more).read(form(3, 8)), 4) for more in ({}, {"pack_gb": 1e-6}))
     for _ in range(2):
         for _ in range(5):
             packed, lazy = one.next(), two.next()
-            assert torch.equal(packed.images, lazy.images)
-            assert torch.equal(packed.labels, lazy.labels)
-            assert torch.equal(packed.rows, lazy.rows)
+            assert torch.equal(packed["input"], lazy["input"])
+            assert torch.equal(packed["label"], lazy["label"])
+            assert torch.equal(packed["rows"], lazy["rows"])
         one.seek(1)
         two.seek(1)
 
@@ -116,14 +117,14 @@ def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
     (folder / "train/cat/00.png").write_bytes(b"")
     (folder / "train/dog/01.png").write_bytes((folder / "train/dog/01.png").read_bytes()[:200])
     read = source(source="folder", path=str(folder), train="train")
-    kept = read.read(3, 8)
+    kept = read.read(form(3, 8))
     assert len(kept) == 10
     assert kept.index.tolist() == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
     assert "cat/00.png" in capsys.readouterr().out
     for name in ("cat/03.png", "owl/02.png"):
         (folder / "train" / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"more than 3 broken images, .*cat/00.png"):
-        read.read(3, 8)
+        read.read(form(3, 8))
 
 
 @pytest.mark.parametrize(
@@ -138,103 +139,99 @@ def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
 def test_a_missing_source_is_named(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        source(**options).read(3, 8)
+        source(**options).read(form(3, 8))
 
 
 def test_empty_folders_cut_archives_and_absent_classes_are_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no image"):
-        source(source="folder", path=str(tmp_path / "empty")).read(3, 8)
+        source(source="folder", path=str(tmp_path / "empty")).read(form(3, 8))
     with pytest.raises(UserError, match="no image of emu"):
-        source(source="folder", path=str(folder), train="train", classes=["cat", "emu"]).read(3, 8)
+        source(source="folder", path=str(folder), train="train", classes=["cat", "emu"]).read(form(3, 8))
     archive = tmp_path / "cut.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
         tar.add(folder, ".")
     archive.write_bytes(archive.read_bytes()[:-400])
     with pytest.raises(UserError, match="is it complete"):
-        source(source="tar", path=str(archive)).read(3, 8)
+        source(source="tar", path=str(archive)).read(form(3, 8))
 
 
 def test_a_set_survives_its_file(tmp_path):
     for whole in (images(5, channels=3), source_of_files()):
         whole.save(tmp_path / "set.safetensors")
-        read = ImageSet.load(tmp_path / "set.safetensors")
-        assert (read.images is None) == (whole.images is None)
-        assert whole.images is None or torch.equal(read.images, whole.images)
-        assert torch.equal(read.labels, whole.labels)
-        assert (read.classes, read.files, read.size) == (whole.classes, whole.files, whole.size)
+        read = Examples.load(tmp_path / "set.safetensors")
+        assert read.columns.keys() == whole.columns.keys()
+        assert all(torch.equal(read.columns[name], column) for name, column in whole.columns.items())
+        assert (read.classes, read.files, read.shape) == (whole.classes, whole.files, whole.shape)
 
 
 def test_the_same_set_gives_the_same_bytes_in_every_process(tmp_path):
     """DVC and checkpoints go by hashes of files."""
-    code = (
-        "import sys; from pathlib import Path; from tests.settings import images; from stages.datasets.images import ImageSet;"
-        "images(5, channels=3).save(Path(sys.argv[1]))"
-    )
+    code = "import sys; from pathlib import Path; from tests.small import images; images(5, channels=3).save(Path(sys.argv[1]))"
     for name in "ab":
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def source_of_files():
-    return ImageSet(None, torch.tensor([0, 1]), torch.arange(2), ("a", "ö"), 3, 8, ("x/1.png", "x/ü.png"))
+    return Examples({"label": torch.tensor([0, 1]), "index": torch.arange(2)}, ("a", "ö"), (3, 8, 8), ("x/1.png", "x/ü.png"))
 
 
 def test_splits_are_stratified_disjoint_and_the_same_every_time():
-    digits = source(source="digits").read(1, 8)
-    (rest, part), again = stratified(digits, 0.3), stratified(digits, 0.3)[1]
+    digits = source(source="digits").read(form(1, 8))
+    (rest, part), again = stratified(digits.label, digits, 0.3), stratified(digits.label, digits, 0.3)[1]
     assert torch.equal(part.index, again.index)
     assert torch.equal(torch.cat([rest.index, part.index]).sort().values, torch.arange(1797))
-    shares = torch.bincount(part.labels) / torch.bincount(digits.labels)
+    shares = torch.bincount(part.label) / torch.bincount(digits.label)
     assert ((shares - 0.3).abs() < 0.005).all()
 
 
 def test_channel_statistics_are_those_of_all_pixels():
     some = images(30, channels=3)
-    values = some.images.double() / 255
+    values = some.input.double() / 255
     mean, std = channel_statistics(some)
     torch.testing.assert_close(mean.double(), values.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(std.double(), values.std((0, 2, 3), correction=0), rtol=1e-5, atol=1e-6)
 
 
 def test_printed_digits_have_every_class_equally_often():
-    digits = source(source="font_digits", count=60).read(1, 16)
-    assert torch.bincount(digits.labels).tolist() == [6] * 10
+    digits = source(source="font_digits", count=60).read(form(1, 16))
+    assert torch.bincount(digits.label).tolist() == [6] * 10
     assert digits.classes == tuple("0123456789")
-    assert len(torch.unique(digits.images.flatten(1), dim=0)) == 60
+    assert len(torch.unique(digits.input.flatten(1), dim=0)) == 60
 
 
 def test_a_mixture_joins_its_parts_and_keeps_labels_of_equal_classes():
     one, two = source(source="photographs", count=20), source(source="letters", count=30)
-    both = source(source="mixture", parts=[one.model_dump(), two.model_dump()]).read(1, 16)
-    assert torch.equal(both.images, torch.cat([part.read(1, 16).images for part in (one, two)]))
+    both = source(source="mixture", parts=[one.model_dump(), two.model_dump()]).read(form(1, 16))
+    assert torch.equal(both.input, torch.cat([part.read(form(1, 16)).input for part in (one, two)]))
     assert both.index.tolist() == list(range(50))
     labelled = source(source="mixture", parts=[{"source": "digits"}, {"source": "font_digits", "count": 20}])
-    mixed = labelled.read(1, 16)
+    mixed = labelled.read(form(1, 16))
     assert mixed.classes == tuple("0123456789")
-    assert mixed.labels[-20:].tolist() == [*range(10), *range(10)]
-    other = source(source="mixture", parts=[{"source": "digits"}, {"source": "letters", "count": 20}]).read(1, 16)
+    assert mixed.label[-20:].tolist() == [*range(10), *range(10)]
+    other = source(source="mixture", parts=[{"source": "digits"}, {"source": "letters", "count": 20}]).read(form(1, 16))
     assert other.classes == ()
-    assert (other.labels == UNKNOWN).all()
+    assert (other.label == UNKNOWN).all()
 
 
 def test_a_mixture_of_packed_and_lazy_parts_is_refused(folder):
     parts = [{"source": "folder", "path": str(folder), "pack_gb": gb} for gb in (8.0, 1e-9)]
     with pytest.raises(UserError, match="packed as a whole or not at all"):
-        source(source="mixture", parts=parts).read(1, 16)
+        source(source="mixture", parts=parts).read(form(1, 16))
 
 
 @pytest.mark.parametrize(
     ("train", "val", "sizes"), [(None, 0.1, (380, 40, 180)), (100, 50, (100, 50, 450)), (0.8, 0.1, (480, 60, 60))]
 )
 def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, sizes):
-    parts = split(images(600), None, "task.x", train, val)
+    parts = split(splits, images(600), None, "task.x", train, val)
     assert tuple(len(part) for part in parts.values()) == sizes
     rows = torch.cat([part.index for part in parts.values()])
     assert sorted(rows.tolist()) == list(range(600))
-    assert all(torch.bincount(part.labels).min() * 10 == len(part) for part in parts.values())
+    assert all(torch.bincount(part.label).min() * 10 == len(part) for part in parts.values())
 
 
 def test_a_split_that_leaves_nothing_for_test_is_refused():
     with pytest.raises(UserError, match=r"task\.x: 64 images do not make 50 for train, 10 for val and some for test"):
-        split(images(64), None, "task.x", 50, 10)
+        split(splits, images(64), None, "task.x", 50, 10)

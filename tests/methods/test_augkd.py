@@ -7,24 +7,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages import losses
-from stages.datasets.builtin import Digits, FontDigits
-from stages.datasets.images import to_unit
+from stages.datasets.images import Augment, to_unit
+from stages.datasets.sources.digits import Source as Digits
+from stages.datasets.sources.font_digits import Source as FontDigits
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from stages.engine.players import Teacher, in_eval
-from stages.errors import UserError
-from stages.kinds.classification import percent
-from stages.methods import Schedule, Setting, supervised
-from stages.methods.augkd import Method, ramp
-from stages.models import logits_of
-from stages.networks import Normalized, classifier
+from stages.engine.players import in_eval
+from stages.engine.teacher import Teacher
+from stages.families.latents import ramp
+from stages.families.method import Schedule, Setting
+from stages.kinds.classification import splits
+from stages.kinds.statistics import percent
+from stages.losses import distillation, synthesis
+from stages.methods import supervised
+from stages.methods.augkd import Method
+from stages.networks.build import build
 from stages.networks.encoder import Anchor
-from stages.params import Augment
+from stages.networks.normalize import Normalized
 from stages.prepare import split
+from stages.support.errors import UserError
 from tests import naive_augkd as naive
-from tests.settings import CPU, method
+from tests.small import CPU, form, kind, method
 
 
 @pytest.fixture
@@ -54,8 +58,8 @@ def test_the_data_free_stage_equals_a_plain_re_computation():
     found = sum(weight * term for weight, term in game.generator_terms(fake).values())
     rt.seed(5)
     made = generator(torch.randn(8, 8))
-    t, heard = inputs_of(game.teacher.net, made)
-    norms = [m for m in game.teacher.net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    t, heard = inputs_of(game.teacher.parts[0], made)
+    norms = [m for m in game.teacher.parts[0].modules() if isinstance(m, torch.nn.BatchNorm2d)]
     student.eval()
     for norm in student.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
@@ -68,7 +72,7 @@ def test_the_data_free_stage_equals_a_plain_re_computation():
     rt.seed(6)
     z = torch.randn(8, 8)
     made = game.generator.net(z).detach()  # its running statistics do not matter: it is in train mode
-    t = game.teacher.net(made)
+    t = game.teacher.parts[0](made)
     student.train()
     mean, log_variance = encoder(made, t.argmax(1))
     noise = torch.randn_like(mean)
@@ -90,11 +94,11 @@ def test_the_anchor_and_the_mixup_stage_equal_a_plain_re_computation():
     for norm in [*encoder.modules(), *generator.modules()]:
         if hasattr(norm, "track_running_stats"):
             norm.track_running_stats = True
-    z = encoder(batch.images, batch.labels)[0]
-    anchored, mask = anchor(z, batch.labels)
-    logits = game.teacher.net(generator(anchored))
+    z = encoder(batch["input"], batch["label"])[0]
+    anchored, mask = anchor(z, batch["label"])
+    logits = game.teacher.parts[0](generator(anchored))
     total = found["uncertainty"] + 10 * found["invariance"] + 0.1 * found["label"]
-    assert total.item() == pytest.approx(naive.anchor_loss(logits, batch.labels, mask, 0.25, 10.0, 0.1).item(), rel=1e-9)
+    assert total.item() == pytest.approx(naive.anchor_loss(logits, batch["label"], mask, 0.25, 10.0, 0.1).item(), rel=1e-9)
 
     game.step()
     student, position = copy.deepcopy(game.student.net), game.domain.position
@@ -105,32 +109,32 @@ def test_the_anchor_and_the_mixup_stage_equal_a_plain_re_computation():
     found = game.step()
     game.domain.seek(position)
     batch = game.domain.next()
-    z = encoder(batch.images, batch.labels)[0]
-    anchored, mask = anchor(z, batch.labels)
+    z = encoder(batch["input"], batch["label"])[0]
+    anchored, mask = anchor(z, batch["label"])
     f = 0.5
-    mixed = (1 - f) * generator((1 - f) * anchored + f * z) + f * batch.images
-    s = student(torch.cat([batch.images, mixed]))
-    expected = naive.mixup_loss(s[:8], s[8:], game.teacher.net(mixed), batch.labels, f, 4.0)
+    mixed = (1 - f) * generator((1 - f) * anchored + f * z) + f * batch["input"]
+    s = student(torch.cat([batch["input"], mixed]))
+    expected = naive.mixup_loss(s[:8], s[8:], game.teacher.parts[0](mixed), batch["label"], f, 4.0)
     assert (0.5 * found["label"] + 0.5 * found["kd"]).item() == pytest.approx(expected.item(), rel=1e-9)
     assert found["f"] == f
     assert found["mask"].item() == pytest.approx(mask.mean().item())
 
 
-@pytest.mark.parametrize("kind", ["linear", "tenths"])
-def test_the_ramp_rises_from_b_to_1(kind):
-    values = [ramp(i / 200, 0.6, 0.2, kind) for i in range(201)]
+@pytest.mark.parametrize("shape", ["linear", "tenths"])
+def test_the_ramp_rises_from_b_to_1(shape):
+    values = [ramp(i / 200, 0.6, 0.2, shape) for i in range(201)]
     assert values[0] == 0.2
     assert values[120:] == [1.0] * 81
     assert values == sorted(values)
-    assert len(set(values)) == (11 if kind == "tenths" else 121)
+    assert len(set(values)) == (11 if shape == "tenths" else 121)
     assert ramp(0.3, 0.6, 0.2) == pytest.approx(0.6)
 
 
 def test_at_the_end_of_the_ramp_a_mixture_is_the_real_image():
     game = method("augkd")
     batch = game.domain.next()
-    assert torch.equal(game.mixtures(batch.images, batch.labels, 1.0)[0], batch.images)
-    assert not torch.allclose(game.mixtures(batch.images, batch.labels, 0.9)[0], batch.images)
+    assert torch.equal(game.latents.mixtures(batch["input"], batch["label"], 1.0)[0], batch["input"])
+    assert not torch.allclose(game.latents.mixtures(batch["input"], batch["label"], 0.9)[0], batch["input"])
 
 
 def test_a_collapsed_mask_is_refused():
@@ -145,7 +149,7 @@ def test_a_collapsed_mask_is_refused():
 def test_a_student_that_is_the_teacher_is_refused():
     one = method("augkd").setting
     with pytest.raises(ValueError, match="share parameters"):
-        Method(replace(one, student=one.teacher.net), Method.Params(latent=8, generator_width=4))
+        Method(replace(one, student=one.teacher.parts[0]), Method.Params(latent=8, generator_width=4))
 
 
 @pytest.mark.parametrize(
@@ -202,18 +206,19 @@ def test_a_kill_in_any_stage_changes_nothing(tmp_path, killed_at):
 @pytest.fixture(scope="module")
 def shifted():
     """A teacher of handwritten digits, labelled digits in printed fonts, and a run of AuG-KD up to its mixup stage."""
-    digits = Digits(source="digits").read(1, 16)
-    fonts = split(FontDigits(source="font_digits", count=700).read(1, 16), None, "", 200, 100)
+    digits = Digits(source="digits").read(form())
+    fonts = split(splits, FontDigits(source="font_digits", count=700).read(form()), None, "", 200, 100)
     rt.seed(0)
     mean, std = [0.3], [0.35]
-    net = Normalized(classifier("convnet_16", 10, 1, 16), mean, std)
-    setting = Setting(Teacher(torch.nn.Identity()), net, Schedule(400, 64, 0.1, 5e-4, Augment(crop=1)), 0, CPU, mean, std)
-    teacher = supervised.Method(replace(setting, in_domain=digits, channels=1, size=16), supervised.Method.Params())
+    net = Normalized(build("convnet_16", 10, (1, 16, 16)), mean, std)
+    schedule = Schedule(400, 32, 64, 0.1, 5e-4, Augment(crop=1))
+    given = Setting(kind(), Teacher(torch.nn.Identity()), net, schedule, 0, CPU, {"in_domain": digits}, mean, std)
+    teacher = supervised.Method(given, supervised.Method.Params())
     train(teacher, CPU, 0, Checkpoint(Path("/nonexistent"), 1e6, 10**9), dict, "")
 
     def start(mixup_steps=200, **changes):
         rt.seed(1)
-        student = Normalized(classifier("convnet_8", 10, 1, 16), mean, std)
+        student = Normalized(build("convnet_8", 10, (1, 16, 16)), mean, std)
         params = Method.Params(
             **{
                 "data_free": 200,
@@ -225,14 +230,10 @@ def shifted():
                 **changes,
             }
         )
-        schedule = Schedule(mixup_steps, 64, 0.1, 1e-4, Augment())
-        return Method(
-            Setting(
-                Teacher(net, "convnet_16"), student, schedule, 0, CPU, mean, std,
-                student_domain=fonts["train"], channels=1, size=16,
-            ),
-            params,
-        )  # fmt: skip
+        schedule = Schedule(mixup_steps, 32, 64, 0.1, 1e-4)
+        guide = Teacher(net, name="convnet_16")
+        data = {"student_domain": fonts["train"]}
+        return Method(Setting(kind(), guide, student, schedule, 0, CPU, data, mean, std), params)
 
     game = start()
     for step in range(500):
@@ -246,23 +247,25 @@ def shifted():
 def judged_by_teacher(game, images, labels):
     """Mean entropy and cross-entropy of T on G(E(x)) and on G(z'), and how far z' lies from z."""
     with torch.no_grad(), in_eval(game.generator.net), in_eval(game.anchor.net):
-        z = game.encode(images, labels)
+        z = game.latents.encode(images, labels)
         anchored, mask = game.anchor.net(z, labels)
         plain, moved = (game.teacher(game.generator(latents)) for latents in (z, anchored))
-    entropies = [losses.entropy(logits).mean().item() for logits in (plain, moved)]
+    entropies = [distillation.entropy(logits).mean().item() for logits in (plain, moved)]
     errors = [torch.nn.functional.cross_entropy(logits, labels).item() for logits in (plain, moved)]
     return entropies, errors, ((anchored - z).norm(dim=1) / z.norm(dim=1)).mean().item(), mask.mean().item()
 
 
+@pytest.mark.learned
 def test_anchors_make_the_teacher_sure_and_right_on_held_out_images(shifted):
     game, _, test = shifted
-    entropies, errors, moved, mask = judged_by_teacher(game, to_unit(test.images), test.labels)
+    entropies, errors, moved, mask = judged_by_teacher(game, to_unit(test.input), test.label)
     assert entropies[1] < entropies[0]
     assert errors[1] < errors[0]
-    assert abs(mask - 0.75) < 0.1
+    assert abs(mask - 0.75) < 0.2
     assert moved > 0.1
 
 
+@pytest.mark.learned
 def test_a_penalty_summed_over_the_batch_would_collapse_the_mask():
     """The released code's slip: the sum over batch and latents is held against the target of one sample."""
     anchor = Anchor(100, 10)
@@ -281,21 +284,25 @@ def test_a_penalty_summed_over_the_batch_would_collapse_the_mask():
     for _ in range(300):
         mask = anchor.masks(labels)
         optimizer.zero_grad()
-        (10 * losses.invariance(mask, 0.25)).backward()
+        (10 * synthesis.invariance(mask, 0.25)).backward()
         optimizer.step()
     assert abs(mask.mean().item() - 0.75) < 0.1
 
 
-def test_the_teacher_is_used_in_the_mixup_stage(shifted):
-    """With mixtures that are all anchor and no labels, a random teacher costs more than ten points."""
+@pytest.mark.learned
+def test_in_the_mixup_stage_the_student_learns_from_the_teacher_that_it_is_given(shifted):
+    """With mixtures that are all anchor and no labels, it answers as its own teacher, be that one a stranger to the images."""
     trained, start, test = shifted
+    rt.seed(9)
+    stranger = Teacher(Normalized(build("convnet_16", 10, (1, 16, 16)), [0.3], [0.35]))
+    z = trained.latents.encode(to_unit(test.input), test.label)
+    with torch.no_grad(), in_eval(trained.anchor.net):
+        mixed = trained.latents.decode(trained.anchor.net(z, test.label)[0])
 
-    def accuracy(teacher):
+    def answers(teacher):
         game = start(mixup_steps=150)
-        for name, player in trained.players.items():
-            player_state = player.net.state_dict()
-            if name != "student":
-                game.players[name].net.load_state_dict(player_state)
+        for name in ("generator", "encoder", "anchor"):
+            game.players[name].net.load_state_dict(trained.players[name].net.state_dict())
         game.clock.done = 500
         game.teacher = teacher
         game.real_part = lambda number: 0.0
@@ -304,9 +311,13 @@ def test_the_teacher_is_used_in_the_mixup_stage(shifted):
         for step in range(150):
             rt.seed(2, step)
             game.step()
-        net = game.setting.student.eval()
-        return percent(logits_of(net, test.all_batches(256)).argmax(1) == test.labels)
+        with torch.no_grad():
+            return game.setting.student.eval()(mixed).log_softmax(1)
 
-    rt.seed(9)
-    stranger = Teacher(Normalized(classifier("convnet_16", 10, 1, 16), [0.3], [0.35]))
-    assert accuracy(trained.teacher) - accuracy(stranger) > 10
+    def far(mine, theirs):
+        return distillation.kl_divergence(theirs, mine).item()
+
+    known, strange = trained.teacher.logits(mixed), stranger.logits(mixed)
+    of_known, of_strange = answers(trained.teacher), answers(stranger)
+    assert far(of_known, known) < far(of_strange, known) / 2
+    assert far(of_strange, strange) < far(of_known, strange) / 2

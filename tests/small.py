@@ -1,0 +1,111 @@
+"""Small games for tests: real networks and real streams, a few images, no disk."""
+
+from dataclasses import replace
+
+import torch
+
+from stages.datasets.examples import Examples, packed
+from stages.datasets.images import Augment, ImageForm
+from stages.engine import runtime as rt
+from stages.engine.streams import Stream
+from stages.engine.teacher import Teacher
+from stages.families.method import Schedule, Setting
+from stages.kinds.classification import Kind
+from stages.networks.build import build
+from stages.networks.normalize import Normalized
+from stages.support.parts import part
+
+CPU = rt.Runtime(torch.device("cpu"))
+MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
+CLASSES = tuple("0123456789")
+GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
+INVERSIONS = ("deepinversion", "cmi", "fast")
+HINTS = ("fitnet", "at", "sp", "rkd", "crd")
+ON_POOL = ("balanced", *HINTS, "sskd", "dfnd", "odsd")
+METHODS = (
+    "supervised",
+    "kd_in_domain",
+    "kd_noise",
+    "kd_ood",
+    *GAMES,
+    *INVERSIONS,
+    *ON_POOL,
+    "supervised_student_domain",
+    "augkd",
+)
+SMALL = {
+    "mosaickd": {"generator_width": 4, "discriminator_width": 4},
+    **{name: {"generator_width": 4, "latent": 8} for name in ("dfad", "dafl", "zskt")},
+    "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
+    **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
+}
+SMALL["crd"] = {"negatives": 12}
+SMALL["augkd"] = {"data_free": 4, "anchor_steps": 4, "latent": 8, "generator_width": 4}
+SMALL["sskd"] = {"head_steps": 4}
+SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
+SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
+
+
+def method_class(name):
+    return part("stages.methods", name, "Method", "method")
+
+
+def images(n=64, channels=1, size=16, classes=10, seed=0):
+    """Random images of `size` pixels a side, or (height, width)."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (n, *form(channels, size).shape), dtype=torch.uint8, generator=generator)
+    return packed(pixels, torch.arange(n) % classes, tuple(map(str, range(classes))))
+
+
+def form(channels=1, size=16):
+    return ImageForm(channels=channels, size=size)
+
+
+def kind(channels=1, size=16):
+    return Kind(form(channels, size), CLASSES)
+
+
+def stream(name, examples: Examples, batch, seed=0, runtime=CPU, augment=None):
+    """A stream of images as a classifier sees them."""
+    return Stream(name, examples, batch, seed, runtime, kind().view, augment or Augment())
+
+
+def network(name, channels=1, size=16, classes=10):
+    return Normalized(build(name, classes, form(channels, size).shape), MEAN[:channels], STD[:channels])
+
+
+def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, student="convnet_4", teacher="convnet_8", lr=0.1):
+    """A setting whose data has everything; `teacher` is a network's name or a Teacher."""
+    rt.seed(7)
+    guide = Teacher(runtime.place(network(teacher, channels, size)), name=teacher) if isinstance(teacher, str) else teacher
+    one = kind(channels, size)
+    data = {name: images(channels=channels, size=size, seed=seed) for name, seed in (("pool", 0), ("in_domain", 1))}
+    data["student_domain"] = images(channels=channels, size=size, seed=2)
+    given = Setting(
+        one,
+        guide,
+        network(student, channels, size),
+        Schedule(steps, batch, 2 * batch, lr, 1e-4, augment or Augment()),
+        0,
+        runtime,
+        data,
+        MEAN[:channels],
+        STD[:channels],
+    )
+    return answered(given)
+
+
+def answered(given):
+    """The setting with the teacher's logits of its pool, as curate leaves them."""
+    with given.teacher.uncounted():
+        logits = given.kind.answers(given.teacher, given.data["pool"], 64)
+    return with_data(given, pool=given.data["pool"].having(logits=logits))
+
+
+def with_data(given, **data):
+    return replace(given, data={**given.data, **data})
+
+
+def method(name, params=None, **options):
+    found = method_class(name)
+    return found(setting(**options), found.Params(**{**SMALL.get(name, {}), **(params or {})}))

@@ -1,0 +1,102 @@
+"""What an edit re-runs: `dvc status` in a clone whose outputs are empty files, so nothing is trained."""
+
+import json
+
+import pytest
+
+from tests.clones import change, clone, run
+
+ROWS = ["kd_ood", "mosaickd", "mosaickd_no_local", "mosaickd_image", "cmi"]
+DISTILLED = {row: f"distill@digits-{row}-0" for row in ROWS}
+CODE = {"plan"}  # stage plan itself depends on all code; it takes seconds
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Every output of the default task is there, and dvc.lock says that it is up to date."""
+    folder = clone(tmp_path_factory.mktemp("plan") / "project", tasks=["digits"], methods=ROWS, seeds=[0])
+    run(folder, "dvc", "init", "-q", "-f")
+    run(folder, "dvc", "repro", "-q", "plan")
+    folders = ["data/tasks/digits/splits", "data/tasks/digits/test", "models/teachers/digits", "data/pools/digits"]
+    folders += [f"models/students/digits/{row}/0" for row in ROWS]
+    files = [f"{name}/file" for name in [*folders, "results/runs/digits", "results/figures/digits"]]
+    files += [f"results/curves/digits/{row}/0.csv" for row in ["teacher", *ROWS]]
+    files += ["results/tasks/digits.json", "results/table.md", "results/table.csv", "results/summary.json"]
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    run(folder, "dvc", "commit", "-q", "-f")
+    assert json.loads(run(folder, "dvc", "status", "--json")) == {}
+    return folder
+
+
+@pytest.fixture
+def project(built):
+    """The clone, mended afterwards."""
+    kept = {path: path.read_text() for path in [*built.glob("stages/**/*.py"), built / "params.yaml"]}
+    yield built
+    for path in built.glob("stages/**/*.py"):
+        if path not in kept:
+            path.unlink()
+    for path, text in kept.items():
+        if path.read_text() != text:
+            path.write_text(text)
+
+
+def changed(folder):
+    """The stages that would run after stage `plan` has."""
+    run(folder, "dvc", "repro", "-q", "plan")
+    return set(json.loads(run(folder, "dvc", "status", "--json")))
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_comment_and_a_docstring_re_run_nothing(project):
+    edit(project / "stages/engine/loop.py", '"""The one training loop', '# a better comment\n"""A better sentence')
+    edit(project / "stages/methods/cmi.py", '"""A fresh generator', '# a comment\n    """Another')
+    assert changed(project) == set()
+
+
+def test_an_edit_of_a_method_re_runs_its_rows_alone(project):
+    edit(project / "stages/methods/cmi.py", "betas=(0.5, 0.999)", "betas=(0.5, 0.99)")
+    assert changed(project) == {DISTILLED["cmi"], "overview"}  # the marks of tables
+
+
+def test_an_edit_of_the_loop_re_runs_every_training(project):
+    edit(project / "stages/engine/loop.py", "points: int = 20", "points: int = 10")
+    assert changed(project) >= {"train_teacher@digits", *DISTILLED.values()}
+
+
+def test_a_new_network_and_another_kind_re_run_nothing(project):
+    (project / "stages/networks/fresh.py").write_text('"""A network."""\n\nFORMS = {"fresh": "fresh"}\n')
+    (project / "stages/kinds/other").mkdir()
+    (project / "stages/kinds/other/__init__.py").write_text('"""A kind."""\n\nfrom stages import kinds\n\nKind = kinds.Kind\n')
+    assert changed(project) == set()
+
+
+def test_an_edit_of_a_network_re_runs_only_what_it_is_in(project):
+    edit(project / "stages/networks/wrn.py", "nn.init.zeros_(self.head.bias)", "nn.init.ones_(self.head.bias)")
+    assert changed(project) == {"overview"}  # of other tasks
+    edit(project / "stages/networks/discriminator.py", "0.2, inplace", "0.1, inplace")
+    assert changed(project) == {DISTILLED[row] for row in ROWS if row.startswith("mosaickd")} | {"overview"}
+
+
+def test_a_measure_or_a_figure_re_trains_nothing(project):
+    edit(project / "stages/kinds/classification/scores.py", "BINS = 15", "BINS = 10")
+    assert changed(project) == {"evaluate@digits", "report@digits"}
+    edit(project / "stages/kinds/classification/figures.py", "rocket_r", "rocket")
+    assert changed(project) == {"evaluate@digits", "report@digits"}
+
+
+def test_a_value_re_runs_a_method_and_the_variants_that_inherit_it(project):
+    change(project, lambda params: params["method"]["mosaickd"].update(local=0.5))
+    assert changed(project) == {DISTILLED["mosaickd"], DISTILLED["mosaickd_image"], "overview"}
+
+
+def test_a_value_of_a_method_that_does_not_run_re_runs_nothing(project):
+    change(project, lambda params: params["method"]["fast"].update(lr=0.5))
+    assert changed(project) == {"overview"}  # rows of earlier runs

@@ -31,7 +31,7 @@ def main(name: str, row: str, seed_text: str) -> None:
     settings, seed, begin = params.load(), _seed(seed_text), time.perf_counter()
     run, task = settings.run, settings.task(name)
     kind, section = methods.method_class(settings, row), methods.section(settings, row, name)
-    plan = plans.of_row(settings, row, name, section.model_dump())
+    plan = methods.plan(settings, row, name)
     plan.write_if_missing(paths.plan(name, row))
     folder, curve_file = paths.student(name, row, seed), paths.curve(name, row, seed)
     inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, kind).values()]
@@ -41,14 +41,15 @@ def main(name: str, row: str, seed_text: str) -> None:
     ):
         setting, blueprint = open_setting(name, task, kind, seed, runtime)
         if reason := why_not(kind, section, task.kind, setting.teacher.can, data_of(task)):
-            print(f"{row} does not run on {name}: it {reason}")
-            write_json(folder / "run.json", {"why_not": reason})
-            write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
+            if runtime.rank == 0:
+                print(f"{row} does not run on {name}: it {reason}")
+                write_json(folder / "run.json", {"why_not": reason})
+                write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
             return
         method: Method = kind(setting, section)
         curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            made = {"identity": plans.of_run(settings, row, name, section.model_dump()), "scale": run.scale}
+            made = {"identity": {**plans.before(settings, name), "distill": plan.identity}, "scale": run.scale}
             made |= provenance(runtime, time.perf_counter() - begin)
             write_json(folder / "run.json", {**made, "upper_bound": methods.upper_bound(kind), "cost": method.cost.totals()})
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}

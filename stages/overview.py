@@ -20,32 +20,26 @@ def main() -> None:
     """Write table.md, table.csv and summary.json of all files under results/tasks."""
     now = read_json(paths.identities())
     reports = {path.stem: read_json(path) for path in paths.report("").parent.glob("*.json")}
-    found, headlines, text, summary = {}, {}, [], {}
-    costs: dict[str, Any] = {}
+    text, found, cells, summary, costs = [], [], {}, {}, {}
     for task in sorted(reports, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
-        report, measure = reports[task], aspect(reports[task]["kind"], "scores")
-        rows = in_order(report["rows"], now.get(task, {}))
-        shown, headline = tables.columns(measure.COLUMNS), next(iter(measure.COLUMNS))
-        names, notes = called(rows, now.get(task, {}))
+        rows, here = in_order(reports[task]["rows"], now.get(task, {})), now.get(task, {})
+        scores = aspect(reports[task]["kind"], "scores").COLUMNS
+        names, headline = {row: marked(row, known, here) for row, known in rows.items()}, next(iter(scores))
         for title, domain, baseline in (
             (task, None, tables.BASELINE),
             (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
         ):
-            runs = tables.runs(rows, domain)
-            if runs.empty:
-                continue
-            table = found[title] = tables.summarise(runs, headline, baseline)
-            headlines[title] = headline
-            absent = [row for row, known in rows.items() if "why_not" in known]
-            text += [f"### {title}", tables.to_markdown(table, shown, names), *notes]
-            if absent:
-                text.append("n/a: " + "; ".join(f"`{row}` {rows[row]['why_not']}" for row in absent) + ".")
-            summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
-            if domain is None:
-                costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
-    if both := tables.beside_each_other(found, headlines):
+            if not (runs := tables.runs(rows, domain)).empty:
+                table = tables.summarise(runs, headline, baseline)
+                text += [f"### {title}", tables.to_markdown(table, tables.columns(scores), names), *notes(rows)]
+                found.append(table.assign(task=title).reset_index())
+                cells[title] = tables.cells(table, headline)
+                summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
+                if domain is None:
+                    costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
+    if both := tables.beside_each_other(cells):
         text = ["### Tasks beside each other", both, *text]
-    everything = pd.concat([table.assign(task=title).reset_index() for title, table in found.items()])
+    everything = pd.concat(found)
     with replacing(paths.RESULTS / "table.md") as temporary:
         temporary.write_text("\n\n".join([*text, tables.NOTE]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
@@ -55,37 +49,38 @@ def main() -> None:
     print("\n\n".join(text))
 
 
-def in_order(rows: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def in_order(rows: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     """The teacher, then rows as params.yaml has them, then those that it no longer names."""
-    names = [TEACHER, *now.get("rows", {})]
+    names = [TEACHER, *here.get("rows", {})]
     return {row: rows[row] for row in sorted(rows, key=lambda row: names.index(row) if row in names else len(names))}
 
 
-def called(rows: dict[str, Any], now: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """How a table calls its rows, with their marks, and what is to be said of their making below it."""
-    names, made_by, smoke = {}, {}, []
-    for row, known in rows.items():
-        marks = [tables.UPPER_BOUND] * known.get("upper_bound", False)
-        for found in known.get("seeds", {}).values():
-            made = found["made"]
-            if row != TEACHER and older(row, made["identity"], now) and tables.OLDER not in marks:
-                marks.append(tables.OLDER)
-            if made["scale"] == "smoke" and row not in smoke:
-                smoke.append(row)
-            origin = f"{made['device']}, torch {made['versions']['torch']}, revision {made['revision']}"
-            made_by.setdefault(origin, {})[row] = None
-        names[row] = " ".join([row, *marks])
-    if len(made_by) == 1:
-        notes = [f"Made on {next(iter(made_by))}."]
-    else:
-        notes = ["Made on " + "; ".join(f"{origin}: {', '.join(names)}" for origin, names in made_by.items()) + "."]
-    return names, [*([tables.SMOKE.format(rows=", ".join(smoke))] if smoke else []), *notes]
+def marked(row: str, known: dict[str, Any], here: dict[str, Any]) -> str:
+    """How a table calls a row: marked where it is an upper bound, and where it was made by other code than that `here`."""
+    upper = [tables.UPPER_BOUND] if known.get("upper_bound") else []
+    now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
+    made = [found["made"]["identity"] for found in known.get("seeds", {}).values()]
+    older = any(identity[stage] != now.get(stage) for identity in made for stage in identity)
+    return " ".join([row, *upper, *([tables.OLDER] if older else [])])
 
 
-def older(row: str, identity: dict[str, str], now: dict[str, Any]) -> bool:
-    """Whether a row, or what it stands on, was made by other code or parameters than those beside us."""
-    here = {**{key: value for key, value in now.items() if key != "rows"}, "distill": now.get("rows", {}).get(row)}
-    return identity != here
+def notes(rows: dict[str, Any]) -> list[str]:
+    """What is to be said below a table: rows that do not run, rows of smoke scale, on what the others were made."""
+    absent = [f"`{row}` {known['why_not']}" for row, known in rows.items() if "why_not" in known]
+    made = {row: [found["made"] for found in known.get("seeds", {}).values()] for row, known in rows.items()}
+    smoke = [row for row, runs in made.items() if any(run["scale"] == "smoke" for run in runs)]
+    origins: dict[str, list[str]] = {}
+    for row, runs in made.items():
+        for origin in dict.fromkeys(
+            f"{run['device']}, torch {run['versions']['torch']}, revision {run['revision']}" for run in runs
+        ):
+            origins.setdefault(origin, []).append(row)
+    by = [origin if len(origins) == 1 else f"{origin}: {', '.join(names)}" for origin, names in origins.items()]
+    return [
+        *([f"n/a: {'; '.join(absent)}."] if absent else []),
+        *([tables.SMOKE.format(rows=", ".join(smoke))] if smoke else []),
+        f"Made on {'; '.join(by)}.",
+    ]
 
 
 def _cost(line: Any) -> dict[str, float]:

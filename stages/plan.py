@@ -22,20 +22,14 @@ def main() -> None:
         open_rule(name, task.curate)
         find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
         find(task.distill.student, f"params.yaml: task.{name}.distill.student: ")
-    for task in params.run.tasks:
+    for name in params.run.tasks:
         for stage in STAGES:
-            plans.of_stage(params, stage, task).write(paths.plan(task, stage))
+            plans.of_stage(params, stage, name).write(paths.plan(name, stage))
         for row in params.run.methods:
-            plans.of_row(params, row, task, methods.section(params, row, task).model_dump()).write(paths.plan(task, row))
+            methods.plan(params, row, name).write(paths.plan(name, row))
     identities = {
-        task: {
-            **{stage: plans.of_stage(params, stage, task).identity for stage in plans.BEFORE_DISTILL},
-            "rows": {
-                row: plans.of_row(params, row, task, methods.section(params, row, task).model_dump()).identity
-                for row in params.rows
-            },
-        }
-        for task in params.tasks
+        name: {**plans.before(params, name), "rows": {row: methods.plan(params, row, name).identity for row in params.rows}}
+        for name in params.tasks
     }
     write_json(paths.identities(), identities)
     run = params.run

@@ -47,7 +47,9 @@ def main(name: str) -> None:
         if runtime.rank == 0:
             score = f"val_{open_kind(task, val.classes).headline}"
             weights.save(paths.teacher(name), blueprint, net, facts | {score: curve[-1][score]})
-            write_json(paths.teacher(name) / "run.json", provenance(runtime, time.perf_counter() - begin) | {"scale": run.scale})
+            identity = {"prepare": plans.of_stage(settings, "prepare", name).identity, "train_teacher": plan.identity}
+            made = {"identity": identity, "scale": run.scale, **provenance(runtime, time.perf_counter() - begin)}
+            write_json(paths.teacher(name) / "run.json", made)
             write_curve(paths.curve(name, TEACHER, SEED), curve)
             print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
 

@@ -1,7 +1,9 @@
 """The methods: one file each, named after it, with a class `Method`. A row of a table is a method or a variant of one."""
 
 from stages.families.method import Method, MethodParams
+from stages.settings import plans
 from stages.settings.params import Params, load
+from stages.settings.plans import Plan
 from stages.support.parts import part
 from stages.support.sections import check
 
@@ -19,6 +21,11 @@ def section(params: Params, row: str, task: str) -> MethodParams:
     """The checked parameters of `row` for `task`, at the scale of `run.scale`."""
     checked: MethodParams = check(method_class(params, row).Params, params.values(row, task), f"method.{row}")
     return checked.smoke() if params.run.scale == "smoke" else checked
+
+
+def plan(params: Params, row: str, task: str) -> Plan:
+    """The plan of training a student of `task` with the method of `row`."""
+    return plans.of_row(params, row, task, section(params, row, task).model_dump())
 
 
 def load_all() -> Params:

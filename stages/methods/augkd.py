@@ -10,46 +10,34 @@ from typing import Annotated, Literal, Self
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.datasets.images import to_unit
-from stages.engine.players import Player, in_eval
 from stages.engine.teacher import BATCH_NORM, GRADIENT
-from stages.families.latents import Calm, Latents, ramp
-from stages.families.method import STUDENT_DOMAIN, MethodParams
-from stages.families.phased import Phase, Phased
+from stages.families.invertible import Invertible
+from stages.families.latents import Latents, ramp
+from stages.families.method import STUDENT_DOMAIN
+from stages.families.phased import Phase
 from stages.families.terms import Terms, values, weighted
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
-from stages.networks.encoder import Anchor, Encoder
-from stages.networks.generator import generator_for
-from stages.networks.taps import batch_norms, look, moments, stored
-from stages.support.sections import Positive, Rate, Weight
-
-PER_ITERATION = 5  # steps of S and E for one of G in the data-free stage
+from stages.networks.encoder import Anchor
+from stages.support.sections import Rate, Weight
 
 
-class Method(Phased):
+class Method(Invertible):
     """Three stages. Data-free: G imitates T's domain, S learns T on it, E inverts G. Anchor: A moves the latents of labelled
     images of the student's domain to where T is sure. Mixup: S learns from images that slide from the anchor to the real one.
     """
 
-    class Params(MethodParams):
-        """`data_free` and `anchor_steps` are iterations of the first two stages (0: no such stage); the third has the task's.
+    class Params(Invertible.Params):
+        """`anchor_steps` are iterations of the second stage (0: no such stage); the third has the task's.
 
-        `balance` is in nats. `invariant` is the share of latents that A should leave alone. In the mixup stage the real image's
-        part rises from `b` to 1 over the first `a` of the stage, evenly or in tenths; T's part is what is left (`mixed`) or 1/2.
+        `invariant` is the share of latents that A should leave alone. In the mixup stage the real image's part rises from `b` to
+        1 over the first `a` of the stage, evenly or in tenths; T's part is what is left (`mixed`) or 1/2.
         """
 
-        data_free: Annotated[int, Field(ge=0)] = 40000
         anchor_steps: Annotated[int, Field(ge=0)] = 10000
-        latent: Positive = 100
-        generator_width: Positive = 64
-        lr: Rate = 1e-3
-        encoder_lr: Rate = 1e-4
-        weight_decay: Weight = 1e-4
-        balance: Weight = 8.7
-        bn: Weight = 1.0
         invariant: Annotated[float, Field(gt=0, lt=1)] = 0.25
         invariance: Weight = 10.0
         uncertainty: Literal["entropy", "energy"] = "entropy"
@@ -72,71 +60,19 @@ class Method(Phased):
         """For G: T's gradient and running statistics; nothing where there is no data-free stage and no mixture."""
         return frozenset({GRADIENT, BATCH_NORM}) if params.data_free or params.b < 1 else frozenset()
 
-    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """Adam, for S too."""
-        return torch.optim.Adam(net.parameters(), self.params.lr, weight_decay=self.params.weight_decay, fused=True)
-
     def build(self) -> None:
-        """G, E and A, and the labelled images of the student's domain."""
+        """The labelled images of the student's domain, and A."""
+        super().build()
         setting, p = self.setting, self.params
-        self.norms = batch_norms(self.teacher)
-        self.stored = stored(self.norms)
         self.domain = self.stream("student_domain", setting.data[STUDENT_DOMAIN], self.schedule.batch, self.schedule.augment)
-        shape, width = setting.form.shape, p.generator_width
-        self.generator = self._adam("generator", generator_for(p.latent, shape, width), p.lr, 0)
-        self.encoder = self._adam("encoder", Encoder(p.latent, setting.classes, shape, width), p.encoder_lr)
-        self.anchor = self._adam("anchor", Anchor(p.latent, setting.classes), p.lr, 1)
+        self.anchor = self.adam("anchor", Anchor(p.latent, setting.classes), p.lr, 1)
         self.latents = Latents(self.encoder, self.anchor if self.phases()[1][0] else None, self.generator)
-        self.student.span = self.span(0)
-        self.calm = Calm()
-        self.memories["calm"] = self.calm
 
     def phases(self) -> list[Phase]:
         """Data-free, anchor, mixup; without a second or a way to use it, no second stage."""
         p = self.params
         anchor = p.anchor_steps if p.b < 1 else 0
         return [(p.data_free, self.data_free_step), (anchor, self.anchor_step), (self.schedule.steps, self.mixup_step)]
-
-    def data_free_step(self, number: int) -> dict[str, Tensor]:
-        """One step of G, then five of S and E on fresh images."""
-        with self.cost.timed("synthesis"), self.generator.turn():
-            fake, _ = self.generate()
-            terms = self.generator_terms(fake)
-            self.generator.update(weighted(terms))
-        with self.cost.timed("distillation"):
-            learned = torch.stack([self.imitate_and_encode() for _ in range(PER_ITERATION)]).mean(0)
-        return values(terms) | {"S": learned[0], "E": learned[1]}
-
-    def generator_terms(self, fake: Tensor) -> Terms:
-        """What G descends; S looks in eval mode."""
-        p = self.params
-        teacher, heard = look(self.teacher, fake, self.norms)
-        with in_eval(self.student.net):
-            student = self.student(fake)
-        return {
-            "adversarial": (1.0, -distillation.kl_divergence(teacher, student)),
-            "confidence": (1.0, distillation.confidence(teacher)),
-            "balance": (p.balance, distillation.balance(teacher, math.e)),
-            "bn": (p.bn, synthesis.statistics_error(moments(heard), self.stored)),
-        }
-
-    def imitate_and_encode(self) -> Tensor:
-        """A step of S down KL(T || S) and one of E towards the latents that an image was made of; their losses (2,)."""
-        with torch.no_grad():
-            fake, z = self.generate()
-        teacher = self.teacher.logits(fake)
-        self.cost.images += len(fake)
-        with self.student.turn():
-            loss = distillation.kl_divergence(teacher, self.student(fake))
-            self.student.update(loss)
-        with self.encoder.turn():
-            mean, log_variance = self.encoder.net(fake, teacher.argmax(1))
-            noise = torch.randn_like(mean).clamp(-10, 10)
-            missed = synthesis.latent_error(mean + noise * (log_variance / 2).exp(), z, mean, log_variance)
-            self.encoder.update(missed)
-        self.calm.value = distillation.energy(teacher).median()
-        self.setting.runtime.average_([self.calm.value])
-        return torch.stack([loss.detach(), missed.detach()])
 
     def anchor_step(self, number: int) -> dict[str, Tensor]:
         """One step of A; the gradient passes through T and G, which stay as they are."""
@@ -196,11 +132,6 @@ class Method(Phased):
             return distillation.entropy(logits).mean() / math.log(logits.shape[1])
         return F.relu(distillation.energy(logits) - self.calm.value).mean()
 
-    def generate(self) -> tuple[Tensor, Tensor]:
-        """B images of G and the noise that they were made of."""
-        z = torch.randn(self.domain.share, self.params.latent, device=self.setting.runtime.device)
-        return full(self.generator(z)), z
-
     def samples(self, count: int) -> Tensor | None:
         """What T's anchors of the first `count` images of the student's domain look like; None where S saw no mixture."""
         if self.params.b == 1:
@@ -208,10 +139,3 @@ class Method(Phased):
         domain, device = self.setting.data[STUDENT_DOMAIN], self.setting.runtime.device
         chosen = domain.subset(torch.arange(min(count, len(domain))))
         return self.latents.mixtures(to_unit(chosen.all_inputs().to(device)), chosen.label.to(device), 0.0)[0]
-
-    def _adam(self, name: str, net: nn.Module, lr: float, phase: int | None = None) -> Player:
-        net = self.setting.runtime.place(net)
-        adam = torch.optim.Adam(net.parameters(), lr, fused=True)
-        if phase is None:
-            return self.player(name, net, adam, constant=True)
-        return self.player(name, net, adam, span=self.span(phase))

@@ -1,6 +1,7 @@
 """DFQ: Data-Free Network Quantization (Choi et al., CVPRW 2020, arXiv:2005.04136), for distillation, in CMI's benchmark form."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class Method(Game):
     params: Params
 
     @classmethod
-    def needs(cls, params: Params) -> frozenset[str]:
+    def needs(cls, params: Any) -> frozenset[str]:
         """G learns through T, close to T's running statistics."""
         return super().needs(params) | {BATCH_NORM}
 

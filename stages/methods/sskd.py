@@ -93,8 +93,14 @@ class Method(Phased):
     def turned_batch(self) -> Tensor:
         """The next B images and their turns by 90, 180 and 270 degrees, (4B, C, S, S); each copy cropped for itself."""
         images = self.pool.next()["input"]
-        copies = torch.cat([torch.rot90(images, quarters, (2, 3)) for quarters in range(4)])
+        copies = torch.cat([turned(images, quarters) for quarters in range(4)])
         return augmented(copies, Augment(crop=self.schedule.augment.crop))
+
+
+def turned(images: Tensor, quarters: int) -> Tensor:
+    """Images (B, C, H, W) turned by quarters of a circle; where they are not square, resized to what they were."""
+    turn = torch.rot90(images, quarters, (2, 3))
+    return turn if turn.shape == images.shape else F.interpolate(turn, images.shape[2:], mode="bilinear", antialias=True)
 
 
 def head(width: int) -> nn.Sequential:

@@ -68,13 +68,16 @@ def columns(scores: dict[str, Column]) -> dict[str, Column]:
 
 
 def to_markdown(table: pd.DataFrame, shown: dict[str, Column], names: dict[str, str]) -> str:
-    """A Markdown table with short numbers; `names` says how rows are called."""
-    table = table.assign(**{key: table[key].mask(table[key] == 0) / 1000 for key in THOUSANDS if key in table})
-    text = pd.DataFrame({"method": [names[row] for row in table.index]})
+    """A Markdown table with short numbers; `names` says how rows are called, those included that have no runs."""
+    table = table.reindex(list(names)).assign(
+        **{key: table[key].mask(table[key] == 0) / 1000 for key in THOUSANDS if key in table}
+    )
+    text = pd.DataFrame({"method": list(names.values())})
     for key, (title, digits) in shown.items():
         if key in table:
             text[title] = [number(value, digits) for value in table[key]]
-    return text.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (len(text.columns) - 1))
+    text.loc[[math.isnan(n) for n in table["n"]], text.columns[1]] = "n/a"
+    return str(text.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (len(text.columns) - 1)))
 
 
 def number(value: float, digits: int | None) -> str:
@@ -84,15 +87,14 @@ def number(value: float, digits: int | None) -> str:
     return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
 
 
-def beside_each_other(tables: dict[str, pd.DataFrame], headlines: dict[str, str]) -> str:
-    """Rows by tasks, "mean ± half interval" of each task's headline, for the rows that several tasks have; else nothing."""
-    cells = {
-        task: {
-            row: number(line[headlines[task]], 2) + ("" if math.isnan(line["ci95"]) else f" ± {line['ci95']:.2f}")
-            for row, line in table.iterrows()
-        }
-        for task, table in tables.items()
-    }
+def cells(table: pd.DataFrame, headline: str) -> dict[str, str]:
+    """Each row's headline as "mean ± half interval"."""
+    pairs = zip(table.index, table[headline], table["ci95"], strict=True)
+    return {row: number(mean, 2) + ("" if math.isnan(half) else f" ± {half:.2f}") for row, mean, half in pairs}
+
+
+def beside_each_other(cells: dict[str, dict[str, str]]) -> str:
+    """Rows by tasks, for the rows that several tasks have; nothing where there are none."""
     wide = pd.DataFrame(cells)
     wide = wide[wide.notna().sum(axis=1) > 1].dropna(axis=1, how="all").fillna("–").rename_axis(index="method", columns=None)
     return str(wide.to_markdown(disable_numparse=True)) if len(wide) else ""

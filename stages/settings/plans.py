@@ -78,10 +78,9 @@ def of_row(params: Params, row: str, task: str, section: dict[str, Any]) -> Plan
     return of_stage(params, "distill", task, [f"stages.methods.{method}"], method={method: section})
 
 
-def of_run(params: Params, row: str, task: str, section: dict[str, Any]) -> dict[str, str]:
-    """The identities of all that made a student: of its own training, and of the stages before it."""
-    before = {stage: of_stage(params, stage, task).identity for stage in BEFORE_DISTILL}
-    return {**before, "distill": of_row(params, row, task, section).identity}
+def before(params: Params, task: str) -> dict[str, str]:
+    """The identities of the stages on which the students of `task` stand."""
+    return {stage: of_stage(params, stage, task).identity for stage in BEFORE_DISTILL}
 
 
 def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:

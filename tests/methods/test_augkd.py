@@ -18,7 +18,6 @@ from stages.engine.teacher import Teacher
 from stages.families.latents import ramp
 from stages.families.method import Schedule, Setting
 from stages.kinds.classification import splits
-from stages.kinds.statistics import percent
 from stages.losses import distillation, synthesis
 from stages.methods import supervised
 from stages.methods.augkd import Method

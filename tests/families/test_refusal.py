@@ -1,0 +1,83 @@
+"""Which methods are refused where, and the schedules that they may bring."""
+
+import pytest
+import torch
+
+from stages import methods
+from stages.families.method import Rescheduled, Schedule
+from stages.families.opening import DATA, schedule_of
+from stages.families.refusal import why_not
+from stages.settings import params
+from stages.settings.task import Distill
+from tests.clones import REPOSITORY
+from tests.small import METHODS, SMALL, method, method_class
+
+EVERYTHING = DATA | {"student_domain"}
+CAN = {"gradient", "batch_norm", "stages"}
+
+
+def reason(name, kind="classification", can=CAN, data=EVERYTHING, **changes):
+    of = method_class(name)
+    return why_not(of, of.Params(**SMALL.get(name, {}) | changes), kind, can, data)
+
+
+def test_nothing_is_refused_where_everything_is_there():
+    assert {name: reason(name) for name in METHODS} == dict.fromkeys(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("missing", "refused"),
+    [
+        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd"}),
+        ("stages", {"fitnet", "at", "sp"}),
+        ("gradient", {"mosaickd", "dfad", "dafl", "zskt", "dfq", "deepinversion", "cmi", "fast", "augkd"}),
+    ],
+)
+def test_who_needs_what_of_a_teacher(missing, refused):
+    assert {name for name in METHODS if reason(name, can=CAN - {missing})} == refused
+
+
+def test_who_needs_which_data():
+    shifted = {name for name in METHODS if reason(name, data=DATA)}
+    assert shifted == {"augkd", "supervised_student_domain"}
+    assert {name for name in METHODS if reason(name, data=EVERYTHING - {"in_domain"})} == {"supervised", "kd_in_domain"}
+    assert {name for name in METHODS if reason(name, data=EVERYTHING - {"labels"})} == {"supervised"}
+
+
+def test_needs_depend_on_the_parameters():
+    assert reason("augkd", can=set(), data_free=0, b=1.0) is None
+    assert "batch normalisation" in reason("augkd", can={"gradient"}, data_free=1, b=1.0)
+
+
+def test_another_kind_is_refused_by_name():
+    assert reason("cmi", kind="text") == "serves classification, not text"
+
+
+def test_variants_are_asked_with_their_own_parameters():
+    settings = params.load(REPOSITORY / "params.yaml")
+    section = methods.section(settings, "augkd_labels_only", "digits-shift")
+    of = methods.method_class(settings, "augkd_labels_only")
+    assert why_not(of, section, "classification", set(), EVERYTHING) is None
+
+
+def test_a_method_brings_its_own_schedule():
+    game = method("kd_ood", {"schedule": Rescheduled(steps=7, batch=4, lr=0.5)})
+    assert (game.iterations, game.pool.batch, game.student.base_lr) == (7, 8, 0.5)
+    assert game.schedule.weight_decay == game.setting.schedule.weight_decay
+    assert method("kd_ood").schedule == method("kd_ood").setting.schedule
+
+
+def test_a_schedule_names_its_optimiser_rate_and_clip():
+    distill = Distill(
+        student="convnet_4", student_steps=9, batch=4, lr=0.1, weight_decay=0.0, optimizer="adam", rate="constant", clip=1e-3
+    )
+    schedule = schedule_of(distill)
+    assert schedule == Schedule(9, 4, 8, 0.1, 0.0, optimizer="adam", rate="constant", clip=1e-3)
+    changes = {"optimizer": "adam", "rate": "constant", "clip": 1e-3, "lr": 0.1}
+    game = method("kd_ood", {"schedule": Rescheduled(**changes)})
+    assert isinstance(game.student.optimizer, torch.optim.Adam)
+    game.student.anneal(0.9)
+    assert game.student.optimizer.param_groups[0]["lr"] == 0.1
+    game.step()
+    norm = torch.stack([p.grad.norm() for p in game.student.parameters]).norm()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)  # longer before: the loss of a fresh student is far from its lowest

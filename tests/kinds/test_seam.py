@@ -1,0 +1,323 @@
+"""What another kind of task, other inputs and other teachers need of the code that knows none of them."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stages import kinds
+from stages.datasets.examples import Examples, packed
+from stages.datasets.images import Augment, Moves, augmented, to_unit
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.loop import train
+from stages.engine.players import Player
+from stages.engine.teacher import Teacher
+from stages.families.method import Schedule, Setting
+from stages.losses.precision import full
+from stages.networks.normalize import Normalized
+from tests.small import CPU, INVERSIONS, METHODS, SMALL, answered, form, images, method, method_class, network, setting
+
+IGNORED = -1
+
+
+class Dense(kinds.Kind):
+    """A class for every pixel; those labelled IGNORED do not count."""
+
+    headline = "pixels"
+
+    def statistics(self, examples):
+        return [0.5], [0.25]
+
+    def view(self, batch, augment):
+        moves = Moves(len(batch["input"]), augment)
+        seen = {**batch, "input": to_unit(moves(batch["input"]))}
+        if "label" in batch:
+            seen["label"] = moves(batch["label"][:, None], fill=IGNORED)[:, 0]
+        return seen
+
+    def loss(self, logits, batch):
+        return F.cross_entropy(full(logits), batch["label"], ignore_index=IGNORED)
+
+    def summary(self, logits):
+        p = logits.softmax(1)
+        return {
+            "predicted": p.mean((2, 3)).argmax(1),
+            "entropy": -(p * p.log()).sum(1).mean((1, 2)),
+            "confidence": p.amax(1).mean((1, 2)),
+        }
+
+    def measure(self, logits, examples):
+        valid = examples.label != IGNORED
+        return 100 * (logits.argmax(1) == examples.label)[valid].float().mean().item()
+
+    def agreement(self, logits, teacher):
+        return 100 * (logits.argmax(1) == teacher.argmax(1)).float().mean().item()
+
+    def guess(self, examples):
+        return 100 * torch.bincount(examples.label[examples.label != IGNORED]).max().item() / examples.label.numel()
+
+
+class Pixels(nn.Module):
+    """(B, 1, H, W) -> logits (B, 3, H, W)."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 3, 3, 1, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def maps(n=32, size=(12, 20), seed=0):
+    """Images whose pixels' classes are how bright they are; a corner is ignored."""
+    examples = images(n, size=list(size), seed=seed)
+    label = (examples.input[:, 0].long() * 3) // 256
+    label[:, :2, :2] = IGNORED
+    return Examples({**examples.columns, "label": label}, ("dark", "grey", "bright"))
+
+
+def dense(steps=20, augment=None, student=None):
+    torch.manual_seed(0)
+    kind = Dense(form(1, [12, 20]), ("dark", "grey", "bright"))
+    teacher = Teacher(Normalized(Pixels(8), [0.5], [0.25]))
+    data = {"pool": maps(), "in_domain": maps(seed=1)}
+    schedule = Schedule(steps, 8, 16, 0.1, 1e-4, augment or Augment())
+    return answered(
+        Setting(kind, teacher, student or Normalized(Pixels(4), [0.5], [0.25]), schedule, 0, CPU, data, [0.5], [0.25])
+    )
+
+
+@pytest.mark.parametrize("name", ["supervised", "kd_in_domain", "kd_noise", "kd_ood", "mosaickd", "dfad", "zskt", "dfq"])
+def test_labels_that_are_maps_are_learned_by_whatever_reads_no_single_class(name, tmp_path):
+    of = method_class(name)
+    game = of(dense(augment=Augment(crop=2, flip=True)), of.Params(**SMALL.get(name, {})))
+    before = {key: value.clone() for key, value in game.student.net.state_dict().items()}
+    probe = kinds.Probe(game.setting.kind, game.setting.student, maps(seed=2), CPU.autocast, game.teacher)
+    curve = train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), probe, name)
+    assert set(curve[-1]) >= {"val_pixels", "val_agree"}
+    assert not any(torch.equal(value, before[key]) for key, value in game.student.net.state_dict().items() if "weight" in key)
+
+
+def test_masks_move_with_their_images():
+    kind, examples = Dense(form(1, [12, 20]), ("dark", "grey", "bright")), maps()
+    batch = kind.view({"input": examples.input, "label": examples.label}, Augment(crop=3, flip=True))
+    seen = (batch["input"][:, 0] * 255).round().long()
+    valid = batch["label"] != IGNORED
+    assert torch.equal(((seen * 3) // 256)[valid], batch["label"][valid])
+    assert 0 < (~valid).float().mean() < 0.5  # what came in from outside, and the corners
+
+
+def test_a_dense_student_learns_its_labels(tmp_path):
+    """Brightness is the class: a few steps of cross-entropy over the valid pixels find it."""
+    of = method_class("supervised")
+    game = of(dense(steps=60), of.Params())
+    kind, test = game.setting.kind, maps(seed=2)
+    train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), dict, "")
+    found = kind.measure(kind.answers(game.student.net.eval(), test), test)
+    assert found > 2 * kind.guess(test)
+
+
+def test_curation_sees_one_class_of_a_dense_example():
+    given = dense()
+    said = given.kind.summary(given.data["pool"].columns["logits"])
+    assert {name: tuple(value.shape) for name, value in said.items()} == dict.fromkeys(
+        ("predicted", "entropy", "confidence"), (32,)
+    )
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences of `length` whole numbers below `vocabulary`."""
+
+    length: int
+    vocabulary: int
+
+
+class Text(kinds.Kind):
+    """One class a sequence; nothing is augmented."""
+
+    headline = "top1"
+
+    def statistics(self, examples):
+        return None, None
+
+    def view(self, batch, augment):
+        return batch
+
+    def loss(self, logits, batch):
+        return F.cross_entropy(full(logits), batch["label"])
+
+    def summary(self, logits):
+        raise NotImplementedError
+
+    def measure(self, logits, examples):
+        return 100 * (logits.argmax(1) == examples.label).float().mean().item()
+
+    def agreement(self, logits, teacher):
+        return 100 * (logits.argmax(1) == teacher.argmax(1)).float().mean().item()
+
+    def guess(self, examples):
+        return 50.0
+
+
+class Bag(nn.Module):
+    """(B, L) token ids -> logits (B, 2)."""
+
+    def __init__(self, tokens, width):
+        super().__init__()
+        self.embeddings = nn.Embedding(tokens.vocabulary, width)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, ids):
+        return self.head(self.embeddings(ids).mean(1))
+
+
+def sentences(n=64, seed=0):
+    """The class is whether small numbers outnumber large ones; two sentences in three have a length of their own."""
+    ids = torch.randint(50, (n, 9), generator=torch.Generator().manual_seed(seed))
+    return packed(ids, ((ids < 25).sum(1) > 4).long(), ("large", "small")).having(length=torch.arange(n) % 9 + 1)
+
+
+def text(student, **options):
+    tokens = Tokens(9, 50)
+    schedule = Schedule(60, 8, 16, 0.5, 0.0, **options)
+    torch.manual_seed(0)
+    given = Setting(Text(tokens, ("large", "small")), Teacher(Bag(tokens, 8)), student, schedule, 0, CPU, {"pool": sentences()})
+    return answered(replace(given, data={**given.data, "in_domain": sentences(seed=1)}))
+
+
+@pytest.mark.parametrize("name", ["supervised", "kd_in_domain", "kd_ood"])
+def test_sequences_of_whole_numbers_go_the_same_way(name, tmp_path):
+    of = method_class(name)
+    game = of(text(Bag(Tokens(9, 50), 4)), of.Params())
+    batch = next(iter(game.streams.values())).next()
+    assert batch["input"].dtype == torch.int64
+    assert torch.equal(batch["length"], batch["rows"] % 9 + 1)  # every column comes along
+    game.streams[next(iter(game.streams))].seek(0)
+    curve = train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), dict, "")
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_a_set_of_sequences_survives_its_file(tmp_path):
+    sentences().save(tmp_path / "set.safetensors")
+    read = Examples.load(tmp_path / "set.safetensors")
+    assert read.shape == (9,)
+    assert all(torch.equal(read.columns[name], column) for name, column in sentences().columns.items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_player_owns_part_of_a_network(optimizer, tmp_path):
+    """The student starts with frozen embeddings: they stay bit-identical, the rest learns, and a resumed run ends the same."""
+
+    def frozen():
+        torch.manual_seed(3)
+        net = Bag(Tokens(9, 50), 4)
+        net.embeddings.requires_grad_(False)
+        return net
+
+    of = method_class("kd_ood")
+    game = of(text(frozen(), optimizer=optimizer), of.Params())
+    embeddings, head = game.student.net.embeddings.weight.clone(), game.student.net.head.weight.clone()
+    train(game, CPU, 0, Checkpoint(tmp_path / "a", 1e6, every_steps=25), dict, "")
+    assert torch.equal(game.student.net.embeddings.weight, embeddings)
+    assert not torch.equal(game.student.net.head.weight, head)
+    again = of(text(frozen(), optimizer=optimizer), of.Params())
+    train(again, CPU, 0, Checkpoint(tmp_path / "a", 1e6, every_steps=10**9), dict, "")  # from step 50
+    assert torch.equal(again.student.net.head.weight, game.student.net.head.weight)
+
+
+def test_statistics_of_a_part_that_is_not_owned_stand_still():
+    net = network("convnet_4").train()
+    head = net.net.head
+    player = Player(net, torch.optim.SGD(head.parameters(), 0.1), CPU)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with player.turn():
+        player.update(player(torch.rand(8, 1, 16, 16)).square().sum())
+    changed = {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"net.head.weight", "net.head.bias"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_images_need_not_be_square(name):
+    game = method(name, size=[12, 20], augment=Augment(crop=1, flip=name != "augkd"))
+    for _ in range(3):
+        assert all(torch.isfinite(value).all() for value in game.step().values())
+    shown = game.samples(4)
+    assert shown is None or shown.shape == (4, 1, 12, 20)
+
+
+def test_a_crop_of_an_image_that_is_not_square_equals_a_crop_by_hand():
+    batch = images(16, channels=3, size=[12, 20]).input
+    torch.manual_seed(1)
+    found = augmented(batch, Augment(crop=2))
+    torch.manual_seed(1)
+    tops, lefts = torch.randint(5, (2, 16, 1))
+    for image, result, top, left in zip(batch, found, tops, lefts, strict=True):
+        padded = torch.zeros(3, 16, 24, dtype=torch.uint8)
+        padded[:, 2:14, 2:22] = image
+        assert torch.equal(result, padded[:, int(top) : int(top) + 12, int(left) : int(left) + 20])
+
+
+class Cut(nn.Module):
+    """Some of the logits of a network: a teacher of these classes alone."""
+
+    def __init__(self, net, classes):
+        super().__init__()
+        self.net, self.classes = net, classes
+
+    def forward(self, x):
+        return self.net(x)[:, self.classes]
+
+
+def halves():
+    """A teacher of two parts on disjoint classes, of different architectures."""
+    torch.manual_seed(5)
+    return Teacher(Cut(network("convnet_8"), slice(0, 5)), Cut(network("wrn10_1"), slice(5, 10)))
+
+
+def test_the_logits_of_two_parts_stand_side_by_side():
+    teacher, x = halves(), torch.rand(3, 1, 16, 16)
+    expected = torch.cat([part(x) for part in teacher.parts], 1)
+    assert torch.equal(teacher(x), expected)
+    assert torch.allclose(teacher.logits(x), expected, atol=1e-6)
+    assert teacher.forwards == 6
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("fitnet", "at", "sp")])
+def test_a_teacher_of_two_parts_teaches(name):
+    game = method(name, teacher=halves())
+    before = {key: value.clone() for key, value in game.teacher.state_dict().items()}
+    for _ in range(2):
+        assert all(torch.isfinite(value).all() for value in game.step().values())
+    assert all(torch.equal(value, before[key]) for key, value in game.teacher.state_dict().items())
+
+
+def test_inversion_listens_to_every_part():
+    game = method("cmi", teacher=halves())
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in part.modules()) for part in game.teacher.parts]
+    assert len(game.norms) == sum(norms)
+    assert all(norms)
+
+
+def test_what_a_teacher_can_is_what_every_part_can():
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
+    assert Teacher(network("convnet_4")).can == {"gradient", "batch_norm", "stages"}
+    assert halves().can == {"gradient", "batch_norm"}
+    assert Teacher(network("convnet_4"), bare).can == {"gradient"}
+    assert Teacher(Bag(Tokens(9, 50), 4)).can == {"gradient", "embeddings"}
+    asked = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
+    asked.differentiable = False
+    assert Teacher(asked).can == set()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("fitnet", "at", "sp", "dfq", "augkd", *INVERSIONS)])
+def test_a_teacher_without_batch_norm_or_stages_teaches_what_needs_neither(name):
+    torch.manual_seed(5)
+    teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)))
+    assert all(torch.isfinite(value).all() for value in method(name, teacher=teacher).step().values())
+
+
+def test_a_setting_of_one_part_is_what_it_was():
+    assert len(setting().teacher.parts) == 1

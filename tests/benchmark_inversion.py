@@ -26,7 +26,7 @@ from stages.families.views import resized_crop
 from stages.networks.generator import redraw
 from tests.methods.test_data_free import unfrozen
 from tests.naive_inversion import NaiveCMI, NaiveFast
-from tests.small import MEAN, STD, method_class, network
+from tests.small import MEAN, STD, kind, method_class, network
 
 AUGMENT = Augment(crop=4, flip=True)
 STUDENT = 4  # student steps a batch
@@ -36,12 +36,13 @@ def build(name, runtime, batch):
     rt.seed(0)
     teacher = network("wrn40_2", 3, 32)
     teacher(torch.rand(64, 3, 32, 32))  # running statistics away from 0 and 1
-    schedule = Schedule(10**6, 2 * batch, 0.1, 1e-4, AUGMENT)
+    schedule = Schedule(10**6, batch, 2 * batch, 0.1, 1e-4, AUGMENT)
     placed, student = Teacher(runtime.place(teacher)), network("wrn16_1", 3, 32)
-    kind = method_class(name)
+    of = method_class(name)
     few = {"steps": 10, "batch": batch, "pool": 50 * batch, "student_steps": STUDENT, "warmup": 0}
     extra = {} if name == "fast" else {"bank": 4096, "negatives": 1024}
-    game = kind(Setting(placed, student, schedule, 0, runtime, MEAN, STD), kind.Params(**few, **extra))
+    given = Setting(kind(3, 32), placed, student, schedule, 0, runtime, {}, MEAN, STD)
+    game = of(given, of.Params(**few, **extra))
     t, s = (unfrozen(net).to(memory_format=torch.contiguous_format) for net in (teacher, student))
     if name == "fast":
         generator = unfrozen(game.generator.net).to(memory_format=torch.contiguous_format)

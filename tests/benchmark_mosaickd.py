@@ -15,13 +15,12 @@ import time
 
 import torch
 
-from stages.datasets.images import Augment, to_unit
+from stages.datasets.images import Augment
 from stages.engine import runtime as rt
-from stages.engine.streams import Stream
 from stages.engine.teacher import Teacher
 from stages.families.method import Schedule, Setting
 from tests.naive_mosaickd import NaiveMosaicKD
-from tests.small import MEAN, STD, images, method_class, network
+from tests.small import MEAN, STD, answered, images, kind, method_class, network, stream
 
 
 def build(runtime, batch, augment):
@@ -29,30 +28,17 @@ def build(runtime, batch, augment):
     teacher = network("wrn40_2", 3, 32)
     teacher(torch.rand(64, 3, 32, 32))  # running statistics away from 0 and 1, so that logits are in a sane range
     pool = images(max(4 * batch, 512), channels=3, size=32)
-    kind = method_class("mosaickd")
-    schedule = Schedule(10**6, 2 * batch, 0.1, 1e-4, augment)
-    setting = Setting(
-        Teacher(runtime.place(teacher)),
-        network("wrn16_1", 3, 32),
-        schedule,
-        0,
-        runtime,
-        MEAN,
-        STD,
-        pool=pool,
-        channels=3,
-        size=32,
-    )
-    game = kind(setting, kind.Params())
-    if augment == Augment():
-        game.ood.logits = game.teacher.logits(to_unit(pool.images.to(runtime.device)))
+    of, schedule = method_class("mosaickd"), Schedule(10**6, batch, 2 * batch, 0.1, 1e-4, augment)
+    guide, student = Teacher(runtime.place(teacher)), network("wrn16_1", 3, 32)
+    setting = answered(Setting(kind(3, 32), guide, student, schedule, 0, runtime, {"pool": pool}, MEAN, STD))
+    game = of(setting, of.Params())
     nets = (game.teacher.parts[0].net, game.student.net.net, game.generator.net, game.discriminator.net.net)
     copies = [copy.deepcopy(net).to(memory_format=torch.contiguous_format) for net in nets]
     for net in copies:
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.track_running_stats = True
-    streams = [Stream(name, pool, batch, 0, runtime, a) for name, a in (("real", Augment()), ("ood", augment))]
+    streams = [stream(name, pool, batch, 0, runtime, a) for name, a in (("real", Augment()), ("ood", augment))]
     return game, NaiveMosaicKD(copies, MEAN, STD, *streams, batch)
 
 

@@ -1,8 +1,10 @@
 """The methods: one file each, named after it, with a class `Method`. A row of a table is a method or a variant of one."""
 
+from pathlib import Path
+
 from stages.families.method import Method, MethodParams
 from stages.settings import plans
-from stages.settings.params import Params, load
+from stages.settings.params import PARAMS, Params, load
 from stages.settings.plans import Plan
 from stages.support.parts import part
 from stages.support.sections import check
@@ -28,9 +30,9 @@ def plan(params: Params, row: str, task: str) -> Plan:
     return plans.of_row(params, row, task, section(params, row, task).model_dump())
 
 
-def load_all() -> Params:
+def load_all(path: Path = PARAMS) -> Params:
     """params.yaml with every row's section checked for every task. Raises UserError that names the key and the fix."""
-    params = load()
+    params = load(path)
     for row in params.rows:
         for task in params.tasks:
             section(params, row, task)

@@ -14,6 +14,7 @@ from stages.support.parts import nearest
 from stages.support.sections import Positive, Rate, Section, check
 
 TEACHER = "teacher"  # the label of the teacher's row
+PARAMS = Path("params.yaml")
 STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
 
 
@@ -83,7 +84,7 @@ class Params:
         return merged
 
 
-def load(path: Path = Path("params.yaml")) -> Params:
+def load(path: Path = PARAMS) -> Params:
     """Read the file and check all that is no method's own. Raises UserError that names the key and the fix."""
     try:
         content = yaml.load(path.read_text(), Loader)

@@ -14,11 +14,8 @@ from stages.curation.rules import open_rule
 from stages.curation.scores import effective_classes
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
-from stages.engine.teacher import Teacher
 from stages.families.opening import open_teacher
-from stages.kinds import Kind
-from stages.losses.precision import full
-from stages.networks.taps import last_linears, look
+from stages.networks.taps import seen
 from stages.settings import params, paths, plans
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, save_tensors, write_json
@@ -38,7 +35,8 @@ def main(name: str) -> None:
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
         _, kind, teacher = open_teacher(name, task, runtime)
-        logits, features = _seen(kind, teacher, ood, f"score {name}", rule.features)
+        batches = progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH))
+        logits, features = seen(teacher, batches, rule.features)
     classes = len(kind.classes)
     scores = kind.summary(logits)
     scores |= rule.scores(scores, features, classes)
@@ -59,19 +57,6 @@ def main(name: str) -> None:
         print(f"the teacher takes no image of the pool for {empty} of {classes} classes")
     if overlap:
         print(f"warning: {len(overlap)} images of the pool are, or nearly are, images of the in-domain test split")
-
-
-@torch.no_grad()
-def _seen(kind: Kind, teacher: Teacher, examples: Examples, what: str, with_features: bool) -> tuple[Tensor, Tensor | None]:
-    """T's logits (n, K, ...) of all examples and, if asked for, what enters its last linear layers (n, F)."""
-    device = next(teacher.parameters()).device
-    modules = last_linears(teacher) if with_features else []
-    logits, features = [], []
-    for inputs in progress(kind.shown(examples, BATCH), what, total=-(-len(examples) // BATCH)):
-        answer, heard = look(teacher, inputs.to(device), modules)
-        logits.append(full(answer).cpu())
-        features += [torch.cat([full(feature) for feature in heard], 1).cpu()] if heard else []
-    return torch.cat(logits), torch.cat(features) if with_features else None
 
 
 def summary(scores: dict[str, Tensor], rows: Tensor, classes: int) -> dict[str, Any]:

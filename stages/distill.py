@@ -13,10 +13,10 @@ from stages.engine.checkpoint import key, until_done
 from stages.engine.loop import train, write_curve
 from stages.engine.provenance import provenance
 from stages.families.method import Method
-from stages.families.opening import data_of, files, open_probe, open_setting
+from stages.families.opening import able, data_of, files, open_probe, open_setting
 from stages.families.refusal import why_not
 from stages.networks import weights
-from stages.settings import params, paths, plans
+from stages.settings import params, paths
 from stages.support.errors import UserError, run_script
 from stages.support.files import save_tensors, write_json
 
@@ -30,30 +30,32 @@ def main(name: str, row: str, seed_text: str) -> None:
     """
     settings, seed, begin = params.load(), _seed(seed_text), time.perf_counter()
     run, task = settings.run, settings.task(name)
-    kind, section = methods.method_class(settings, row), methods.section(settings, row, name)
+    method_class, section = methods.method_class(settings, row), methods.section(settings, row, name)
     plan = methods.plan(settings, row, name)
     plan.write_if_missing(paths.plan(name, row))
     folder, curve_file = paths.student(name, row, seed), paths.curve(name, row, seed)
-    inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, kind).values()]
+    inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, method_class).values()]
     with (
         rt.running(run.precision, run.compile) as runtime,
-        until_done(key(plan.identity, seed, runtime, inputs), run, runtime.rank) as checkpoint,
+        until_done(key(f"{name} {row} {plan.identity}", seed, runtime, inputs), run, runtime.rank) as checkpoint,
     ):
-        setting, blueprint = open_setting(name, task, kind, seed, runtime)
-        if reason := why_not(kind, section, task.kind, setting.teacher.can, data_of(task)):
+        setting, blueprint = open_setting(name, task, method_class, seed, runtime)
+        if reason := why_not(method_class, section, setting.kind.has, able(setting), data_of(task)):
             if runtime.rank == 0:
                 print(f"{row} does not run on {name}: it {reason}")
                 write_json(folder / "run.json", {"why_not": reason})
                 write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
             return
-        method: Method = kind(setting, section)
+        method: Method = method_class(setting, section)
         curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            made = {"identity": {**plans.before(settings, name), "distill": plan.identity}, "scale": run.scale}
+            made = {"identity": {"distill": plan.identity}, "scale": run.scale}
             made |= provenance(runtime, time.perf_counter() - begin)
-            write_json(folder / "run.json", {**made, "upper_bound": methods.upper_bound(kind), "cost": method.cost.totals()})
+            write_json(
+                folder / "run.json", {**made, "upper_bound": methods.upper_bound(method_class), "cost": method.cost.totals()}
+            )
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
-            weights.save(folder, blueprint, setting.student, facts)
+            weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
             rt.seed(seed)
             _save_samples(method, folder)
             write_curve(curve_file, curve)

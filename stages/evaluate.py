@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from stages.datasets.examples import Examples, packed
 from stages.engine.runtime import start
@@ -20,7 +20,7 @@ from stages.networks import weights
 from stages.reporting.features import likeness, penultimate
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
-from stages.settings.paths import STUDENT_DOMAIN
+from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
 from stages.support.progress import progress
@@ -49,7 +49,7 @@ def main(name: str) -> None:
         if "why_not" in made:
             write_json(out / "metrics.json", made)
             continue
-        blueprint, net = weights.load(folder)
+        _, net = weights.load(folder)
         runtime.place(net.eval())
         scores = {}
         for domain, test in tests.items():
@@ -61,7 +61,7 @@ def main(name: str) -> None:
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
-            "ms": latency(net.cpu(), blueprint.shape),
+            "ms": latency(net.cpu(), kind.blank(1)),
         }
         result |= made.pop("cost", {})
         if (samples := folder / "samples.safetensors").exists():
@@ -70,14 +70,14 @@ def main(name: str) -> None:
         write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 
 
-def latency(net: nn.Module, shape: tuple[int, ...], repeats: int = 30) -> float:
-    """Median milliseconds for one image of `shape` on one CPU thread, after five warm-up runs."""
-    image, threads, times = torch.rand(1, *shape), torch.get_num_threads(), []
+def latency(net: nn.Module, example: Tensor, repeats: int = 30) -> float:
+    """Median milliseconds for one `example` (1, ...) on one CPU thread, after five warm-up runs."""
+    threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     with torch.inference_mode():
         for _ in range(repeats + 5):
             begin = time.perf_counter()
-            net(image)
+            net(example)
             times.append(1000 * (time.perf_counter() - begin))
     torch.set_num_threads(threads)
     return statistics.median(times[5:])

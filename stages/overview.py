@@ -11,7 +11,7 @@ from stages.kinds import aspect
 from stages.reporting import tables
 from stages.settings import paths
 from stages.settings.params import TEACHER
-from stages.settings.paths import STUDENT_DOMAIN
+from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
 
@@ -21,9 +21,13 @@ def main() -> None:
     now = read_json(paths.identities())
     reports = {path.stem: read_json(path) for path in paths.report("").parent.glob("*.json")}
     text, found, cells, summary, costs = [], [], {}, {}, {}
+    said: dict[str, None] = {}
     for task in sorted(reports, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
-        rows, here = in_order(reports[task]["rows"], now.get(task, {})), now.get(task, {})
-        scores = aspect(reports[task]["kind"], "scores").COLUMNS
+        here = now.get(task, {})
+        rows = in_order(reports[task]["rows"], here)
+        measure = aspect(reports[task]["kind"], "scores")
+        scores = measure.COLUMNS
+        said[measure.NOTE] = None
         names, headline = {row: marked(row, known, here) for row, known in rows.items()}, next(iter(scores))
         for title, domain, baseline in (
             (task, None, tables.BASELINE),
@@ -41,7 +45,7 @@ def main() -> None:
         text = ["### Tasks beside each other", both, *text]
     everything = pd.concat(found)
     with replacing(paths.RESULTS / "table.md") as temporary:
-        temporary.write_text("\n\n".join([*text, tables.NOTE]) + "\n")
+        temporary.write_text("\n\n".join([*text, " ".join([*said, tables.NOTE])]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")

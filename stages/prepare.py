@@ -25,7 +25,7 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "prepare", name).write_if_missing(paths.plan(name, "prepare"))
-    form, kind = task.image, kinds.aspect(task.kind, "splits")
+    form, kind = task.form, kinds.aspect(task.kind, "splits")
 
     labelled = task.in_domain.read(form)
     splits = split(kind, labelled, task.in_domain.read_test(form), f"task.{name}.in_domain")

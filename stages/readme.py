@@ -12,21 +12,16 @@ import pandas as pd
 
 from stages import methods
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
-from stages.families.method import STUDENT_DOMAIN
-from stages.families.opening import DATA
+from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
 from stages.settings import paths
 from stages.settings.params import Params
+from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
 
 CAN = {BATCH_NORM: "batch normalisation", STAGES: "named stages", GRADIENT: "gradients", EMBEDDINGS: "embeddings as inputs"}
-SEES = {
-    "pool": "the OOD pool",
-    "in_domain": "in-domain images",
-    "labels": "their labels",
-    STUDENT_DOMAIN: "labelled student domain",
-}
+SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
 MARK = re.compile(r"(<!-- (results|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -56,13 +51,9 @@ def table(params: Params) -> str:
     lines, task = [], next(iter(params.tasks))
     for row in params.rows:
         method, section = methods.method_class(params, row), methods.section(params, row, task)
-        everything = DATA | {STUDENT_DOMAIN}
-        needs = [
-            what for word, what in CAN.items() if why_not(method, section, "classification", CAN.keys() - {word}, everything)
-        ]
-        sees = [
-            what for word, what in SEES.items() if why_not(method, section, "classification", CAN.keys(), everything - {word})
-        ]
+        kind, data = method.of_kind, SEES.keys()
+        needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
+        sees = [what for word, what in SEES.items() if why_not(method, section, kind, CAN.keys(), data - {word})]
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
         lines.append([name, ", ".join(sees) or "nothing", ", ".join(needs) or "–", _what(params, row)])
     return str(

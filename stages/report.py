@@ -11,7 +11,8 @@ from stages.families.opening import open_teacher
 from stages.kinds import aspect
 from stages.reporting import figures
 from stages.settings import params, paths, plans
-from stages.settings.params import Params
+from stages.settings.params import TEACHER, Params
+from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
@@ -21,7 +22,7 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "report", name).write_if_missing(paths.plan(name, "report"))
-    rows = collect(settings, name)
+    rows = collect(settings, name, plans.before(settings, name))
     path = paths.report(name)
     earlier = read_json(path)["rows"] if path.exists() else {}
     _, kind, teacher = open_teacher(name, task, start("fp32"))
@@ -29,8 +30,12 @@ def main(name: str) -> None:
     write_json(path, {"kind": task.kind, "rows": {**earlier, **rows}})
 
 
-def collect(settings: Params, task: str) -> dict[str, Any]:
-    """What `evaluate` wrote of every run of `task`, by row and seed; or why a row does not run."""
+def collect(settings: Params, task: str, before: dict[str, str]) -> dict[str, Any]:
+    """What `evaluate` wrote of every run of `task`, by row and seed; or why a row does not run.
+
+    A run knows the identity of its own training. Those of the stages `before` it are what they are now: had one of them changed
+    and with it what it wrote, the run would have been made anew.
+    """
     rows: dict[str, Any] = {}
     for row, seed in settings.run.runs:
         path = paths.scores(task, row, seed) / "metrics.json"
@@ -41,7 +46,10 @@ def collect(settings: Params, task: str) -> dict[str, Any]:
             rows[row] = found
             continue
         made = found.pop("made")
-        for scores in (found, found.get(paths.STUDENT_DOMAIN, {})):
+        made["identity"] = (
+            {**before, **made["identity"]} if row != TEACHER else {"prepare": before["prepare"], **made["identity"]}
+        )
+        for scores in (found, found.get(STUDENT_DOMAIN, {})):
             scores.pop("per_class", None)
         known = rows.setdefault(row, {"upper_bound": made.pop("upper_bound", False), "seeds": {}})
         known["seeds"][str(seed)] = {**found, "made": made}

@@ -4,6 +4,7 @@ Usage: python -m stages.train_teacher TASK
 """
 
 import time
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -38,17 +39,21 @@ def main(name: str) -> None:
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with (
         rt.running(run.precision, run.compile) as runtime,
-        until_done(key(plan.identity, SEED, runtime, [source]), run, runtime.rank) as checkpoint,
+        until_done(key(f"{name} {plan.identity}", SEED, runtime, [source]), run, runtime.rank) as checkpoint,
     ):
         if task.teacher.weights:
             blueprint, net, curve, facts = _imported(name, task, val, runtime)
         else:
             blueprint, net, curve, facts = _trained(name, task, Examples.load(source), val, runtime, checkpoint)
         if runtime.rank == 0:
-            score = f"val_{open_kind(task, val.classes).headline}"
-            weights.save(paths.teacher(name), blueprint, net, facts | {score: curve[-1][score]})
-            identity = {"prepare": plans.of_stage(settings, "prepare", name).identity, "train_teacher": plan.identity}
-            made = {"identity": identity, "scale": run.scale, **provenance(runtime, time.perf_counter() - begin)}
+            kind = open_kind(task, val.classes)
+            score = f"val_{kind.headline}"
+            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts | {score: curve[-1][score]})
+            made = {
+                "identity": {"train_teacher": plan.identity},
+                "scale": run.scale,
+                **provenance(runtime, time.perf_counter() - begin),
+            }
             write_json(paths.teacher(name) / "run.json", made)
             write_curve(paths.curve(name, TEACHER, SEED), curve)
             print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
@@ -79,7 +84,7 @@ def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made
         raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.shape[0]} values, one a channel")
     blueprint = Blueprint(task.teacher.network, val.classes, val.shape, given.mean, given.std)
     net = blueprint.build()
-    weights.import_weights(net, given)
+    weights.import_weights(net, Path(given.path), given.sha256)
     kind = open_kind(task, val.classes)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:

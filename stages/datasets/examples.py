@@ -25,8 +25,8 @@ class Examples:
     """n examples of one split.
 
     `columns` are tensors (n, ...): `input`, uint8 (n, C, H, W) for images or whole numbers (n, L) for sequences; `label` int64,
-    (n,) or (n, H, W), UNKNOWN where there is none; `index` int64 (n,), the row in the source; others as they come. A set that
-    stays in its folder has n `files` instead of the column `input`. `shape` is that of one input. `classes` may be empty.
+    (n,) or (n, H, W), where there are any, UNKNOWN for some; `index` int64 (n,), the row in the source; others as they come. A
+    set that stays in its folder has n `files` instead of the column `input`. `shape` is that of one input.
     """
 
     columns: dict[str, Tensor]
@@ -72,7 +72,7 @@ class Examples:
 
     def unlabelled(self) -> "Examples":
         """The same examples, nothing said of their classes."""
-        return replace(self.having(label=torch.full((len(self),), UNKNOWN)), classes=())
+        return replace(self, columns={name: column for name, column in self.columns.items() if name != LABEL}, classes=())
 
     def inputs(self, batches: Iterable[Tensor], workers: int = min(4, os.cpu_count() or 1)) -> Iterator[Tensor]:
         """Yield the inputs (b, ...) at each int64 tensor of rows; files are decoded by worker processes ahead of time."""
@@ -112,10 +112,10 @@ class Examples:
         return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names)
 
 
-def packed(pixels: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
+def packed(inputs: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
     """Examples of inputs (n, ...) in the order of their source, with labels where there are any."""
-    label = torch.full((len(pixels),), UNKNOWN) if labels is None else labels
-    return Examples({INPUT: pixels, LABEL: label, INDEX: torch.arange(len(pixels))}, classes)
+    columns = {INPUT: inputs, INDEX: torch.arange(len(inputs))}
+    return Examples(columns if labels is None else {**columns, LABEL: labels}, classes)
 
 
 def joined(sets: list[Examples]) -> Examples:
@@ -126,7 +126,7 @@ def joined(sets: list[Examples]) -> Examples:
     first = sets[0]
     if len({one.packed for one in sets}) > 1:
         raise UserError("a mixture is packed as a whole or not at all; raise `pack_gb` of its folders, or lower it to 0.001")
-    if any(one.classes != first.classes for one in sets):
+    if any(one.classes != first.classes or one.columns.keys() != first.columns.keys() for one in sets):
         sets = [one.unlabelled() for one in sets]
     starts = [0]
     for one in sets[:-1]:
@@ -134,6 +134,19 @@ def joined(sets: list[Examples]) -> Examples:
     sets = [one.having(index=one.index + start) for one, start in zip(sets, starts, strict=True)]
     columns = {name: torch.cat([one.columns[name] for one in sets]) for name in sets[0].columns}
     return Examples(columns, sets[0].classes, first.shape, tuple(file for one in sets for file in one.files))
+
+
+def channel_statistics(images: Examples) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, (C,) each, of pixels scaled to [0, 1]."""
+    total = torch.zeros(images.shape[0], dtype=torch.float64)
+    squares, pixels = torch.zeros_like(total), 0
+    for batch in images.batches(1024):
+        values = batch.double() / 255
+        total += values.sum((0, 2, 3)).cpu()
+        squares += values.square().sum((0, 2, 3)).cpu()
+        pixels += values[:, 0].numel()
+    mean = total / pixels
+    return mean.float(), (squares / pixels - mean**2).clamp(min=0).sqrt().float()
 
 
 class _Files(torch.utils.data.Dataset):

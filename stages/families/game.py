@@ -11,6 +11,7 @@ from stages.engine.players import Player, in_eval
 from stages.engine.teacher import GRADIENT
 from stages.families.method import Method, MethodParams, Seen
 from stages.families.terms import Terms, values, weighted
+from stages.kinds import IMAGES
 from stages.losses.precision import full
 from stages.networks.generator import generator_for
 from stages.support.sections import Positive, Rate
@@ -33,6 +34,7 @@ class Game(Method):
         sampling: Literal["batch", "running"] = "batch"
 
     params: Params
+    of_kind = frozenset({IMAGES})
     betas = (0.5, 0.999)
     constant = True  # the learning rate of G and its companions; else it follows the student's cosine
 

@@ -10,6 +10,7 @@ from stages.families.imitation import Imitation
 from stages.families.method import POOL
 from stages.families.observe import Observation, Watch
 from stages.families.terms import values, weighted
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.support.sections import Weight
 
@@ -26,6 +27,7 @@ class Hints(Imitation):
         beta: Weight
 
     params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     sees = frozenset({POOL})
     with_maps: ClassVar[bool] = False  # whether the term looks at the stages' maps, beside the pooled vector
 
@@ -42,7 +44,7 @@ class Hints(Imitation):
         self.learners: list[Player] = [self.student]
         if heads := self.make_heads(self.watch.student_shape, self.watch.teacher_shape):
             heads = setting.runtime.place(heads)
-            self.learners.append(self.player("heads", heads, self.optimizer(heads)))
+            self.learners.append(self.learner("heads", heads))
 
     def make_heads(self, student: Observation, teacher: Observation) -> nn.Module | None:
         """Modules that bring features together, given what both networks show of one image; none by default."""

@@ -14,6 +14,7 @@ from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.families.method import Method, MethodParams, Seen
 from stages.families.ring import Ring
 from stages.families.terms import Terms
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
@@ -64,6 +65,7 @@ class Inversion(Method):
             """A few small batches."""
             return self.model_copy(update={"batch": 16, "steps": min(self.steps, 3), "student_steps": 5, "warmup": 1, "pool": 64})
 
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     params: Params
 
     @classmethod

@@ -12,6 +12,7 @@ from stages.families.latents import Calm
 from stages.families.method import MethodParams
 from stages.families.phased import Phased
 from stages.families.terms import Terms, values, weighted
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.networks.encoder import Encoder
@@ -37,6 +38,7 @@ class Invertible(Phased):
         balance: Weight = 8.7
         bn: Weight = 1.0
 
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     params: Params
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:

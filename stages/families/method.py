@@ -20,7 +20,7 @@ from stages.kinds import Kind
 from stages.losses import distillation
 from stages.support.sections import Positive, Rate, Section, Weight
 
-POOL, IN_DOMAIN, LABELS, STUDENT_DOMAIN = "pool", "in_domain", "labels", "student_domain"
+POOL, IN_DOMAIN, LABELS = "pool", "in_domain", "labels"
 Seen = tuple[Tensor, Tensor | None]  # inputs (B, ...) as a network sees them, and T's logits of them (B, K, ...) where known
 
 
@@ -102,8 +102,8 @@ class Method:
 
     Params: type[MethodParams] = MethodParams  # the method's hyper-parameters; one that has some defines a class of that name
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"classification"})  # of task, that the method serves
-    sees: ClassVar[frozenset[str]] = frozenset()  # the data that it may see: pool, in_domain, labels (of it), student_domain
+    of_kind: ClassVar[frozenset[str]] = frozenset()  # what the kind of task must have: images, one_label
+    sees: ClassVar[frozenset[str]] = frozenset()  # the data that it may see: POOL, IN_DOMAIN, LABELS (of it), STUDENT_DOMAIN
     nesterov: ClassVar[bool] = False
 
     @classmethod
@@ -122,8 +122,7 @@ class Method:
         student = setting.runtime.place(setting.student)
         if {id(parameter) for parameter in student.parameters()} & {id(parameter) for parameter in self.teacher.parameters()}:
             raise ValueError("the student and the teacher share parameters: training the one would change the other")
-        constant = self.schedule.rate == "constant"
-        self.student = self.player("student", student, self.optimizer(student), constant, clip=self.schedule.clip)
+        self.student = self.learner("student", student)
         self.build()
 
     @property
@@ -148,11 +147,15 @@ class Method:
         return None
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """As the schedule says, of the parameters that are not frozen: the student's, and that of heads that learn beside it."""
+        """As the schedule says, of the parameters that are not frozen."""
         schedule, free = self.schedule, [parameter for parameter in net.parameters() if parameter.requires_grad]
         if schedule.optimizer == "adam":
             return torch.optim.Adam(free, schedule.lr, weight_decay=schedule.weight_decay, fused=True)
         return torch.optim.SGD(free, schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True)
+
+    def learner(self, name: str, net: nn.Module, span: tuple[float, float] = (0.0, 1.0)) -> Player:
+        """Register a player that learns as the schedule says: the student, and heads beside it."""
+        return self.player(name, net, self.optimizer(net), self.schedule.rate == "constant", span, self.schedule.clip)
 
     def player(
         self,

@@ -28,7 +28,7 @@ class Watch:
 
     def __init__(self, setting: Setting, student: Player, with_maps: bool = False):
         self._asked, self._learner, self._maps = setting.teacher, student.net, with_maps
-        image = torch.zeros(1, *setting.form.shape, device=setting.runtime.device)
+        image = setting.kind.blank(1).to(setting.runtime.device)
         with judged(student.net):
             self.student_shape = self.student(image)
         with self._asked.uncounted():

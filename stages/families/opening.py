@@ -4,13 +4,13 @@ from pathlib import Path
 
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
-from stages.engine.teacher import Teacher
-from stages.families.method import IN_DOMAIN, LABELS, POOL, STUDENT_DOMAIN, Method, Schedule, Setting
+from stages.engine.teacher import STAGES, Teacher
+from stages.families.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
 from stages.networks.weights import Blueprint
 from stages.settings import paths
-from stages.settings.task import Distill, Task
+from stages.settings.task import STUDENT_DOMAIN, Distill, Task
 
 DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
 
@@ -18,6 +18,12 @@ DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student dom
 def data_of(task: Task) -> set[str]:
     """The words for the data that `task` has."""
     return DATA | ({STUDENT_DOMAIN} if task.student_domain else set())
+
+
+def able(setting: Setting) -> frozenset[str]:
+    """What a method may ask of teacher and student: stages of both, all else of the teacher."""
+    named = any(getattr(module, "taps", ()) for module in setting.student.modules())
+    return setting.teacher.can if named else setting.teacher.can - {STAGES}
 
 
 def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:

@@ -3,27 +3,28 @@
 from collections.abc import Set
 from typing import Any
 
-from stages.families.method import STUDENT_DOMAIN, Method
+from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
+from stages.families.method import Method
+from stages.kinds import IMAGES, ONE_LABEL
+from stages.settings.task import STUDENT_DOMAIN
 
 WANTED = {
-    "gradient": "a teacher whose logits have gradients; this one can only be asked",
-    "batch_norm": "a teacher with batch normalisation that keeps running statistics",
-    "stages": "a teacher of one network that names its stages (convnet, wrn, resnet, vgg11)",
-    "embeddings": "a teacher that takes embeddings as inputs",
+    GRADIENT: "a teacher whose logits have gradients; this one can only be asked",
+    BATCH_NORM: "a teacher with batch normalisation that keeps running statistics",
+    STAGES: "a teacher of one network and a student that name their stages (convnet, wrn, resnet, vgg11)",
+    EMBEDDINGS: "a teacher that takes embeddings as inputs",
+    IMAGES: "images",
+    ONE_LABEL: "one label an example",
+    STUDENT_DOMAIN: "labelled examples of the student's domain: `ood: {source: student_domain, ...}`",
 }
 
 
-def why_not(method: type[Method], params: Any, kind: str, can: Set[str], data: Set[str]) -> str | None:
-    """Why `method` with `params` cannot run on a task of this `kind`, with a teacher that `can` and such `data`; else None.
+def why_not(method: type[Method], params: Any, kind: Set[str], can: Set[str], data: Set[str]) -> str | None:
+    """Why `method` with `params` cannot run on a task; None where it can.
 
-    `can` are words of `Teacher.can`; `data` is what the task has: pool, in_domain, labels, student_domain.
+    `kind` is what the kind of task has (images, one_label); `can` what teacher and student can, in the words of `Teacher.can`;
+    `data` what there is: pool, in_domain, labels, student_domain.
     """
-    if kind not in method.kinds:
-        return f"serves {' and '.join(sorted(method.kinds))}, not {kind}"
-    for word in sorted(method.sees - data):
-        if word == STUDENT_DOMAIN:
-            return "needs labelled examples of the student's domain: `ood: {source: student_domain, ...}`"
-        return f"needs {word}, which the task has not"
-    for word in sorted(method.needs(params) - can):
-        return f"needs {WANTED[word]}"
+    for word in (*sorted(method.of_kind - kind), *sorted(method.sees - data), *sorted(method.needs(params) - can)):
+        return f"needs {WANTED.get(word, word)}"
     return None

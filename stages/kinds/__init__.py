@@ -21,12 +21,14 @@ from stages.settings.task import Task
 from stages.support.parts import part
 
 FOLDER = "stages.kinds"
+IMAGES, ONE_LABEL = "images", "one_label"
 NO_CHANGE = Augment()
 
 
 class Kind(ABC):
     """A kind of task with the form of its inputs and the names of its classes. Logits are (B, K, ...)."""
 
+    has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES, ONE_LABEL an example
     headline: ClassVar[str]  # the score by which rows are compared; curves show it as val_HEADLINE
 
     def __init__(self, form: ImageForm, classes: tuple[str, ...]):
@@ -60,6 +62,10 @@ class Kind(ABC):
     def guess(self, examples: Examples) -> float:
         """The headline score of an answer that looks at no input."""
 
+    def blank(self, n: int) -> Tensor:
+        """n inputs of which nothing matters but the form."""
+        return torch.zeros(n, *self.form.shape)
+
     def shown(self, examples: Examples, batch: int) -> Iterator[Tensor]:
         """Inputs in order, `batch` at a time, as a network sees them."""
         return (self.view({"input": inputs}, NO_CHANGE)["input"] for inputs in examples.batches(batch))
@@ -73,7 +79,7 @@ class Kind(ABC):
 
 def open_kind(task: Task, classes: tuple[str, ...]) -> Kind:
     """The kind of `task`; raises UserError for an unknown one."""
-    kind: Kind = part(FOLDER, task.kind, "Kind", "kind of task")(task.image, classes)
+    kind: Kind = part(FOLDER, task.kind, "Kind", "kind of task")(task.form, classes)
     return kind
 
 

@@ -16,12 +16,12 @@ from stages.datasets.images import to_unit
 from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.families.invertible import Invertible
 from stages.families.latents import Latents, ramp
-from stages.families.method import STUDENT_DOMAIN
 from stages.families.phased import Phase
 from stages.families.terms import Terms, values, weighted
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.networks.encoder import Anchor
+from stages.settings.task import STUDENT_DOMAIN
 from stages.support.sections import Rate, Weight
 
 

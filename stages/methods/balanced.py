@@ -9,6 +9,7 @@ from torch import Tensor
 from stages.datasets.examples import LOGITS
 from stages.families.imitation import Imitation
 from stages.families.method import POOL, Seen, seen
+from stages.kinds import ONE_LABEL
 
 
 class Method(Imitation):
@@ -23,6 +24,7 @@ class Method(Imitation):
         first: Literal["random", "confident"] = "random"
 
     params: Params
+    of_kind = frozenset({ONE_LABEL})
     sees = frozenset({POOL})
 
     def build(self) -> None:

@@ -11,6 +11,7 @@ from stages.engine.players import descend, turns
 from stages.families.method import POOL, MethodParams
 from stages.families.method import Method as Base
 from stages.families.noise import Adaptation
+from stages.kinds import ONE_LABEL
 from stages.losses import distillation
 from stages.support.sections import Rate
 
@@ -26,6 +27,7 @@ class Method(Base):
         noise_lr: Rate = 1e-3
 
     params: Params
+    of_kind = frozenset({ONE_LABEL})
     sees = frozenset({POOL})
 
     def build(self) -> None:

@@ -5,10 +5,13 @@ from torch import Tensor
 
 from stages.families.imitation import Imitation
 from stages.families.method import Seen
+from stages.kinds import IMAGES
 
 
 class Method(Imitation):
     """KL(T || S) on fresh images of independent uniform pixels in [0, 1]."""
+
+    of_kind = frozenset({IMAGES})
 
     def next(self) -> Seen:
         """The next images of noise."""

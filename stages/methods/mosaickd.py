@@ -6,11 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stages.datasets.examples import channel_statistics
 from stages.engine.players import Player
 from stages.families.game import Game
 from stages.families.method import POOL, Seen, seen
 from stages.families.terms import Terms
-from stages.kinds.statistics import channel_statistics
 from stages.losses import distillation, synthesis
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.normalize import Normalized

@@ -16,6 +16,7 @@ from stages.families.method import Method as Base
 from stages.families.noise import Adaptation
 from stages.families.observe import Observation, Watch
 from stages.families.terms import Terms, values, weighted
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.precision import full
 from stages.losses.representation import across, two_views
@@ -45,6 +46,7 @@ class Method(Base):
         views: Augment = Augment(crop=4, flip=True)
 
     params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     sees = frozenset({POOL})
     nesterov = True
 
@@ -62,7 +64,7 @@ class Method(Base):
         self.watch = Watch(setting, self.student)
         width_s, width_t = (seen.pooled.shape[1] for seen in (self.watch.student_shape, self.watch.teacher_shape))
         mapping = setting.runtime.place(nn.Linear(width_s, width_t, bias=False))
-        self.mapping = self.player("mapping", mapping, self.optimizer(mapping))
+        self.mapping = self.learner("mapping", mapping)
         self.learners: list[Player] = [self.student, self.mapping]
         if p.noise == "adaptation":
             net = setting.runtime.place(Adaptation(setting.classes, DIAGONAL, learned=True))

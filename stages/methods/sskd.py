@@ -13,6 +13,7 @@ from stages.families.method import POOL, MethodParams
 from stages.families.observe import Watch
 from stages.families.phased import Phase, Phased
 from stages.families.terms import Terms, values, weighted
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.representation import reliable, rotation_similarity
 from stages.support.sections import Positive, Rate, Weight
@@ -37,6 +38,7 @@ class Method(Phased):
             return self.model_copy(update={"head_steps": 5})
 
     params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     sees = frozenset({POOL})
 
     def build(self) -> None:
@@ -49,7 +51,7 @@ class Method(Phased):
         of_t, of_s = (setting.runtime.place(head(shape.pooled.shape[1])) for shape in shapes)
         rate = torch.optim.SGD(of_t.parameters(), self.params.head_lr, 0.9, weight_decay=5e-4, fused=True)
         self.teacher_head = self.player("teacher_head", of_t, rate, span=self.span(0))
-        self.student_head = self.player("student_head", of_s, self.optimizer(of_s), span=self.span(1))
+        self.student_head = self.learner("student_head", of_s, self.span(1))
         self.student.span = self.span(1)
 
     def phases(self) -> list[Phase]:

@@ -1,7 +1,7 @@
 """Cross-entropy on labelled images of the student's domain: what a student learns there without a teacher."""
 
-from stages.families.method import STUDENT_DOMAIN
 from stages.families.supervised import Supervised
+from stages.settings.task import STUDENT_DOMAIN
 
 
 class Method(Supervised):

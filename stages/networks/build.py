@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from stages.settings.plans import network_module
 from stages.support.errors import UserError
-from stages.support.parts import parts
+from stages.support.parts import leading, parts
 
 FOLDER = "stages.networks"
 
@@ -32,7 +31,7 @@ def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
     A file of networks has FORMS, regular expression -> how to write it, and `build` of a match. Raises UserError that begins with
     `where` for an unknown name.
     """
-    if (module := network_module(name)) in parts(FOLDER):
+    if (module := leading(name)) in parts(FOLDER):
         file = importlib.import_module(f"{FOLDER}.{module}")
         for pattern in getattr(file, "FORMS", ()):
             if match := re.fullmatch(pattern, name):

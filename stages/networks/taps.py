@@ -1,6 +1,6 @@
 """What enters and leaves chosen modules of a network: hooks that stand only while somebody listens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,22 @@ def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tupl
     """T's logits (B, K) of `images`, and what entered each of its `modules` on the way."""
     with listening(modules) as heard:
         return teacher(images, eager=True), heard
+
+
+@torch.no_grad()
+def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> tuple[Tensor, Tensor | None]:
+    """T's logits (n, K, ...) of batches of inputs as it sees them and, if asked for, what enters its last linear layers (n, F).
+
+    On the CPU, in fp32 at least.
+    """
+    device = next(teacher.parameters()).device
+    modules = last_linears(teacher) if features else []
+    logits, entered = [], []
+    for inputs in batches:
+        answer, heard = look(teacher, inputs.to(device), modules)
+        logits.append(full(answer).cpu())
+        entered += [torch.cat([full(feature) for feature in heard], 1).cpu()] if heard else []
+    return torch.cat(logits), torch.cat(entered) if features else None
 
 
 def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
-from stages.settings.task import Weights
 from stages.support.errors import UserError
 from stages.support.files import read_json, save_tensors, write_json
 
@@ -45,10 +44,10 @@ def bare(net: nn.Module) -> nn.Module:
     return net.net if isinstance(net, Normalized) else net
 
 
-def save(folder: Path, blueprint: Blueprint, net: nn.Module, facts: dict[str, Any]) -> None:
-    """Write weights and card, each atomically; `facts` (how it was made) go into the card."""
+def save(folder: Path, blueprint: Blueprint, net: nn.Module, example: Tensor, facts: dict[str, Any]) -> None:
+    """Write weights and card, each atomically; `facts` (how it was made) go into the card. `example` is one input, (1, ...)."""
     save_tensors(folder / WEIGHTS, bare(net).state_dict())
-    write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, blueprint.shape), **facts})
+    write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, example), **facts})
 
 
 def load(folder: Path) -> tuple[Blueprint, nn.Module]:
@@ -63,19 +62,18 @@ def load(folder: Path) -> tuple[Blueprint, nn.Module]:
     return blueprint, net
 
 
-def import_weights(net: nn.Module, weights: Weights) -> None:
-    """Fill `net` from the user's safetensors or state_dict file.
+def import_weights(net: nn.Module, path: Path, sha256: str) -> None:
+    """Fill `net` from the user's safetensors or state_dict file at `path`, whose hash is `sha256`.
 
     Raises UserError for a missing file, another hash, an unreadable file, or tensors that do not fit the network.
     """
-    path = Path(weights.path)
     if not path.is_file():
         raise UserError(f"the teacher's weights {path} are missing; put the file there, or mend `teacher.weights.path`")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != weights.sha256:
+    if found != sha256:
         raise UserError(
-            f"{path} has sha256 {found}, params.yaml says {weights.sha256}; take the right file, or mend `teacher.weights.sha256`"
+            f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `teacher.weights.sha256`"
         )
     state = _plain_state(path)
     expected = bare(net).state_dict()
@@ -111,11 +109,11 @@ def _plain_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def architecture(net: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
-    """`params`, and `macs` of one image of `shape`: multiply-accumulates of convolutions and matrix products."""
+def architecture(net: nn.Module, example: Tensor) -> dict[str, int]:
+    """`params`, and `macs` of one `example` (1, ...): multiply-accumulates of convolutions and matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
     net = copy.deepcopy(net).cpu().eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(torch.zeros(1, *shape))
+        net(example)
     return {"params": sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2}

@@ -6,17 +6,14 @@ import torch
 from torch import Tensor
 
 from stages.engine.teacher import Teacher
-from stages.networks.taps import last_linears, look
+from stages.networks.taps import seen
 
 
-@torch.no_grad()
 def penultimate(teacher: Teacher, batches: Iterable[Tensor]) -> Tensor:
     """What enters the teacher's last linear layers, (n, F), for batches of inputs as a network sees them."""
-    features, device = [], next(teacher.parameters()).device
-    for inputs in batches:
-        _, heard = look(teacher, inputs.to(device), last_linears(teacher))
-        features.append(torch.cat([feature.float() for feature in heard], 1).cpu())
-    return torch.cat(features)
+    _, features = seen(teacher, batches, features=True)
+    assert features is not None
+    return features
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

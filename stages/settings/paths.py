@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from stages.settings.task import STUDENT_DOMAIN
+
 CHECKPOINTS = Path(".cache/checkpoints")
 PLANS = Path("data/plans")
 RESULTS = Path("results")
-STUDENT_DOMAIN = "student_domain"  # under which its splits and its scores stand
 
 
 def plan(task: str, name: str) -> Path:
@@ -19,9 +20,12 @@ def identities() -> Path:
 
 
 def split(task: str, name: str) -> Path:
-    """Examples of one split: train, val and test are in-domain, ood is not; `test` lies apart, for `evaluate` alone."""
-    folder = Path("data/tasks") / task
-    return (folder / "test" if name == "test" else folder / "splits") / f"{name}.safetensors"
+    """Examples of one split: train, val and test are in-domain, ood is not.
+
+    They lie apart, for stages depend on folders: `splits` is for training, `ood` for `curate`, `test` for `evaluate` alone.
+    """
+    folder = {"test": "test", "ood": "ood"}.get(name, "splits")
+    return Path("data/tasks") / task / folder / f"{name}.safetensors"
 
 
 def student_domain(task: str, name: str) -> Path:
@@ -31,7 +35,7 @@ def student_domain(task: str, name: str) -> Path:
 
 def overlap(task: str) -> Path:
     """Which OOD images stand in the in-domain test split too."""
-    return Path("data/tasks") / task / "splits" / "overlap.json"
+    return Path("data/tasks") / task / "ood" / "overlap.json"
 
 
 def pool(task: str) -> Path:

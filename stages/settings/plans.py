@@ -8,7 +8,6 @@ import ast
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import stages
 from stages.datasets import sources
 from stages.settings.params import Params
 from stages.support.files import read_json, write_json
+from stages.support.parts import leading
 
 RUN = ("scale", "precision", "compile")
 TABLE = ("scale", "methods", "seeds")
@@ -91,20 +91,15 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
         yield from (f"{sources.FOLDER}.{name}" for name in sources.names([task["in_domain"], task["ood"]]) - {"student_domain"})
     else:
         yield kind
-        yield f"stages.networks.{network_module(task['teacher']['network'])}"
+        yield f"stages.networks.{leading(task['teacher']['network'])}"
     if stage in ("distill", "evaluate", "report"):
-        yield f"stages.networks.{network_module(task['distill']['student'])}"
+        yield f"stages.networks.{leading(task['distill']['student'])}"
     if stage == "curate":
         yield f"stages.curation.rules.{task['curate'].get('keep', 'all')}"
     if stage in ("evaluate", "report"):
         yield f"{kind}.scores"
     if stage == "report":
         yield f"{kind}.figures"
-
-
-def network_module(name: str) -> str:
-    """The file of a network called `name`: its leading letters, `wrn` for wrn40_2 and `torchvision` for torchvision.resnet50."""
-    return (re.match(r"[a-z]+", name) or [name])[0]
 
 
 def code(roots: Iterable[str]) -> dict[str, str]:

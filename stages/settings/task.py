@@ -9,6 +9,7 @@ from stages.datasets.images import Augment, ImageForm
 from stages.datasets.sources import Source
 from stages.support.sections import Positive, Rate, Section, Weight
 
+STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
 SMOKE_IMAGES = 128  # of each split, where `run.scale` is smoke
 
 
@@ -71,7 +72,7 @@ _SOURCE = TypeAdapter(Source)
 
 
 def _ood(content: Any) -> Any:
-    if isinstance(content, dict) and content.get("source") == "student_domain":
+    if isinstance(content, dict) and content.get("source") == STUDENT_DOMAIN:
         return StudentDomain.model_validate(content)
     return _SOURCE.validate_python(content)
 
@@ -108,6 +109,11 @@ class Task(Section):
     teacher: Teacher
     curate: dict[str, Any] = Field(default_factory=lambda: {"keep": "all"})
     distill: Distill
+
+    @property
+    def form(self) -> ImageForm:
+        """Of one input, whatever the kind."""
+        return self.image
 
     @property
     def student_domain(self) -> StudentDomain | None:

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,11 @@ def parts(folder: str) -> list[str]:
     """The names of the modules in the package `folder`; those that begin with "_" only help the others."""
     found = pkgutil.iter_modules(importlib.import_module(folder).__path__)
     return [module.name for module in found if not module.name.startswith("_")]
+
+
+def leading(name: str) -> str:
+    """The file of a longer name: its leading letters, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50."""
+    return (re.match(r"[a-z]+", name) or [name])[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,11 +8,10 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
-from stages.datasets.examples import UNKNOWN, Examples
+from stages.datasets.examples import UNKNOWN, Examples, channel_statistics
 from stages.datasets.sources import Source
 from stages.datasets.sources.letters import LETTERS
 from stages.kinds.classification import splits
-from stages.kinds.statistics import channel_statistics
 from stages.prepare import split, stratified
 from stages.support.errors import UserError
 from tests.small import form, images, stream

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages import kinds
-from stages.datasets.examples import Examples
+from stages.datasets.examples import Examples, channel_statistics
 from stages.datasets.images import Augment, augmented, to_unit
 from stages.engine.streams import Batch
-from stages.kinds.statistics import channel_statistics, percent
+from stages.kinds._percent import percent
 from stages.losses.distillation import entropy
 from stages.losses.precision import full
 
@@ -16,6 +16,7 @@ from stages.losses.precision import full
 class Kind(kinds.Kind):
     """One class an image."""
 
+    has = frozenset({kinds.IMAGES, kinds.ONE_LABEL})
     headline = "top1"
 
     def statistics(self, examples: Examples) -> tuple[list[float], list[float]]:

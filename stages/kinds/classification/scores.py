@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.datasets.examples import Examples
-from stages.kinds.statistics import percent
+from stages.kinds._percent import percent
 from stages.losses.distillation import kl_divergence
 
 BINS = 15
@@ -20,7 +20,7 @@ COLUMNS = {
     "nll": ("NLL", 3),
     "ece": ("ECE %", 2),
 }
-NOTE = "Accuracy (top-1) on the test split after the last step; agree and KL(T‖S): against the teacher."
+NOTE = "top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher."
 
 
 def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any]:
@@ -58,8 +58,3 @@ def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     gap = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, right - confidence)
     return 100 * (gap.abs().sum() / len(labels)).item()
-
-
-def per_class_accuracy(predicted: Tensor, labels: Tensor, classes: int) -> list[float | None]:
-    """Percent of each class's images that are predicted as it; None for a class without images."""
-    return [percent(predicted[mine] == k) if (mine := labels == k).any() else None for k in range(classes)]

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from stages.curation.duplicates import near_duplicates
-from stages.datasets.examples import UNKNOWN, Examples
+from stages.datasets.examples import LABEL, UNKNOWN, Examples
 from stages.support.errors import UserError
 
 
 def check(examples: Examples, where: str) -> None:
     """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
-    if len(examples.classes) < 2 or (examples.label == UNKNOWN).any():
+    if len(examples.classes) < 2 or LABEL not in examples.columns or (examples.label == UNKNOWN).any():
         raise UserError(f"{where}: needs labelled images of two classes or more; use one sub-folder a class")
     counts = torch.bincount(examples.label, minlength=len(examples.classes))
     if counts.min() < 3:

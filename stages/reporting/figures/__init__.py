@@ -12,7 +12,7 @@ from stages.engine.teacher import Teacher
 from stages.reporting import tables
 from stages.reporting.figures import methods, pool
 from stages.settings.params import TEACHER
-from stages.settings.paths import STUDENT_DOMAIN
+from stages.settings.task import STUDENT_DOMAIN
 
 
 def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any]) -> None:
@@ -21,8 +21,9 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     runs = tables.runs(rows)
     students = runs[runs["method"] != TEACHER]
     methods.samples(task, kind, teacher, students)
-    methods.curves(task, kind, students)
     methods.diversity(task, kind, teacher, students)
+    if len(students):
+        methods.curves(task, kind, students)
     for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
         if not (scored := tables.runs(rows, domain)).empty:
             methods.bars(task, kind, scored, f"{task}{suffix}", suffix)

@@ -28,7 +28,7 @@ def main(name: str) -> None:
     """Write the pool with the teacher's logits, the scores of every OOD example, the list of those kept, and a summary."""
     settings = params.load()
     task = settings.task(name)
-    plans.of_stage(settings, "curate", name).write_if_missing(paths.plan(name, "curate"))
+    plans.of_stage(settings, "curate", name).agree(paths.plan(name, "curate"))
     rule = open_rule(name, task.curate, settings.run.scale)
     ood = Examples.load(paths.split(name, "ood"))
     count = min(rule.count or len(Examples.load(paths.split(name, "train"))), len(ood))

@@ -5,6 +5,7 @@ Usage: python -m stages.distill TASK METHOD SEED
 
 import time
 from pathlib import Path
+from typing import Any
 
 from stages import methods
 from stages.datasets.images import to_uint8
@@ -32,9 +33,13 @@ def main(name: str, row: str, seed_text: str) -> None:
     run, task = settings.run, settings.task(name)
     method_class, section = methods.method_class(settings, row), methods.section(settings, row, name)
     plan = methods.plan(settings, row, name)
-    plan.write_if_missing(paths.plan(name, row))
+    plan.agree(paths.plan(name, row))
     folder, curve_file = paths.student(name, row, seed), paths.curve(name, row, seed)
-    inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, method_class).values()]
+    inputs = [
+        paths.teacher(name) / weights.WEIGHTS,
+        paths.teacher(name) / weights.CARD,
+        *files(task, name, method_class).values(),
+    ]
     with (
         rt.running(run.precision, run.compile) as runtime,
         until_done(key(f"{name} {row} {plan.identity}", seed, runtime, inputs), run, runtime.rank) as checkpoint,
@@ -43,22 +48,25 @@ def main(name: str, row: str, seed_text: str) -> None:
         if reason := why_not(method_class, section, setting.kind.has, able(setting), data_of(task)):
             if runtime.rank == 0:
                 print(f"{row} does not run on {name}: it {reason}")
-                write_json(folder / "run.json", {"why_not": reason})
+                write_json(folder / "run.json", {"why_not": reason, "identity": {"distill": plan.identity}})
                 write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
             return
         method: Method = method_class(setting, section)
         curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            made = {"identity": {"distill": plan.identity}, "scale": run.scale}
-            made |= provenance(runtime, time.perf_counter() - begin)
-            write_json(
-                folder / "run.json", {**made, "upper_bound": methods.upper_bound(method_class), "cost": method.cost.totals()}
-            )
+            (folder / "run.json").unlink(missing_ok=True)  # the last to be written: it vouches for the rest
+            made: dict[str, Any] = {
+                "identity": {"distill": plan.identity},
+                "scale": run.scale,
+                "upper_bound": methods.upper_bound(method_class),
+            }
+            made |= {**provenance(runtime, time.perf_counter() - begin), "cost": method.cost.totals()}
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
             weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
             rt.seed(seed)
             _save_samples(method, folder)
             write_curve(curve_file, curve)
+            write_json(folder / "run.json", made)
 
 
 def _save_samples(method: Method, folder: Path) -> None:

@@ -35,7 +35,7 @@ def main(name: str) -> None:
     """
     settings = params.load()
     task = settings.task(name)
-    plans.of_stage(settings, "evaluate", name).write_if_missing(paths.plan(name, "evaluate"))
+    plans.of_stage(settings, "evaluate", name).agree(paths.plan(name, "evaluate"))
     tests = {"predictions": Examples.load(paths.split(name, "test"))}
     if task.student_domain:
         tests[STUDENT_DOMAIN] = Examples.load(paths.student_domain(name, "test"))
@@ -47,7 +47,7 @@ def main(name: str) -> None:
         folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
         out, made = paths.scores(name, row, seed), read_json(folder / "run.json")
         if "why_not" in made:
-            write_json(out / "metrics.json", made)
+            write_json(out / "metrics.json", {"made": made})
             continue
         _, net = weights.load(folder)
         runtime.place(net.eval())

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from stages.kinds import aspect
-from stages.reporting import tables
+from stages.reporting import records, tables
 from stages.settings import paths
-from stages.settings.params import TEACHER
+from stages.settings.params import COST, TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
@@ -19,23 +19,23 @@ from stages.support.files import read_json, replacing, write_json
 def main() -> None:
     """Write table.md, table.csv and summary.json of all files under results/tasks."""
     now = read_json(paths.identities())
-    reports = {path.stem: read_json(path) for path in paths.report("").parent.glob("*.json")}
+    names = [path.stem for path in paths.report("").parent.glob("*.json")]
     text, found, cells, summary, costs = [], [], {}, {}, {}
     said: dict[str, None] = {}
-    for task in sorted(reports, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
+    for task in sorted(names, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
         here = now.get(task, {})
-        rows = in_order(reports[task]["rows"], here)
-        measure = aspect(reports[task]["kind"], "scores")
+        rows = in_order(records.load(task), here)
+        measure = aspect(read_json(paths.report(task))["kind"], "scores")
         scores = measure.COLUMNS
         said[measure.NOTE] = None
-        names, headline = {row: marked(row, known, here) for row, known in rows.items()}, next(iter(scores))
+        called, headline = {row: marked(row, known, here) for row, known in rows.items()}, next(iter(scores))
         for title, domain, baseline in (
             (task, None, tables.BASELINE),
             (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
         ):
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
-                text += [f"### {title}", tables.to_markdown(table, tables.columns(scores), names), *notes(rows)]
+                text += [f"### {title}", tables.to_markdown(table, tables.columns(scores), called), *notes(rows)]
                 found.append(table.assign(task=title).reset_index())
                 cells[title] = tables.cells(table, headline)
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
@@ -49,7 +49,7 @@ def main() -> None:
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")
-    write_json(paths.RESULTS / "summary.json", {**summary, "cost": costs})
+    write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
     print("\n\n".join(text))
 
 
@@ -63,8 +63,7 @@ def marked(row: str, known: dict[str, Any], here: dict[str, Any]) -> str:
     """How a table calls a row: marked where it is an upper bound, and where it was made by other code than that `here`."""
     upper = [tables.UPPER_BOUND] if known.get("upper_bound") else []
     now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
-    made = [found["made"]["identity"] for found in known.get("seeds", {}).values()]
-    older = any(identity[stage] != now.get(stage) for identity in made for stage in identity)
+    older = any(identity[stage] != now.get(stage) for identity in records.identities(known) for stage in identity)
     return " ".join([row, *upper, *([tables.OLDER] if older else [])])
 
 

@@ -28,10 +28,11 @@ def main() -> None:
         for row in params.run.methods:
             methods.plan(params, row, name).write(paths.plan(name, row))
     identities = {
-        name: {**plans.before(params, name), "rows": {row: methods.plan(params, row, name).identity for row in params.rows}}
+        name: {**plans.around(params, name), "rows": {row: methods.plan(params, row, name).identity for row in params.rows}}
         for name in params.tasks
     }
     write_json(paths.identities(), identities)
+    plans.of_overview(params).write(paths.overview_plan())
     run = params.run
     print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
 

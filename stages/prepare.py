@@ -24,7 +24,7 @@ def main(name: str) -> None:
     """Write one task's in-domain splits, its OOD examples, which of these are in test too, and the student's domain."""
     settings = params.load()
     task = settings.task(name)
-    plans.of_stage(settings, "prepare", name).write_if_missing(paths.plan(name, "prepare"))
+    plans.of_stage(settings, "prepare", name).agree(paths.plan(name, "prepare"))
     form, kind = task.form, kinds.aspect(task.kind, "splits")
 
     labelled = task.in_domain.read(form)

@@ -4,12 +4,10 @@ Rows that did not run this time stay as they are; `overview` says which of them 
 Usage: python -m stages.report TASK
 """
 
-from typing import Any
-
 from stages.engine.runtime import start
 from stages.families.opening import open_teacher
 from stages.kinds import aspect
-from stages.reporting import figures
+from stages.reporting import figures, records
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
@@ -21,34 +19,31 @@ def main(name: str) -> None:
     """Write results/tasks/TASK.json, every seed's scores and origin, and the task's figures."""
     settings = params.load()
     task = settings.task(name)
-    plans.of_stage(settings, "report", name).write_if_missing(paths.plan(name, "report"))
-    rows = collect(settings, name, plans.before(settings, name))
-    path = paths.report(name)
-    earlier = read_json(path)["rows"] if path.exists() else {}
+    plans.of_stage(settings, "report", name).agree(paths.plan(name, "report"))
+    earlier, rows = records.load(name), collect(settings, name, plans.around(settings, name))
     _, kind, teacher = open_teacher(name, task, start("fp32"))
     figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows)
-    write_json(path, {"kind": task.kind, "rows": {**earlier, **rows}})
+    write_json(paths.report(name), {"kind": task.kind, "rows": records.merged(earlier, rows)})
 
 
-def collect(settings: Params, task: str, before: dict[str, str]) -> dict[str, Any]:
+def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows:
     """What `evaluate` wrote of every run of `task`, by row and seed; or why a row does not run.
 
-    A run knows the identity of its own training. Those of the stages `before` it are what they are now: had one of them changed
+    A run knows the identity of its own training. Those of the stages `around` it are what they are now: had one of them changed
     and with it what it wrote, the run would have been made anew.
     """
-    rows: dict[str, Any] = {}
+    rows: records.Rows = {}
     for row, seed in settings.run.runs:
         path = paths.scores(task, row, seed) / "metrics.json"
         if not path.exists():
             raise UserError(f"{path} is missing; `dvc repro` builds it")
         found = read_json(path)
-        if "why_not" in found:
-            rows[row] = found
-            continue
         made = found.pop("made")
-        made["identity"] = (
-            {**before, **made["identity"]} if row != TEACHER else {"prepare": before["prepare"], **made["identity"]}
-        )
+        apart = ("curate", "train_teacher") if row == TEACHER else ()
+        made["identity"] |= {stage: identity for stage, identity in around.items() if stage not in apart}
+        if "why_not" in made:
+            rows[row] = {"why_not": made["why_not"], "made": made}
+            continue
         for scores in (found, found.get(STUDENT_DOMAIN, {})):
             scores.pop("per_class", None)
         known = rows.setdefault(row, {"upper_bound": made.pop("upper_bound", False), "seeds": {}})

@@ -35,7 +35,7 @@ def main(name: str) -> None:
     settings, begin = params.load(), time.perf_counter()
     run, task = settings.run, settings.task(name)
     plan = plans.of_stage(settings, "train_teacher", name)
-    plan.write_if_missing(paths.plan(name, "train_teacher"))
+    plan.agree(paths.plan(name, "train_teacher"))
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with (
         rt.running(run.precision, run.compile) as runtime,

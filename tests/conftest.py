@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ class Project:
             node = node[key]
         node.update(values)
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
+        shutil.rmtree(self.folder / "data" / "plans", ignore_errors=True)  # stage `plan` would write them anew
 
     def write(self, text):
         (self.folder / "params.yaml").write_text(text)

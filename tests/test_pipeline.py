@@ -54,7 +54,10 @@ def test_every_seed_says_how_it_was_made(clone):
     rows = json.loads((clone / "results/tasks/digits.json").read_text())["rows"]
     made = rows["mosaickd_no_local"]["seeds"]["0"]["made"]
     assert set(made) == {"identity", "scale", "revision", "versions", "device", "processes", "precision", "seconds"}
-    assert set(made["identity"]) == {"prepare", "train_teacher", "curate", "distill"}
+    assert set(made["identity"]) == {"prepare", "train_teacher", "curate", "distill", "evaluate"}
+    teacher = rows["teacher"]["seeds"]["0"]["made"]["identity"]
+    assert teacher["train_teacher"] == made["identity"]["train_teacher"]
+    assert rows["augkd"]["made"]["identity"]["distill"]
     for stage, name in (("prepare", "prepare"), ("curate", "curate"), ("distill", "mosaickd_no_local")):
         assert made["identity"][stage] == json.loads((clone / f"data/plans/digits/{name}.json").read_text())["identity"]
     assert made["identity"]["distill"] != rows["mosaickd"]["seeds"]["0"]["made"]["identity"]["distill"]

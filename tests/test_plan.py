@@ -17,9 +17,12 @@ def built(tmp_path_factory):
     folder = clone(tmp_path_factory.mktemp("plan") / "project", tasks=["digits"], methods=ROWS, seeds=[0])
     run(folder, "dvc", "init", "-q", "-f")
     run(folder, "dvc", "repro", "-q", "plan")
-    folders = ["data/tasks/digits/splits", "data/tasks/digits/test", "models/teachers/digits", "data/pools/digits"]
+    folders = ["data/tasks/digits/test", "data/tasks/digits/ood", "results/runs/digits", "results/figures/digits"]
     folders += [f"models/students/digits/{row}/0" for row in ROWS]
-    files = [f"{name}/file" for name in [*folders, "results/runs/digits", "results/figures/digits"]]
+    files = [f"{name}/file" for name in folders]
+    files += [f"data/tasks/digits/splits/{name}.safetensors" for name in ("train", "val")]
+    files += [f"models/teachers/digits/{name}" for name in ("weights.safetensors", "card.json", "run.json")]
+    files += [f"data/pools/digits/{name}" for name in ("pool.safetensors", "summary.json")]
     files += [f"results/curves/digits/{row}/0.csv" for row in ["teacher", *ROWS]]
     files += ["results/tasks/digits.json", "results/table.md", "results/table.csv", "results/summary.json"]
     for name in files:
@@ -86,10 +89,37 @@ def test_an_edit_of_a_network_re_runs_only_what_it_is_in(project):
 
 
 def test_a_measure_or_a_figure_re_trains_nothing(project):
-    edit(project / "stages/kinds/classification/scores.py", "BINS = 15", "BINS = 10")
-    assert changed(project) == {"evaluate@digits", "report@digits"}
     edit(project / "stages/kinds/classification/figures.py", "rocket_r", "rocket")
-    assert changed(project) == {"evaluate@digits", "report@digits"}
+    assert changed(project) == {"report@digits"}
+    edit(project / "stages/kinds/classification/scores.py", "BINS = 15", "BINS = 10")
+    assert changed(project) == {"evaluate@digits", "report@digits", "overview"}
+
+
+def test_an_edit_of_the_tables_re_runs_the_tables(project):
+    edit(project / "stages/overview.py", "round(value, 2)", "round(value, 1)")
+    assert changed(project) == {"overview"}
+
+
+OTHER_BYTES = {
+    "models/teachers/digits/run.json": {"evaluate@digits", "report@digits"},
+    "data/pools/digits/summary.json": {"report@digits"},
+    "data/tasks/digits/ood/file": {"curate@digits", "report@digits"},
+    "data/tasks/digits/test/file": {"evaluate@digits"},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_BYTES)
+def test_what_no_student_reads_re_trains_none(built, name):
+    """As if an earlier stage had run again: its output has other bytes."""
+    changed(built)
+    file = built / name
+    file.write_text("{ }")
+    try:
+        changes = json.loads(run(built, "dvc", "status", "--json"))
+        readers = {stage for stage, what in changes.items() if any("changed deps" in change for change in what)}
+        assert readers == OTHER_BYTES[name]
+    finally:
+        file.write_text("{}")
 
 
 def test_a_value_re_runs_a_method_and_the_variants_that_inherit_it(project):

@@ -35,7 +35,7 @@ def rows_of(table):
 
 def section(title):
     text = (paths.RESULTS / "table.md").read_text()
-    return text.split(f"### {title}\n")[1].split("###")[0].split("Mean over n seeds")[0].rstrip()
+    return text.split(f"### {title}\n")[1].split("###")[0].split("top-1: accuracy")[0].rstrip()
 
 
 def test_means_intervals_gains_and_marks(results):

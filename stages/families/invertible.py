@@ -4,12 +4,12 @@ import math
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from stages.engine.players import Player, in_eval
 from stages.families.latents import Calm
-from stages.families.method import MethodParams
+from stages.families.method import MethodParams, Rescheduled
 from stages.families.phased import Phased
 from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES, ONE_LABEL
@@ -37,6 +37,13 @@ class Invertible(Phased):
         weight_decay: Weight = 1e-4
         balance: Weight = 8.7
         bn: Weight = 1.0
+
+        @field_validator("schedule")
+        @classmethod
+        def _own_optimiser(cls, schedule: Rescheduled | None) -> Rescheduled | None:
+            if schedule and (schedule.optimizer or schedule.lr or schedule.weight_decay):
+                raise ValueError("the method has an optimiser of its own: set its `lr` and `weight_decay`")
+            return schedule
 
     of_kind = frozenset({IMAGES, ONE_LABEL})
     params: Params

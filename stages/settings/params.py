@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from stages.settings.task import Name, Task
+from stages.settings.task import STUDENT_DOMAIN, Name, Task
 from stages.support.errors import UserError
 from stages.support.parts import nearest
 from stages.support.sections import Positive, Rate, Section, check
 
+COST = "cost"  # the part of summary.json that says what runs spent
 TEACHER = "teacher"  # the label of the teacher's row
 PARAMS = Path("params.yaml")
 STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
@@ -103,6 +104,9 @@ def load(path: Path = PARAMS) -> Params:
                 raise UserError(
                     f"params.yaml: method.{row}.of: {section['of']} is a variant itself; name the method that it is of"
                 )
+    for task in params.tasks:
+        if task == COST or task.endswith(f"-{STUDENT_DOMAIN}"):
+            raise UserError(f"params.yaml: task.{task}: the tables have this name for something else; take another")
     for axis, known in (("task", params.tasks), ("method", params.rows)):
         for name in getattr(params.run, f"{axis}s"):
             _known(known, name, axis, f"params.yaml: run.{axis}s: ")

@@ -14,6 +14,11 @@ def plan(task: str, name: str) -> Path:
     return PLANS / task / f"{name}.json"
 
 
+def overview_plan() -> Path:
+    """The plan of stage `overview`."""
+    return PLANS / "overview.json"
+
+
 def identities() -> Path:
     """The identities of all rows of all tasks."""
     return PLANS / "identities.json"

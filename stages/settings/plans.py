@@ -18,6 +18,7 @@ import grimp
 import stages
 from stages.datasets import sources
 from stages.settings.params import Params
+from stages.support.errors import UserError
 from stages.support.files import read_json, write_json
 from stages.support.parts import leading
 
@@ -33,7 +34,6 @@ TAKES = {
     "report": (TABLE, ("kind", "image")),
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-BEFORE_DISTILL = ("prepare", "train_teacher", "curate")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,14 @@ class Plan:
         if not (path.exists() and read_json(path) == content):
             write_json(path, content)
 
-    def write_if_missing(self, path: Path) -> None:
-        """For a stage that is started by hand; DVC depends on what stage `plan` wrote."""
-        if not path.exists():
-            self.write(path)
+    def agree(self, path: Path) -> None:
+        """See that stage `plan` wrote this; write it where there is no file, for a stage that is started by hand.
+
+        Raises UserError where the file says something else: DVC would take what follows for a run of that other plan.
+        """
+        if path.exists() and read_json(path).get("identity") != self.identity:
+            raise UserError(f"{path} is older than the code or params.yaml; run `python -m stages.plan`, or `dvc repro`")
+        self.write(path)
 
 
 def of_stage(params: Params, stage: str, task: str, loaded: Iterable[str] = (), **more: Any) -> Plan:
@@ -78,9 +82,16 @@ def of_row(params: Params, row: str, task: str, section: dict[str, Any]) -> Plan
     return of_stage(params, "distill", task, [f"stages.methods.{method}"], method={method: section})
 
 
-def before(params: Params, task: str) -> dict[str, str]:
-    """The identities of the stages on which the students of `task` stand."""
-    return {stage: of_stage(params, stage, task).identity for stage in BEFORE_DISTILL}
+def around(params: Params, task: str) -> dict[str, str]:
+    """The identities of the stages on which the students of `task` stand, and of the code that measures them."""
+    before = {stage: of_stage(params, stage, task).identity for stage in ("prepare", "train_teacher", "curate")}
+    return {**before, "evaluate": Plan({}, of_stage(params, "evaluate", task).code).identity}
+
+
+def of_overview(params: Params) -> Plan:
+    """The plan of the tables of all tasks: their code."""
+    kinds = {f"stages.kinds.{task.kind}.scores" for task in params.tasks.values()}
+    return Plan({}, code({"stages.overview", *kinds}))
 
 
 def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:

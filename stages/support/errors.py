@@ -20,6 +20,8 @@ def run_script(main: Callable[..., None], *names: str) -> None:
         main(*arguments)
     except UserError as error:
         _leave(1, f"error: {error}")
+    except FileNotFoundError as error:
+        _leave(1, f"error: {error.filename} is missing; `dvc repro` builds what the stages before this one write")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _leave(1, f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again")

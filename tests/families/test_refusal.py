@@ -1,22 +1,26 @@
 """Which methods are refused where, and the schedules that they may bring."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from stages import methods
 from stages.families.method import Rescheduled, Schedule
-from stages.families.opening import DATA, schedule_of
+from stages.families.opening import DATA, able, schedule_of
 from stages.families.refusal import why_not
+from stages.kinds.classification import Kind
+from stages.networks.build import build
 from stages.settings import params
 from stages.settings.task import Distill
 from tests.clones import REPOSITORY
-from tests.small import METHODS, SMALL, method, method_class
+from tests.small import GAMES, METHODS, SMALL, method, method_class, setting
 
 EVERYTHING = DATA | {"student_domain"}
 CAN = {"gradient", "batch_norm", "stages"}
 
 
-def reason(name, kind="classification", can=CAN, data=EVERYTHING, **changes):
+def reason(name, kind=Kind.has, can=CAN, data=EVERYTHING, **changes):
     of = method_class(name)
     return why_not(of, of.Params(**SMALL.get(name, {}) | changes), kind, can, data)
 
@@ -49,15 +53,20 @@ def test_needs_depend_on_the_parameters():
     assert "batch normalisation" in reason("augkd", can={"gradient"}, data_free=1, b=1.0)
 
 
-def test_another_kind_is_refused_by_name():
-    assert reason("cmi", kind="text") == "serves classification, not text"
+def test_a_method_is_refused_where_the_kind_has_not_what_it_asks_for():
+    assert reason("cmi", kind={"one_label"}) == "needs images"
+    assert reason("cmi", kind={"images"}) == "needs one label an example"
+    dense = {name for name in METHODS if not reason(name, kind={"images"})}
+    assert dense == {"supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, "supervised_student_domain"}
+    text = {name for name in METHODS if not reason(name, kind={"one_label"})}
+    assert text == {"supervised", "kd_in_domain", "kd_ood", "balanced", "dfnd", "supervised_student_domain"}
 
 
 def test_variants_are_asked_with_their_own_parameters():
     settings = params.load(REPOSITORY / "params.yaml")
     section = methods.section(settings, "augkd_labels_only", "digits-shift")
     of = methods.method_class(settings, "augkd_labels_only")
-    assert why_not(of, section, "classification", set(), EVERYTHING) is None
+    assert why_not(of, section, Kind.has, set(), EVERYTHING) is None
 
 
 def test_a_method_brings_its_own_schedule():
@@ -76,8 +85,21 @@ def test_a_schedule_names_its_optimiser_rate_and_clip():
     changes = {"optimizer": "adam", "rate": "constant", "clip": 1e-3, "lr": 0.1}
     game = method("kd_ood", {"schedule": Rescheduled(**changes)})
     assert isinstance(game.student.optimizer, torch.optim.Adam)
+    heads = method("fitnet", {"schedule": Rescheduled(**changes)}).players["heads"]
+    assert (type(heads.optimizer), heads.constant, heads.clip) == (torch.optim.Adam, True, 1e-3)
     game.student.anneal(0.9)
     assert game.student.optimizer.param_groups[0]["lr"] == 0.1
     game.step()
     norm = torch.stack([p.grad.norm() for p in game.student.parameters]).norm()
     assert norm.item() == pytest.approx(1e-3, rel=1e-3)  # longer before: the loss of a fresh student is far from its lowest
+
+
+def test_a_method_with_an_optimiser_of_its_own_takes_no_other():
+    with pytest.raises(ValueError, match="an optimiser of its own"):
+        method_class("augkd").Params(schedule=Rescheduled(lr=0.1))
+
+
+def test_a_student_that_names_no_stages_is_asked_for_none():
+    given = setting()
+    assert "stages" in able(given)
+    assert "stages" not in able(replace(given, student=build("torchvision.mobilenet_v3_small", 10, (1, 64, 64))))

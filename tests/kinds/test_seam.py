@@ -1,5 +1,6 @@
 """What another kind of task, other inputs and other teachers need of the code that knows none of them."""
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -16,8 +17,9 @@ from stages.engine.players import Player
 from stages.engine.teacher import Teacher
 from stages.families.method import Schedule, Setting
 from stages.losses.precision import full
+from stages.networks import weights
 from stages.networks.normalize import Normalized
-from tests.small import CPU, INVERSIONS, METHODS, SMALL, answered, form, images, method, method_class, network, setting
+from tests.small import CPU, INVERSIONS, METHODS, SMALL, answered, form, images, method, method_class, network
 
 IGNORED = -1
 
@@ -25,6 +27,7 @@ IGNORED = -1
 class Dense(kinds.Kind):
     """A class for every pixel; those labelled IGNORED do not count."""
 
+    has = frozenset({kinds.IMAGES})
     headline = "pixels"
 
     def statistics(self, examples):
@@ -82,7 +85,7 @@ def dense(steps=20, augment=None, student=None):
     torch.manual_seed(0)
     kind = Dense(form(1, [12, 20]), ("dark", "grey", "bright"))
     teacher = Teacher(Normalized(Pixels(8), [0.5], [0.25]))
-    data = {"pool": maps(), "in_domain": maps(seed=1)}
+    data = {"pool": maps().unlabelled(), "in_domain": maps(seed=1)}
     schedule = Schedule(steps, 8, 16, 0.1, 1e-4, augment or Augment())
     return answered(
         Setting(kind, teacher, student or Normalized(Pixels(4), [0.5], [0.25]), schedule, 0, CPU, data, [0.5], [0.25])
@@ -138,7 +141,11 @@ class Tokens:
 class Text(kinds.Kind):
     """One class a sequence; nothing is augmented."""
 
+    has = frozenset({kinds.ONE_LABEL})
     headline = "top1"
+
+    def blank(self, n):
+        return torch.zeros(n, self.form.length, dtype=torch.int64)
 
     def statistics(self, examples):
         return None, None
@@ -164,6 +171,8 @@ class Text(kinds.Kind):
 
 class Bag(nn.Module):
     """(B, L) token ids -> logits (B, 2)."""
+
+    takes_embeddings = True
 
     def __init__(self, tokens, width):
         super().__init__()
@@ -198,6 +207,12 @@ def test_sequences_of_whole_numbers_go_the_same_way(name, tmp_path):
     game.streams[next(iter(game.streams))].seek(0)
     curve = train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), dict, "")
     assert curve[-1]["loss"] < curve[0]["loss"]
+
+
+def test_a_network_of_sequences_is_written_with_its_size(tmp_path):
+    kind, net = Text(Tokens(9, 50), ("large", "small")), Bag(Tokens(9, 50), 4)
+    weights.save(tmp_path, weights.Blueprint("bag_4", kind.classes, (9,)), net, kind.blank(1), {})
+    assert json.loads((tmp_path / "card.json").read_text())["params"] == 50 * 4 + 4 * 2 + 2
 
 
 def test_a_set_of_sequences_survives_its_file(tmp_path):
@@ -307,9 +322,8 @@ def test_what_a_teacher_can_is_what_every_part_can():
     assert halves().can == {"gradient", "batch_norm"}
     assert Teacher(network("convnet_4"), bare).can == {"gradient"}
     assert Teacher(Bag(Tokens(9, 50), 4)).can == {"gradient", "embeddings"}
-    asked = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
-    asked.differentiable = False
-    assert Teacher(asked).can == set()
+    bare.differentiable = False
+    assert Teacher(Normalized(bare, [0.5], [0.25])).can == set()
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("fitnet", "at", "sp", "dfq", "augkd", *INVERSIONS)])
@@ -317,7 +331,3 @@ def test_a_teacher_without_batch_norm_or_stages_teaches_what_needs_neither(name)
     torch.manual_seed(5)
     teacher = Teacher(nn.Sequential(nn.Flatten(), nn.Linear(256, 10)))
     assert all(torch.isfinite(value).all() for value in method(name, teacher=teacher).step().values())
-
-
-def test_a_setting_of_one_part_is_what_it_was():
-    assert len(setting().teacher.parts) == 1

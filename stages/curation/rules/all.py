@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+from pydantic import field_validator
 from torch import Tensor
 
 from stages.curation.rules import KeepRule, Scores
@@ -12,6 +13,13 @@ class Rule(KeepRule):
     """All examples, in their order."""
 
     keep: Literal["all"]
+
+    @field_validator("count")
+    @classmethod
+    def _everything(cls, count: int | None) -> int | None:
+        if count is not None:
+            raise ValueError("all images are kept, so there is no count; take another rule (random, odsd, ...) for some of them")
+        return count
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
         """Every row."""

@@ -25,7 +25,8 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     if len(students):
         methods.curves(task, kind, students)
     for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
-        if not (scored := tables.runs(rows, domain)).empty:
+        scored = tables.runs(rows, domain)
+        if not scored.empty and len(students):
             methods.bars(task, kind, scored, f"{task}{suffix}", suffix)
             own.predictions(task, scored, f"{task}{suffix}", file, suffix)
     pool.scores(task)

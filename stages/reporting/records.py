@@ -1,0 +1,38 @@
+"""What is known of every row of a task: results/tasks/TASK.json."""
+
+from typing import Any
+
+from stages.settings import paths
+from stages.support.errors import UserError
+from stages.support.files import read_json
+
+Rows = dict[str, Any]  # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}
+
+
+def load(task: str) -> Rows:
+    """The rows that were reported of `task`, none where it has not been; raises UserError for a file of another form."""
+    path = paths.report(task)
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not isinstance(content.get("rows"), dict) or "kind" not in content:
+        raise UserError(f"{path} has not the form that stage `report` writes; remove it, and run what it reported again")
+    rows: Rows = content["rows"]
+    return rows
+
+
+def merged(earlier: Rows, rows: Rows) -> Rows:
+    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way."""
+    result = {**earlier, **rows}
+    for row, known in rows.items():
+        if "seeds" in known and "seeds" in (before := earlier.get(row, {})):
+            now = {str(found["made"]["identity"]) for found in known["seeds"].values()}
+            kept = {seed: found for seed, found in before["seeds"].items() if str(found["made"]["identity"]) in now}
+            result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
+    return result
+
+
+def identities(known: dict[str, Any]) -> list[dict[str, str]]:
+    """By stage, of every seed of a row."""
+    made = [known["made"]] if "made" in known else [found["made"] for found in known["seeds"].values()]
+    return [one["identity"] for one in made]

@@ -1,20 +1,19 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
+# Before torch starts its threads: workers side by side, and what they start, take one each. More would get into each other's way.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 import yaml
 
 from stages.settings.params import Loader
 
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _two_threads():
-    torch.set_num_threads(2)
 
 
 class Project:

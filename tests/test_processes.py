@@ -11,7 +11,7 @@ from stages import curate, distill, prepare, train_teacher
 from stages.settings import paths
 
 REPOSITORY = Path(__file__).parent.parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 

@@ -75,6 +75,10 @@ CASES = [
     ("task.digits-open-odsd.ood", {"parts": []}, "task.digits-open-odsd.ood.parts: .*at least 2"),
     ("method.crd", {"momentum": 1.0}, "method.crd.momentum: .*less than 1"),
     ("method.dfnd", {"accuracy": 1.0}, "method.dfnd.accuracy: .*less than 1"),
+    ("task.digits.curate", {"keep": "all", "count": 5}, "task.digits.curate.count: all images are kept"),
+    ("task", {"cost": {}}, "task.cost"),
+    ("method.kd_ood", {"tau": float("inf")}, "method.kd_ood.tau: .*finite"),
+    ("method.augkd", {"schedule": {"lr": 0.1}}, "method.augkd.schedule: the method has an optimiser of its own"),
     ("method.odsd", {"noise": "top-k"}, "method.odsd.noise: .*'topk', 'adaptation' or 'none'"),
     ("method.sskd", {"kept": 1.5}, "method.sskd.kept: .*less than or equal to 1"),
     ("method.augkd", {"invariant": 1.0}, "method.augkd.invariant: .*less than 1"),
@@ -320,3 +324,12 @@ def test_an_output_that_cannot_be_written_is_named_and_the_old_one_stays(project
     assert "check the free space" in done.stderr
     assert target.read_bytes() == before
     assert not list(target.parent.glob(".*.tmp"))
+
+
+def test_a_stage_without_its_inputs_says_who_builds_them(project):
+    done = run(project.folder, "stages.evaluate", "digits")
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: data/tasks/digits/test/test.safetensors is missing; `dvc repro` builds it"
+    done = run(project.folder, "stages.distill", "digits", "kd_ood", "0")
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("is missing; `dvc repro` builds what the stages before this one write")

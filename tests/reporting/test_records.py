@@ -1,0 +1,47 @@
+"""What is kept of earlier runs."""
+
+import pytest
+
+from stages import report
+from stages.reporting import records
+from stages.settings import params, paths
+from stages.support.errors import UserError
+
+
+def row(identity, *seeds, top1=50.0):
+    return {"upper_bound": False, "seeds": {seed: {"top1": top1, "made": {"identity": {"distill": identity}}} for seed in seeds}}
+
+
+def test_rows_that_did_not_run_stay():
+    assert records.merged({"a": row("1", "0")}, {"b": row("2", "0")}) == {"a": row("1", "0"), "b": row("2", "0")}
+
+
+def test_seeds_of_the_same_making_are_joined_and_the_new_ones_win():
+    joined = records.merged({"a": row("1", "0", "1")}, {"a": row("1", "1", "2", top1=60.0)})["a"]["seeds"]
+    assert {seed: found["top1"] for seed, found in joined.items()} == {"0": 50.0, "1": 60.0, "2": 60.0}
+
+
+def test_seeds_of_another_making_go():
+    assert records.merged({"a": row("1", "0", "1")}, {"a": row("2", "1")}) == {"a": row("2", "1")}
+
+
+def test_a_row_that_no_longer_runs_says_why():
+    absent = {"why_not": "needs images", "made": {"identity": {"distill": "1"}}}
+    assert records.merged({"a": row("1", "0")}, {"a": absent}) == {"a": absent}
+    assert records.merged({"a": absent}, {"a": row("1", "0")}) == {"a": row("1", "0")}
+    assert records.identities(absent) == [{"distill": "1"}]
+
+
+@pytest.mark.parametrize(("text", "message"), [("{}", "has not the form"), ("<<<<<<< HEAD", "is no valid JSON")])
+def test_a_file_of_another_form_is_named(project, text, message):
+    path = paths.report("digits")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"results/tasks/digits\.json {message}"):
+        records.load("digits")
+    assert path.read_text() == text
+
+
+def test_a_missing_run_is_named(project):
+    with pytest.raises(UserError, match=r"results/runs/digits/teacher/0/metrics\.json is missing; `dvc repro` builds it"):
+        report.collect(params.load(), "digits", {})

@@ -28,7 +28,8 @@ def main() -> None:
         measure = aspect(read_json(paths.report(task))["kind"], "scores")
         scores = measure.COLUMNS
         said[measure.NOTE] = None
-        called, headline = {row: marked(row, known, here) for row, known in rows.items()}, next(iter(scores))
+        called = {row: " ".join([row, *marks(row, known, here)]) for row, known in rows.items()}
+        headline = next(iter(scores))
         for title, domain, baseline in (
             (task, None, tables.BASELINE),
             (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
@@ -37,7 +38,7 @@ def main() -> None:
                 table = tables.summarise(runs, headline, baseline)
                 text += [f"### {title}", tables.to_markdown(table, tables.columns(scores), called), *notes(rows)]
                 found.append(table.assign(task=title).reset_index())
-                cells[title] = tables.cells(table, headline)
+                cells[title] = tables.cells(table, headline, {row: marks(row, rows[row], here) for row in table.index})
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
                 if domain is None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
@@ -59,19 +60,18 @@ def in_order(rows: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     return {row: rows[row] for row in sorted(rows, key=lambda row: names.index(row) if row in names else len(names))}
 
 
-def marked(row: str, known: dict[str, Any], here: dict[str, Any]) -> str:
-    """How a table calls a row: marked where it is an upper bound, and where it was made by other code than that `here`."""
-    upper = [tables.UPPER_BOUND] if known.get("upper_bound") else []
+def marks(row: str, known: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Marks of a row: an upper bound; made by other code or parameters than those that are `here`."""
     now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
     older = any(identity[stage] != now.get(stage) for identity in records.identities(known) for stage in identity)
-    return " ".join([row, *upper, *([tables.OLDER] if older else [])])
+    return [tables.UPPER_BOUND] * bool(known.get("upper_bound")) + [tables.OLDER] * older
 
 
 def notes(rows: dict[str, Any]) -> list[str]:
     """What is to be said below a table: rows that do not run, rows of smoke scale, on what the others were made."""
     absent = [f"`{row}` {known['why_not']}" for row, known in rows.items() if "why_not" in known]
     made = {row: [found["made"] for found in known.get("seeds", {}).values()] for row, known in rows.items()}
-    smoke = [row for row, runs in made.items() if any(run["scale"] == "smoke" for run in runs)]
+    smoke = [row for row, known in rows.items() if records.smoke(known)]
     origins: dict[str, list[str]] = {}
     for row, runs in made.items():
         for origin in dict.fromkeys(

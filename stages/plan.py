@@ -6,12 +6,15 @@ Usage: python -m stages.plan
 
 from stages import methods
 from stages.curation.rules import open_rule
+from stages.families.opening import DATA
 from stages.kinds import aspect
 from stages.networks.build import find
 from stages.settings import paths, plans
 from stages.settings.params import STAGES
-from stages.support.errors import run_script
+from stages.settings.task import STUDENT_DOMAIN
+from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
+from stages.support.parts import nearest
 
 
 def main() -> None:
@@ -22,6 +25,11 @@ def main() -> None:
         open_rule(name, task.curate)
         find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
         find(task.distill.student, f"params.yaml: task.{name}.distill.student: ")
+    for row in params.rows:
+        if unknown := methods.method_class(params, row).sees - (DATA | {STUDENT_DOMAIN}):
+            raise UserError(
+                f"stages/methods/{params.method_of(row)}.py: `sees` names {min(unknown)}; {nearest(min(unknown), DATA)}"
+            )
     for name in params.run.tasks:
         for stage in STAGES:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))

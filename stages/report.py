@@ -23,14 +23,17 @@ def main(name: str) -> None:
     earlier, rows = records.load(name), collect(settings, name, plans.around(settings, name))
     _, kind, teacher = open_teacher(name, task, start("fp32"))
     figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows)
-    write_json(paths.report(name), {"kind": task.kind, "rows": records.merged(earlier, rows)})
+    merged = records.merged(earlier, rows)
+    write_json(paths.report(name), {"kind": task.kind, "rows": merged})
+    if kept := [row for row, known in rows.items() if records.smoke(known) and not records.smoke(merged[row])]:
+        print(f"{name}: this run is of smoke scale; the tables keep what full scale gave: {', '.join(kept)}")
 
 
 def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows:
     """What `evaluate` wrote of every run of `task`, by row and seed; or why a row does not run.
 
-    A run knows the identity of its own training. Those of the stages `around` it are what they are now: had one of them changed
-    and with it what it wrote, the run would have been made anew.
+    A run knows the identity of its own training, and the teacher of its. Those of the other stages `around` it are what they are
+    now: had one of them changed and with it what it wrote, `dvc repro` would have made the run anew.
     """
     rows: records.Rows = {}
     for row, seed in settings.run.runs:
@@ -39,7 +42,9 @@ def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows
             raise UserError(f"{path} is missing; `dvc repro` builds it")
         found = read_json(path)
         made = found.pop("made")
-        apart = ("curate", "train_teacher") if row == TEACHER else ()
+        if row == TEACHER:
+            around = {**around, **made["identity"]}
+        apart = ("curate",) if row == TEACHER else ()
         made["identity"] |= {stage: identity for stage, identity in around.items() if stage not in apart}
         if "why_not" in made:
             rows[row] = {"why_not": made["why_not"], "made": made}

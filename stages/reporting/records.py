@@ -22,14 +22,25 @@ def load(task: str) -> Rows:
 
 
 def merged(earlier: Rows, rows: Rows) -> Rows:
-    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way."""
+    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way.
+
+    A row of smoke scale, whose numbers mean nothing, replaces none of full scale.
+    """
     result = {**earlier, **rows}
     for row, known in rows.items():
-        if "seeds" in known and "seeds" in (before := earlier.get(row, {})):
+        before = earlier.get(row, {})
+        if smoke(known) and before and not smoke(before):
+            result[row] = before
+        elif "seeds" in known and "seeds" in before:
             now = {str(found["made"]["identity"]) for found in known["seeds"].values()}
             kept = {seed: found for seed, found in before["seeds"].items() if str(found["made"]["identity"]) in now}
             result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
     return result
+
+
+def smoke(known: dict[str, Any]) -> bool:
+    """Whether a row has runs of smoke scale."""
+    return any(found["made"]["scale"] == "smoke" for found in known.get("seeds", {}).values())
 
 
 def identities(known: dict[str, Any]) -> list[dict[str, str]]:

@@ -87,10 +87,11 @@ def number(value: float, digits: int | None) -> str:
     return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
 
 
-def cells(table: pd.DataFrame, headline: str) -> dict[str, str]:
-    """Each row's headline as "mean ± half interval"."""
+def cells(table: pd.DataFrame, headline: str, marks: dict[str, list[str]]) -> dict[str, str]:
+    """Each row's headline as "mean ± half interval", with its marks."""
     pairs = zip(table.index, table[headline], table["ci95"], strict=True)
-    return {row: number(mean, 2) + ("" if math.isnan(half) else f" ± {half:.2f}") for row, mean, half in pairs}
+    means = {row: number(mean, 2) + ("" if math.isnan(half) else f" ± {half:.2f}") for row, mean, half in pairs}
+    return {row: " ".join([mean, *marks[row]]) for row, mean in means.items()}
 
 
 def beside_each_other(cells: dict[str, dict[str, str]]) -> str:

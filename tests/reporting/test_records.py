@@ -8,8 +8,9 @@ from stages.settings import params, paths
 from stages.support.errors import UserError
 
 
-def row(identity, *seeds, top1=50.0):
-    return {"upper_bound": False, "seeds": {seed: {"top1": top1, "made": {"identity": {"distill": identity}}} for seed in seeds}}
+def row(identity, *seeds, top1=50.0, scale="full"):
+    made = {"identity": {"distill": identity}, "scale": scale}
+    return {"upper_bound": False, "seeds": {seed: {"top1": top1, "made": made} for seed in seeds}}
 
 
 def test_rows_that_did_not_run_stay():
@@ -23,6 +24,12 @@ def test_seeds_of_the_same_making_are_joined_and_the_new_ones_win():
 
 def test_seeds_of_another_making_go():
     assert records.merged({"a": row("1", "0", "1")}, {"a": row("2", "1")}) == {"a": row("2", "1")}
+
+
+def test_a_smoke_run_replaces_nothing_of_full_scale():
+    full, smoke = row("1", "0"), row("2", "0", top1=9.0, scale="smoke")
+    assert records.merged({"a": full}, {"a": smoke, "b": smoke}) == {"a": full, "b": smoke}
+    assert records.merged({"a": smoke}, {"a": full}) == {"a": full}
 
 
 def test_a_row_that_no_longer_runs_says_why():

@@ -24,21 +24,21 @@ def main() -> None:
     said: dict[str, None] = {}
     for task in sorted(names, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
         here = now.get(task, {})
-        rows = in_order(records.load(task), here)
-        measure = aspect(read_json(paths.report(task))["kind"], "scores")
-        scores = measure.COLUMNS
+        kind, known = records.load(task)
+        measure, rows = aspect(kind, "scores"), in_order(known, here)
+        headline, shown = next(iter(measure.COLUMNS)), tables.columns(measure.COLUMNS)
+        marked = {row: marks(row, known, here) for row, known in rows.items()}
+        called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
         said[measure.NOTE] = None
-        called = {row: " ".join([row, *marks(row, known, here)]) for row, known in rows.items()}
-        headline = next(iter(scores))
         for title, domain, baseline in (
             (task, None, tables.BASELINE),
             (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
         ):
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
-                text += [f"### {title}", tables.to_markdown(table, tables.columns(scores), called), *notes(rows)]
+                text += [f"### {title}", tables.to_markdown(table, shown, called), *below]
                 found.append(table.assign(task=title).reset_index())
-                cells[title] = tables.cells(table, headline, {row: marks(row, rows[row], here) for row in table.index})
+                cells[title] = tables.cells(table, headline, marked)
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
                 if domain is None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}

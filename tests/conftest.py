@@ -1,18 +1,18 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 # Before torch starts its threads: workers side by side, and what they start, take one each. More would get into each other's way.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+import torch
 import yaml
 
 from stages.settings.params import Loader
+from tests.clones import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
 
 
@@ -36,6 +36,14 @@ class Project:
 
     def write(self, text):
         (self.folder / "params.yaml").write_text(text)
+
+
+@pytest.fixture
+def fp64():
+    """New tensors and networks are of double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

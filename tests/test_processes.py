@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from stages import curate, distill, prepare, train_teacher
 from stages.settings import paths
+from tests.clones import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 

@@ -9,16 +9,18 @@ from stages.support.files import read_json
 Rows = dict[str, Any]  # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}
 
 
-def load(task: str) -> Rows:
-    """The rows that were reported of `task`, none where it has not been; raises UserError for a file of another form."""
+def load(task: str) -> tuple[str, Rows]:
+    """The kind of `task` and the rows that were reported of it, none where it has not been.
+
+    Raises UserError for a file of another form.
+    """
     path = paths.report(task)
     if not path.exists():
-        return {}
+        return "", {}
     content = read_json(path)
     if not isinstance(content.get("rows"), dict) or "kind" not in content:
         raise UserError(f"{path} has not the form that stage `report` writes; remove it, and run what it reported again")
-    rows: Rows = content["rows"]
-    return rows
+    return content["kind"], content["rows"]
 
 
 def merged(earlier: Rows, rows: Rows) -> Rows:
@@ -32,8 +34,8 @@ def merged(earlier: Rows, rows: Rows) -> Rows:
         if smoke(known) and before and not smoke(before):
             result[row] = before
         elif "seeds" in known and "seeds" in before:
-            now = {str(found["made"]["identity"]) for found in known["seeds"].values()}
-            kept = {seed: found for seed, found in before["seeds"].items() if str(found["made"]["identity"]) in now}
+            now = identities(known)
+            kept = {seed: found for seed, found in before["seeds"].items() if found["made"]["identity"] in now}
             result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
     return result
 

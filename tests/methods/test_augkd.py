@@ -30,13 +30,6 @@ from tests import naive_augkd as naive
 from tests.small import CPU, form, kind, method
 
 
-@pytest.fixture
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def inputs_of(net, images):
     """Logits, and what enters each batch-norm layer of a Normalized ConvNet, layer by layer."""
     x, heard = (images - net.normalize.mean) / net.normalize.std, []
@@ -47,7 +40,7 @@ def inputs_of(net, images):
     return net.net.head(x.mean((2, 3))), heard
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 def test_the_data_free_stage_equals_a_plain_re_computation():
     game = method("augkd")
     student, generator, encoder = (copy.deepcopy(p.net) for p in (game.student, game.generator, game.encoder))
@@ -79,7 +72,7 @@ def test_the_data_free_stage_equals_a_plain_re_computation():
     assert learned[1].item() == pytest.approx(naive.encoder_loss(mean, log_variance, noise, z).item(), rel=1e-9)
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 def test_the_anchor_and_the_mixup_stage_equal_a_plain_re_computation():
     game = method("augkd", {"data_free": 2, "anchor_steps": 2, "b": 0.5, "a": 0.5}, steps=8)
     for _ in range(2):

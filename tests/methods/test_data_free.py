@@ -29,13 +29,6 @@ from tests.naive_inversion import Hook, NaiveCMI, NaiveFast, norms
 from tests.small import CPU, INVERSIONS, form, kind, method, method_class, network, setting
 
 
-@pytest.fixture
-def fp64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def unfrozen(net):
     """A copy as its authors would have it: nothing frozen."""
     net = copy.deepcopy(net)

@@ -36,13 +36,6 @@ def maps():
     return torch.randn(4, 3, 8, 8, generator=generator), torch.randn(4, 7, 4, 4, generator=generator)
 
 
-@pytest.fixture
-def _double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def unit(v):
     return v / v.norm()
 
@@ -234,7 +227,7 @@ def naive_kl(t, s, tau):
     return tau**2 * (p * (p / q).log()).sum(1).mean()
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 @pytest.mark.parametrize("name", HINTS)
 def test_one_step_equals_a_plain_re_computation(name):
     """The terms of one step at fp64, and that the step moves the student and the heads along the gradient of their sum."""
@@ -288,7 +281,7 @@ def test_one_step_equals_a_plain_re_computation(name):
         torch.testing.assert_close(game.student.net.state_dict()[key], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 def test_one_step_of_odsd_equals_a_plain_re_computation():
     game = method("odsd", {"views": Augment(crop=2, flip=True), "mask_same_class": True})
     twin, mapping = copy.deepcopy(game.student.net), copy.deepcopy(game.mapping.net)
@@ -314,7 +307,7 @@ def test_one_step_of_odsd_equals_a_plain_re_computation():
     assert found["teacher_student"].item() == pytest.approx(expected.item(), rel=1e-9)
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 def test_one_step_of_dfnd_equals_a_plain_re_computation():
     game = method("dfnd")
     twin = copy.deepcopy(game.student.net)
@@ -336,7 +329,7 @@ def test_one_step_of_dfnd_equals_a_plain_re_computation():
     torch.testing.assert_close(class_weights(torch.tensor([3, 0, 1])), torch.tensor([2 / 3, 0.0, 4 / 3]))
 
 
-@pytest.mark.usefixtures("_double")
+@pytest.mark.usefixtures("fp64")
 def test_one_step_of_each_phase_of_sskd_equals_a_plain_re_computation():
     game = method("sskd", {"head_steps": 1}, augment=Augment(crop=1))
     t_head = copy.deepcopy(game.teacher_head.net)

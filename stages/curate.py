@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from stages.curation.rules import open_rule
-from stages.curation.scores import effective_classes
+from stages.curation.scores import effective_classes, quantiles
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.families.opening import open_teacher
-from stages.networks.taps import seen
+from stages.networks.taps import classifier, seen
 from stages.settings import params, paths, plans
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, save_tensors, write_json
@@ -37,9 +37,10 @@ def main(name: str) -> None:
         _, kind, teacher = open_teacher(name, task, runtime)
         batches = progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH))
         logits, features = seen(teacher, batches, rule.features)
+        rows_of_classes = classifier(teacher) if rule.features else logits.new_zeros(len(kind.classes), 0)
     classes = len(kind.classes)
     scores = kind.summary(logits)
-    scores |= rule.scores(scores, features, classes)
+    scores |= rule.scores(scores, features, rows_of_classes)
     rows = rule.choose(scores, count, classes).sort().values
     folder = paths.pool(name)
     ood.subset(rows).having(logits=logits[rows]).save(folder / "pool.safetensors")
@@ -60,10 +61,14 @@ def main(name: str) -> None:
 
 
 def summary(scores: dict[str, Tensor], rows: Tensor, classes: int) -> dict[str, Any]:
-    """Size, means over the pool, and the classes that the teacher sees before and after."""
+    """Size, means over the pool, quantiles of every score, and the classes that the teacher sees, before and after."""
     predicted = scores["predicted"]
     facts: dict[str, Any] = {"images": len(rows), "of": len(predicted)}
     facts |= {key: scores[key][rows].mean().item() for key in ("entropy", "confidence")}
+    facts["quantiles"] = {
+        when: {key: quantiles(value[mine]) for key, value in scores.items() if value.is_floating_point()}
+        for when, mine in (("before", slice(None)), ("after", rows))
+    }
     for when, chosen in (("before", predicted), ("after", predicted[rows])):
         facts[f"effective_classes_{when}"] = effective_classes(chosen, classes)
         facts[f"histogram_{when}"] = torch.bincount(chosen, minlength=classes).tolist()

@@ -3,7 +3,6 @@
 Usage: python -m stages.distill TASK METHOD SEED
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,10 @@ def main(name: str, row: str, seed_text: str) -> None:
 
     Where the method cannot run on the task, write why instead of a student.
     """
-    settings, seed, begin = params.load(), _seed(seed_text), time.perf_counter()
+    settings, seed = params.load(), _seed(seed_text)
     run, task = settings.run, settings.task(name)
     method_class, section = methods.method_class(settings, row), methods.section(settings, row, name)
-    plan = methods.plan(settings, row, name)
+    plan = methods.plan(settings, row, name, section)
     plan.agree(paths.plan(name, row))
     folder, curve_file = paths.student(name, row, seed), paths.curve(name, row, seed)
     inputs = [
@@ -41,7 +40,7 @@ def main(name: str, row: str, seed_text: str) -> None:
         *files(task, name, method_class).values(),
     ]
     with (
-        rt.running(run.precision, run.compile) as runtime,
+        rt.running(task.precision or run.precision, run.compile) as runtime,
         until_done(key(f"{name} {row} {plan.identity}", seed, runtime, inputs), run, runtime.rank) as checkpoint,
     ):
         setting, blueprint = open_setting(name, task, method_class, seed, runtime)
@@ -59,8 +58,10 @@ def main(name: str, row: str, seed_text: str) -> None:
                 "identity": {"distill": plan.identity},
                 "scale": run.scale,
                 "upper_bound": methods.upper_bound(method_class),
+                "schedule": method.schedule.beside(setting.schedule),
             }
-            made |= {**provenance(runtime, time.perf_counter() - begin), "cost": method.cost.totals()}
+            cost = {"steps": method.student.updates, **method.cost.totals()}
+            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost}
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
             weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
             rt.seed(seed)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.engine.runtime import start
 from stages.families.opening import open_teacher
 from stages.kinds import aspect
@@ -42,7 +42,7 @@ def main(name: str) -> None:
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
     _, kind, guide = open_teacher(name, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
-    in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
+    in_domain: Tensor | None = None
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
         folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
         out, made = paths.scores(name, row, seed), read_json(folder / "run.json")
@@ -65,7 +65,9 @@ def main(name: str) -> None:
         }
         result |= made.pop("cost", {})
         if (samples := folder / "samples.safetensors").exists():
-            shown = kind.shown(packed(load_file(samples)["images"]), BATCH)
+            if in_domain is None:
+                in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
+            shown = kind.shown(pack(load_file(samples)["images"]), BATCH)
             result |= likeness(penultimate(guide, shown), in_domain)
         write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 

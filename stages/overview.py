@@ -61,16 +61,18 @@ def in_order(rows: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
 
 
 def marks(row: str, known: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Marks of a row: an upper bound; made by other code or parameters than those that are `here`."""
+    """Marks of a row: an upper bound; a schedule of its own; made by other code or parameters than those that are `here`."""
     now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
     older = any(identity[stage] != now.get(stage) for identity in records.identities(known) for stage in identity)
-    return [tables.UPPER_BOUND] * bool(known.get("upper_bound")) + [tables.OLDER] * older
+    says = {tables.UPPER_BOUND: known.get("upper_bound"), tables.RESCHEDULED: records.schedule(known), tables.OLDER: older}
+    return [mark for mark, so in says.items() if so]
 
 
 def notes(rows: dict[str, Any]) -> list[str]:
-    """What is to be said below a table: rows that do not run, rows of smoke scale, on what the others were made."""
+    """What is to be said below a table: rows that do not run, schedules that differ, smoke scale, on what rows were made."""
     absent = [f"`{row}` {known['why_not']}" for row, known in rows.items() if "why_not" in known]
     made = {row: [found["made"] for found in known.get("seeds", {}).values()] for row, known in rows.items()}
+    own = [f"`{row}` {_own(changes)}" for row, known in rows.items() if (changes := records.schedule(known))]
     smoke = [row for row, known in rows.items() if records.smoke(known)]
     origins: dict[str, list[str]] = {}
     for row, runs in made.items():
@@ -81,9 +83,21 @@ def notes(rows: dict[str, Any]) -> list[str]:
     by = [origin if len(origins) == 1 else f"{origin}: {', '.join(names)}" for origin, names in origins.items()]
     return [
         *([f"n/a: {'; '.join(absent)}."] if absent else []),
+        *([f"{tables.RESCHEDULED} {'; '.join(own)}."] if own else []),
         *([tables.SMOKE.format(rows=", ".join(smoke))] if smoke else []),
         f"Made on {'; '.join(by)}.",
     ]
+
+
+def _own(changes: dict[str, Any]) -> str:
+    """A schedule's changes: key, value, and that of the task in brackets."""
+    return ", ".join(f"{key} {_said(own)} ({_said(given)})" for key, (given, own) in changes.items())
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_said(inner)}" for key, inner in value.items() if inner) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _cost(line: Any) -> dict[str, float]:

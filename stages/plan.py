@@ -10,7 +10,8 @@ from stages.families.opening import DATA
 from stages.kinds import aspect
 from stages.networks.build import find
 from stages.settings import paths, plans
-from stages.settings.params import STAGES
+from stages.settings.params import STAGES, Params
+from stages.settings.plans import Plan
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
@@ -24,7 +25,7 @@ def main() -> None:
         aspect(task.kind, "splits", f"params.yaml: task.{name}.kind: ")
         open_rule(name, task.curate)
         find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
-        find(task.distill.student, f"params.yaml: task.{name}.distill.student: ")
+        find(task.distill.student.network, f"params.yaml: task.{name}.distill.student.network: ")
     for row in params.rows:
         if unknown := methods.method_class(params, row).sees - (DATA | {STUDENT_DOMAIN}):
             raise UserError(
@@ -34,15 +35,20 @@ def main() -> None:
         for stage in STAGES:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))
         for row in params.run.methods:
-            methods.plan(params, row, name).write(paths.plan(name, row))
+            of_row(params, row, name).write(paths.plan(name, row))
     identities = {
-        name: {**plans.around(params, name), "rows": {row: methods.plan(params, row, name).identity for row in params.rows}}
+        name: {**plans.around(params, name), "rows": {row: of_row(params, row, name).identity for row in params.rows}}
         for name in params.tasks
     }
     write_json(paths.identities(), identities)
     plans.of_overview(params).write(paths.overview_plan())
     run = params.run
     print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
+
+
+def of_row(params: Params, row: str, task: str) -> Plan:
+    """The plan of training a student of `task` with the method of `row`."""
+    return methods.plan(params, row, task, methods.section(params, row, task))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Usage: python -m stages.train_teacher TASK
 """
 
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import Task
 from stages.support.errors import UserError, run_script
-from stages.support.files import write_json
+from stages.support.files import read_json, write_json
 
 SEED = 0  # the teacher is one fixed network; seeds are for students
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
@@ -32,15 +32,21 @@ Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 def main(name: str) -> None:
     """Write the teacher's weights, card, learning curve, and where it was made."""
-    settings, begin = params.load(), time.perf_counter()
+    settings = params.load()
     run, task = settings.run, settings.task(name)
     plan = plans.of_stage(settings, "train_teacher", name)
     plan.agree(paths.plan(name, "train_teacher"))
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with (
-        rt.running(run.precision, run.compile) as runtime,
-        until_done(key(f"{name} {plan.identity}", SEED, runtime, [source]), run, runtime.rank) as checkpoint,
+        rt.running(task.precision or run.precision, run.compile) as runtime,
+        until_done(made_by := key(plan.identity, SEED, runtime, [source]), run, runtime.rank) as checkpoint,
     ):
+        if (other := _same(name, made_by)) and runtime.rank == 0:
+            print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
+            shutil.copytree(paths.teacher(other), paths.teacher(name), dirs_exist_ok=True)
+            shutil.copy(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED))
+        if other:
+            return
         if task.teacher.weights:
             blueprint, net, curve, facts = _imported(name, task, val, runtime)
         else:
@@ -51,12 +57,22 @@ def main(name: str) -> None:
             weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts | {score: curve[-1][score]})
             made = {
                 "identity": {"train_teacher": plan.identity},
+                "key": made_by,
                 "scale": run.scale,
-                **provenance(runtime, time.perf_counter() - begin),
+                **provenance(runtime, checkpoint.seconds),
             }
             write_json(paths.teacher(name) / "run.json", made)
             write_curve(paths.curve(name, TEACHER, SEED), curve)
             print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
+
+
+def _same(name: str, made_by: str) -> str | None:
+    """Another task whose teacher was made of the same things, and so is the same to the last bit."""
+    for path in sorted(paths.teacher(name).parent.glob("*/run.json")):
+        other = path.parent.name
+        if other != name and read_json(path).get("key") == made_by and paths.curve(other, TEACHER, SEED).exists():
+            return other
+    return None
 
 
 def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
@@ -69,7 +85,7 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
     net = blueprint.build()
     batch = min(recipe.batch, len(examples))
     steps = recipe.epochs * (len(examples) // batch)
-    schedule = Schedule(steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment)
+    schedule = Schedule(steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, rate=recipe.rate)
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
     setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
     method = Method(setting, Method.Params())
@@ -84,7 +100,7 @@ def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made
         raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.shape[0]} values, one a channel")
     blueprint = Blueprint(task.teacher.network, val.classes, val.shape, given.mean, given.std)
     net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256)
+    weights.import_weights(net, Path(given.path), given.sha256, f"task.{name}.teacher.weights")
     kind = open_kind(task, val.classes)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:

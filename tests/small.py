@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import Augment, ImageForm
 from stages.engine import runtime as rt
 from stages.engine.streams import Stream
@@ -40,7 +40,7 @@ SMALL = {
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
 SMALL["crd"] = {"negatives": 12}
-SMALL["augkd"] = {"data_free": 4, "anchor_steps": 4, "latent": 8, "generator_width": 4}
+SMALL["augkd"] = {"data_free": 4, "data_free_batch": 8, "anchor_steps": 4, "latent": 8, "generator_width": 4}
 SMALL["sskd"] = {"head_steps": 4}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
@@ -54,7 +54,7 @@ def images(n=64, channels=1, size=16, classes=10, seed=0):
     """Random images of `size` pixels a side, or (height, width)."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(256, (n, *form(channels, size).shape), dtype=torch.uint8, generator=generator)
-    return packed(pixels, torch.arange(n) % classes, tuple(map(str, range(classes))))
+    return pack(pixels, torch.arange(n) % classes, tuple(map(str, range(classes))))
 
 
 def form(channels=1, size=16):

@@ -14,35 +14,45 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 
-def outlier(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
+def outlier(features: Tensor, predicted: Tensor, classifier: Tensor) -> Tensor:
+    """1 - cosine of a feature to the row (F,) of its predicted class in T's `classifier` (K, F), in [0, 2]."""
+    return 1 - F.cosine_similarity(features.float(), classifier[predicted], dim=1)
+
+
+def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
     """1 - cosine to the nearest prototype of the predicted class, in [0, 2].
 
     Prototypes are the centres of k-means on unit vectors, scaled to unit length, `count` of them, of the more confident half of a
-    class by `sure` (n,); the mean where a class has fewer than 2 * count images.
+    class by `sure` (n,); the mean where the half has fewer than 2 * count images.
     """
-    unit = F.normalize(features, dim=1)
+    unit = F.normalize(features.float(), dim=1)
     result = torch.empty(len(features))
     for k in predicted.unique().tolist():
         mine = (predicted == k).nonzero().flatten()
-        half = best(sure[mine], -(-len(mine) // 2))
-        centres = F.normalize(_centres(unit[mine], half, count), dim=1)
+        half = mine[best(sure[mine], -(-len(mine) // 2))]
+        centres = F.normalize(_centres(unit[half], count), dim=1)
         result[mine] = 1 - (unit[mine] @ centres.T).amax(1)
     return result
 
 
-def _centres(mine: Tensor, half: Tensor, count: int) -> Tensor:
-    if len(mine) < 2 * count:
-        return mine.mean(0, keepdim=True)
+def _centres(half: Tensor, count: int) -> Tensor:
+    if len(half) < 2 * count:
+        return half.mean(0, keepdim=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than centres: some coincide
-        means = KMeans(count, init="k-means++", n_init=1, max_iter=10, random_state=0).fit(mine[half].double().numpy())
-    return torch.from_numpy(means.cluster_centers_).to(mine.dtype)
+        means = KMeans(count, init="k-means++", n_init=1, max_iter=10, random_state=0).fit(half.double().numpy())
+    return torch.from_numpy(means.cluster_centers_).to(half.dtype)
 
 
 def density(predicted: Tensor, classes: int) -> Tensor:
     """How crowded the predicted class is: its share of the images, in units of the largest share."""
     counts = torch.bincount(predicted, minlength=classes).float()
     return (counts / counts.max())[predicted]
+
+
+def quantiles(score: Tensor) -> dict[str, float]:
+    """The score that 1 %, 25 %, 50 %, 75 % and 99 % of the images reach at most."""
+    return {f"{q} %": score.float().kthvalue(1 + round(q / 100 * (len(score) - 1))).values.item() for q in (1, 25, 50, 75, 99)}
 
 
 def scaled(score: Tensor) -> Tensor:

@@ -81,7 +81,11 @@ class Examples:
             return
         from torch.utils.data import DataLoader
 
-        yield from DataLoader(_Files(self), batch_sampler=_Rows(batches), num_workers=workers, collate_fn=torch.stack)
+        # A generator of its own: a loader draws from torch's default one when it begins, and a resumed run begins elsewhere.
+        own = torch.Generator()
+        yield from DataLoader(
+            _Files(self), batch_sampler=_Rows(batches), num_workers=workers, collate_fn=torch.stack, generator=own
+        )
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield all inputs in order, `size` at a time (the last ones may be fewer)."""
@@ -112,7 +116,7 @@ class Examples:
         return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names)
 
 
-def packed(inputs: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
+def pack(inputs: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
     """Examples of inputs (n, ...) in the order of their source, with labels where there are any."""
     columns = {INPUT: inputs, INDEX: torch.arange(len(inputs))}
     return Examples(columns if labels is None else {**columns, LABEL: labels}, classes)

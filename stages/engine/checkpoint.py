@@ -4,9 +4,10 @@ import hashlib
 import io
 import pickle
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,45 @@ def until_done(name: str, run: Run, rank: int) -> Iterator["Checkpoint"]:
         shutil.rmtree(checkpoint.folder, ignore_errors=True)
 
 
+@contextmanager
+def interrupted() -> Iterator[Callable[[], bool]]:
+    """A function that says whether Ctrl-C was pressed, or the process asked to end; a second time ends it at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = False
+
+    def note(number: int, _: Any) -> None:
+        nonlocal asked
+        asked = True
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        print("interrupted: finishing this step to save it; once more to leave at once", file=sys.stderr)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Checkpoint:
-    """One file that is replaced every `every_minutes` or `every_steps` steps."""
+    """One file that is replaced every `every_minutes` or `every_steps` steps.
+
+    `seconds` is the time that the run took so far, earlier sessions included, up to their last checkpoint.
+    """
 
     def __init__(self, folder: Path, every_minutes: float = 2.0, every_steps: int = 5000):
         self.folder = folder
         self.path = folder / "last.pt"
         self.every_s, self.every_steps = 60 * every_minutes, every_steps
         self._saved_at, self._saved_step = time.monotonic(), 0
+        self._begun, self._before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of this session and those before it."""
+        return self._before + time.monotonic() - self._begun
 
     def due(self, step: int) -> bool:
         """Whether it is time to save again."""
@@ -53,7 +85,7 @@ class Checkpoint:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Replace the checkpoint; a kill at any moment leaves the old one or the new one."""
         buffer = io.BytesIO()  # torch.save into a full disk would not raise an OSError
-        torch.save({"step": step, **state}, buffer)
+        torch.save({"step": step, "seconds": self.seconds, **state}, buffer)
         with replacing(self.path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
         self._saved_at, self._saved_step = time.monotonic(), step
@@ -67,5 +99,5 @@ class Checkpoint:
         except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
             print(f"{self.path} cannot be read ({error}); starting from the beginning", file=sys.stderr)
             return None
-        self._saved_step = state["step"]
+        self._saved_step, self._before = state["step"], state["seconds"]
         return state

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.engine import runtime as rt
-from stages.engine.checkpoint import Checkpoint
+from stages.engine.checkpoint import Checkpoint, interrupted
 from stages.engine.players import Player
 from stages.engine.streams import Stream
 from stages.support.errors import UserError
@@ -63,7 +63,7 @@ def train(
 
     The curve has about `points` rows: the step, the mean of each scalar since the row before (or since the method's phase began),
     and what `probe` measures.
-    Raises UserError at the first scalar that is not finite.
+    Raises UserError at the first scalar that is not finite, and KeyboardInterrupt after a Ctrl-C, when the checkpoint is written.
     """
     total, window, curve, first = method.iterations, _Window(), [], 0
     if state := checkpoint.load():
@@ -72,26 +72,30 @@ def train(
         print(f"{what}: resumed at step {first} of {total}", file=sys.stderr)
     every = math.ceil(total / points)
     bar = progress(range(first, total), what, initial=first, total=total, disable=runtime.rank > 0)
-    for step in bar:
-        for player in method.players.values():
-            player.anneal(step / total)
-        rt.seed(seed, step, runtime.rank)
-        with runtime.autocast():
-            scalars = method.step()
-        if window.names and window.names != list(scalars):  # another phase has begun
-            window.flush(checkpoint)
-            window = _Window()
-        window.add(step + 1, scalars)
-        row_due = (step + 1) % every == 0 or step + 1 == total
-        save_due = _agreed(checkpoint.due(step + 1), runtime)
-        if row_due or save_due or window.full:
-            window.flush(checkpoint)
-            bar.set_postfix({name: f"{value:.3g}" for name, value in window.means().items()}, refresh=False)
-        if row_due:
-            curve.append({"step": step + 1, **window.means(), **probe()})
-            window = _Window()
-        if save_due and runtime.rank == 0:
-            checkpoint.save(step + 1, _state(method, window, curve))
+    with interrupted() as stopping:
+        for step in bar:
+            for player in method.players.values():
+                player.anneal(step / total)
+            rt.seed(seed, step, runtime.rank)
+            with runtime.autocast():
+                scalars = method.step()
+            if window.names and window.names != list(scalars):  # another phase has begun
+                window.flush(checkpoint)
+                window = _Window()
+            window.add(step + 1, scalars)
+            row_due = (step + 1) % every == 0 or step + 1 == total
+            stop = stopping()
+            save_due, stop = _agreed(runtime, stop or checkpoint.due(step + 1), stop)
+            if row_due or save_due or window.full:
+                window.flush(checkpoint)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in window.means().items()}, refresh=False)
+            if row_due:
+                curve.append({"step": step + 1, **window.means(), **probe()})
+                window = _Window()
+            if save_due and runtime.rank == 0:
+                checkpoint.save(step + 1, _state(method, window, curve))
+            if stop:
+                raise KeyboardInterrupt
     for player in method.players.values():
         player.align_ranks()
     return curve
@@ -149,13 +153,13 @@ class _Window:
         return {name: total / self.count for name, total in zip(self.names, self.sums, strict=True)}
 
 
-def _agreed(due: bool, runtime: rt.Runtime) -> bool:
-    """Whether rank 0 says so: clocks differ between ranks."""
+def _agreed(runtime: rt.Runtime, *says: bool) -> list[bool]:
+    """What rank 0 says: clocks differ between ranks, and not all of them may hear a signal."""
     if runtime.world == 1:
-        return due
-    vote = torch.tensor([float(due and runtime.rank == 0)], device=runtime.device)
-    torch.distributed.all_reduce(vote)
-    return bool(vote.item())
+        return list(says)
+    votes = torch.tensor(says, dtype=torch.float32, device=runtime.device)
+    runtime.follow_first_([votes])
+    return [bool(vote) for vote in votes.tolist()]
 
 
 def _state(method: Trainable, window: _Window, curve: list[Row]) -> dict[str, Any]:

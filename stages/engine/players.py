@@ -1,6 +1,5 @@
 """Players: networks that a method trains, and which change in their own turn only."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,16 +10,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from stages.engine.runtime import Runtime
+from stages.settings.rates import Falling, factor
 
 
 class Player:
-    """A network that a method trains, its optimiser and its schedule: a cosine to 0, or a `constant` learning rate.
+    """A network that a method trains, its optimiser, and how its learning rate is `falling`.
 
     It owns what its optimiser holds; the parts of a network that it does not own stay as they are for good. A gradient longer
     than `clip` is shortened to it.
 
     Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
-    batch statistics without moving the running ones. `span` is the part of the run, 0 to 1, over which its cosine falls.
+    batch statistics without moving the running ones. `span` is the part of the run, 0 to 1, over which its rate falls.
+    `updates` counts its steps.
     """
 
     def __init__(
@@ -28,14 +29,15 @@ class Player:
         net: nn.Module,
         optimizer: Optimizer,
         runtime: Runtime,
-        constant: bool = False,
+        falling: Falling = "cosine",
         span: tuple[float, float] = (0.0, 1.0),
         clip: float | None = None,
     ):
         self.net = net
         self.optimizer = optimizer
         self.runtime = runtime
-        self.constant, self.span, self.clip = constant, span, clip
+        self.falling, self.span, self.clip = falling, span, clip
+        self.updates = 0
         self.base_lr: float = optimizer.param_groups[0]["lr"]
         self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
         net.requires_grad_(False)
@@ -75,29 +77,33 @@ class Player:
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimizer.step()
+        self.updates += 1
 
     def anneal(self, progress: float) -> None:
-        """Set the learning rate for a run that is `progress` (0 to 1) done: cosine from the base rate to 0."""
-        if self.constant:
-            return
+        """Set the learning rate for a run that is `progress` (0 to 1) done."""
         begin, end = self.span
         mine = min(max((progress - begin) / max(end - begin, 1e-12), 0.0), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = 0.5 * self.base_lr * (1 + math.cos(math.pi * mine))
+            group["lr"] = self.base_lr * factor(self.falling, mine)
 
     def restart(self, optimizer: Optimizer, span: tuple[float, float]) -> None:
-        """Go on with a fresh optimiser of the same parameters, whose cosine falls over `span`."""
+        """Go on with a fresh optimiser of the same parameters, whose rate falls over `span`."""
         self.optimizer, self.span = optimizer, span
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "span": self.span}
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "span": self.span,
+            "updates": self.updates,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.span = state["span"]
+        self.span, self.updates = state["span"], state["updates"]
 
     def align_ranks(self) -> None:
         """Average the buffers over the ranks, whose batches differ; parameters are the same already."""

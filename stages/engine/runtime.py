@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -53,6 +53,21 @@ class Runtime:
         distributed.all_gather(rows, mine.contiguous())
         return torch.cat(rows)
 
+    def union(self, mine: Tensor) -> Tensor:
+        """The rows (n, ...) of all ranks, in rank order, with a gradient to each rank's own.
+
+        Every rank then computes a statistic of the whole batch. The gradient that reaches a rank's rows is that of the sum of all
+        ranks' losses: parameters whose gradients are averaged over the ranks get those of one rank with the whole batch.
+        """
+        rows: Tensor = _Union.apply(mine, self) if self.world > 1 else mine
+        return rows
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a number over all ranks, without a graph."""
+        value = value.detach().clone()
+        self.average_([value])
+        return value
+
     def follow_first_(self, tensors: list[Tensor]) -> None:
         """Give every rank the first rank's values, in place."""
         if self.world > 1:
@@ -69,7 +84,8 @@ class Runtime:
 def start(precision: str = "auto", compile: bool = False) -> Runtime:
     """The runtime of this process: the GPU of its local rank where there is one, else the CPU.
 
-    `precision` is auto (bf16 on GPUs, fp32 elsewhere), fp32 or bf16. Joins the other processes under torchrun.
+    `precision` is auto (bf16 on GPUs, fp32 elsewhere), fast (bf16 on CPUs too that have instructions for it: 1.7 to 2.3 times
+    faster than fp32 for WRNs at 32 px), fp32 or bf16. Joins the other processes under torchrun.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -82,8 +98,24 @@ def start(precision: str = "auto", compile: bool = False) -> Runtime:
             torch.backends.cudnn.allow_tf32 = True
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    able = device.type == "cuda" or (precision == "fast" and torch.cpu._is_avx512_bf16_supported())
+    bf16 = precision == "bf16" or (precision in ("auto", "fast") and able)
     return Runtime(device, bf16, compile, rank, world)
+
+
+class _Union(torch.autograd.Function):
+    """Gather rows; their gradients are summed over the ranks on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, runtime: Runtime) -> Tensor:
+        ctx.runtime = runtime
+        return runtime.gather(mine)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total, runtime = gradient.contiguous().clone(), ctx.runtime
+        distributed.all_reduce(total)
+        return total.chunk(runtime.world)[runtime.rank], None
 
 
 @contextmanager

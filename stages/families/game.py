@@ -22,6 +22,9 @@ class Game(Method):
 
     The frame of the benchmark in which DAFL, ZSKT, DFQ and DFAD are compared (Fang et al. 2021, arXiv:2105.08584): as many images
     for G as for S, S in eval mode while G learns, G's learning rate constant.
+
+    Terms that are statistics of a batch are of the union of all ranks' batches; batch normalisation in G, S and any companion is
+    of each rank's own.
     """
 
     class Params(MethodParams):
@@ -36,12 +39,17 @@ class Game(Method):
     params: Params
     of_kind = frozenset({IMAGES})
     betas = (0.5, 0.999)
-    constant = True  # the learning rate of G and its companions; else it follows the student's cosine
+    constant = True  # the learning rate of G and its companions; else it falls as the student's does
 
     @classmethod
     def needs(cls, params: Params) -> frozenset[str]:
         """G learns through T."""
         return frozenset({GRADIENT})
+
+    @property
+    def clip(self) -> float | None:
+        """The longest gradient of G and its companions; None for any."""
+        return None
 
     def build(self) -> None:
         """G with Adam."""
@@ -112,4 +120,5 @@ class Game(Method):
         """Register a player with Adam."""
         net = self.setting.runtime.place(net)
         optimizer = torch.optim.Adam(net.parameters(), self.params.lr, betas=self.betas, fused=True)
-        return self.player(name, net, optimizer, self.constant)
+        falling = "constant" if self.constant else self.schedule.rate
+        return self.player(name, net, optimizer, falling, clip=self.clip)

@@ -30,7 +30,7 @@ class Lowest:
         self.kept: list[Tensor] = []
 
     def offer(self, loss: Tensor, *tensors: Tensor) -> None:
-        """Keep copies of `tensors` if `loss` is lower than every one before."""
+        """Keep copies of `tensors` if `loss`, which is all ranks', is lower than every one before."""
         loss, tensors = loss.detach(), tuple(tensor.detach() for tensor in tensors)
         if self.loss is None:
             self.loss, self.kept = loss, [tensor.clone() for tensor in tensors]
@@ -44,7 +44,10 @@ class Inversion(Method):
     """One batch of images, then `student_steps` steps of S on the pool. Subclasses write `synthesise`.
 
     KL(T || S) at temperature `tau`, times tau^2. The first iteration makes `warmup` batches more, so that S does not start on a
-    handful of images; while they are made, S is not asked.
+    handful of images; until the last of them is made, S is not asked.
+
+    Terms that are statistics of a batch are of the union of all ranks' batches; batch normalisation in a generator and in S is of
+    each rank's own.
     """
 
     class Params(MethodParams):
@@ -79,7 +82,6 @@ class Inversion(Method):
         self.norms = batch_norms(self.teacher)
         self.stored: list[Moments] = stored(self.norms)
         self.share = setting.runtime.share(p.batch, "the synthesis batch")
-        self.student_share = setting.runtime.share(self.schedule.batch, "the batch")
         image = setting.form.shape
         form = {"images": (image, torch.uint8), "logits": ((setting.classes,), torch.get_default_dtype())}
         self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")
@@ -97,8 +99,8 @@ class Inversion(Method):
 
     @property
     def warm(self) -> bool:
-        """Whether S may be asked."""
-        return self.batches >= self.params.warmup
+        """Whether S may be asked: from the last batch of the warm-up on."""
+        return self.batches + 1 >= self.params.warmup
 
     def step(self) -> dict[str, Tensor]:
         """Synthesise, then learn."""
@@ -110,7 +112,8 @@ class Inversion(Method):
                 self.pool.append(images=pixels, logits=self.teacher.logits(to_unit(pixels)))
                 self.cost.images += self.share
         with self.cost.timed("distillation"):
-            learned = [self.imitate([[self.student_batch()]]) for _ in range(self.params.student_steps)]
+            passes = self.pool.passes(self.schedule.batch)
+            learned = [self.imitate([[self.student_batch(next(passes))]]) for _ in range(self.params.student_steps)]
         return scalars | {"S": torch.stack(learned).mean()}
 
     def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -142,9 +145,9 @@ class Inversion(Method):
         order = torch.cat([torch.randperm(classes) for _ in range(-(-self.share // classes))])[: self.share]
         return order[torch.randperm(self.share)].to(device)
 
-    def student_batch(self) -> Seen:
-        """The student's next images out of the pool, augmented as the task says."""
-        rows, augment = self.pool.draw(self.student_share), self.schedule.augment
+    def student_batch(self, rows: Tensor) -> Seen:
+        """The images of the pool at `rows`, augmented as the task says."""
+        augment = self.schedule.augment
         images = to_unit(augmented(self.pool.rows["images"][rows], augment))
         return images, None if augment.changes else self.pool.rows["logits"][rows]
 
@@ -154,4 +157,4 @@ class Inversion(Method):
 
     def samples(self, count: int) -> Tensor:
         """`count` images of the pool."""
-        return to_unit(self.pool.rows["images"][self.pool.draw(count, distinct=True)])
+        return to_unit(self.pool.rows["images"][self.pool.draw(count)])

@@ -12,12 +12,13 @@ from stages.families.latents import Calm
 from stages.families.method import MethodParams, Rescheduled
 from stages.families.phased import Phased
 from stages.families.terms import Terms, values, weighted
+from stages.families.union import moments
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.networks.encoder import Encoder
 from stages.networks.generator import generator_for
-from stages.networks.taps import batch_norms, look, moments, stored
+from stages.networks.taps import batch_norms, look, stored
 from stages.support.sections import Positive, Rate, Weight
 
 PER_ITERATION = 5  # steps of S and E for one of G
@@ -27,9 +28,13 @@ class Invertible(Phased):
     """AuG-KD's stage 1 (arXiv:2403.07030). It is phase 0; subclasses add the phases after it."""
 
     class Params(MethodParams):
-        """`data_free` iterations of the stage (0: none); `balance` is in nats. All players have Adam."""
+        """`data_free` iterations of the stage (0: none), on batches of `data_free_batch`; `balance` is in nats.
+
+        All players have Adam.
+        """
 
         data_free: Annotated[int, Field(ge=0)] = 40000
+        data_free_batch: Annotated[int, Field(ge=2)] = 2048
         latent: Positive = 100
         generator_width: Positive = 64
         lr: Rate = 1e-3
@@ -57,7 +62,7 @@ class Invertible(Phased):
         setting, p = self.setting, self.params
         self.norms = batch_norms(self.teacher)
         self.stored = stored(self.norms)
-        self.batch = setting.runtime.share(self.schedule.batch, "the batch")
+        self.batch = setting.runtime.share(p.data_free_batch, "the data-free batch")
         shape, width = setting.form.shape, p.generator_width
         self.generator = self.adam("generator", generator_for(p.latent, shape, width), p.lr, 0)
         self.encoder = self.adam("encoder", Encoder(p.latent, setting.classes, shape, width), p.encoder_lr)
@@ -77,15 +82,15 @@ class Invertible(Phased):
 
     def generator_terms(self, fake: Tensor) -> Terms:
         """What G descends; S looks in eval mode."""
-        p = self.params
+        p, runtime = self.params, self.setting.runtime
         teacher, heard = look(self.teacher, fake, self.norms)
         with in_eval(self.student.net):
             student = self.student(fake)
         return {
             "adversarial": (1.0, -distillation.kl_divergence(teacher, student)),
             "confidence": (1.0, distillation.confidence(teacher)),
-            "balance": (p.balance, distillation.balance(teacher, math.e)),
-            "bn": (p.bn, synthesis.statistics_error(moments(heard), self.stored)),
+            "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
+            "bn": (p.bn, synthesis.statistics_error(moments(heard, runtime), self.stored)),
         }
 
     def imitate_and_encode(self) -> Tensor:
@@ -116,5 +121,5 @@ class Invertible(Phased):
         net = self.setting.runtime.place(net)
         adam = torch.optim.Adam(net.parameters(), lr, fused=True)
         if phase is None:
-            return self.player(name, net, adam, constant=True)
+            return self.player(name, net, adam, falling="constant")
         return self.player(name, net, adam, span=self.span(phase))

@@ -1,8 +1,8 @@
 """What every method is: typed hyper-parameters, players, streams, and one step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -18,6 +18,7 @@ from stages.engine.streams import Batch, Stream
 from stages.engine.teacher import Teacher
 from stages.kinds import Kind
 from stages.losses import distillation
+from stages.settings.rates import Falling
 from stages.support.sections import Positive, Rate, Section, Weight
 
 POOL, IN_DOMAIN, LABELS = "pool", "in_domain", "labels"
@@ -26,7 +27,7 @@ Seen = tuple[Tensor, Tensor | None]  # inputs (B, ...) as a network sees them, a
 
 @dataclass(frozen=True)
 class Schedule:
-    """The student's training: `steps` steps of `optimizer`, its rate falling from `lr` to 0 along a cosine, or constant.
+    """The student's training: `steps` steps of `optimizer`, its rate `lr` falling as `rate` says.
 
     `batch` is B of the papers: a step takes B examples of a method that makes them, or `real` ones, 2B, where it has some. A
     gradient longer than `clip` is shortened to it.
@@ -39,8 +40,17 @@ class Schedule:
     weight_decay: float
     augment: Augment = field(default_factory=Augment)
     optimizer: Literal["sgd", "adam"] = "sgd"
-    rate: Literal["cosine", "constant"] = "cosine"
+    rate: Falling = "cosine"
     clip: float | None = None
+
+    def beside(self, other: "Schedule") -> dict[str, list[Any]]:
+        """Where this schedule is not as the `other`: [the other's, this one's], by key; `real` follows from `batch`."""
+        pairs = {item.name: [_plain(getattr(one, item.name)) for one in (other, self)] for item in fields(self)}
+        return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and key != "real"}
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Section) else value
 
 
 class Rescheduled(Section):
@@ -52,8 +62,12 @@ class Rescheduled(Section):
     weight_decay: Weight | None = None
     augment: Augment | None = None
     optimizer: Literal["sgd", "adam"] | None = None
-    rate: Literal["cosine", "constant"] | None = None
+    rate: Falling | None = None
     clip: Rate | None = None
+
+    def smoke(self) -> Self:
+        """The task's steps and batch, which are shrunk already."""
+        return self.model_copy(update={"steps": None, "batch": None})
 
     def of(self, schedule: Schedule) -> Schedule:
         """The task's `schedule` with these changes."""
@@ -155,22 +169,22 @@ class Method:
 
     def learner(self, name: str, net: nn.Module, span: tuple[float, float] = (0.0, 1.0)) -> Player:
         """Register a player that learns as the schedule says: the student, and heads beside it."""
-        return self.player(name, net, self.optimizer(net), self.schedule.rate == "constant", span, self.schedule.clip)
+        return self.player(name, net, self.optimizer(net), self.schedule.rate, span, self.schedule.clip)
 
     def player(
         self,
         name: str,
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
-        constant: bool = False,
+        falling: Falling = "cosine",
         span: tuple[float, float] = (0.0, 1.0),
         clip: float | None = None,
     ) -> Player:
         """Register a player, whose network is on its device already.
 
-        Its learning rate is `constant`, or follows a cosine over `span`, a part of the run (0 to 1).
+        Its learning rate is `falling` over `span`, a part of the run (0 to 1).
         """
-        self.players[name] = Player(net, optimizer, self.setting.runtime, constant, span, clip)
+        self.players[name] = Player(net, optimizer, self.setting.runtime, falling, span, clip)
         return self.players[name]
 
     def stream(self, name: str, examples: Examples, batch: int, augment: Augment | None = None) -> Stream:

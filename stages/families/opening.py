@@ -41,14 +41,20 @@ def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint,
 
 
 def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
-    """All that `method` is given, with a fresh student, and the student's blueprint. Seeds the generators."""
+    """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
     made_for, kind, teacher = open_teacher(name, task, runtime)
-    student = Blueprint(task.distill.student, made_for.classes, made_for.shape, made_for.mean, made_for.std)
+    given = task.distill.student
+    student = Blueprint(given.network, made_for.classes, made_for.shape, made_for.mean, made_for.std)
     data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
     rt.seed(seed)
     net = student.build()
+    key = f"task.{name}.distill.student"
+    if given.weights:
+        weights.import_weights(net, Path(given.weights.path), given.weights.sha256, f"{key}.weights", given.weights.without)
+    if given.teacher_layers:
+        weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
     mean, std = made_for.mean or [], made_for.std or []
     return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std), student
 

@@ -1,6 +1,7 @@
 """A bounded memory of the newest rows of some tensors, which a checkpoint takes along."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,11 +44,21 @@ class Ring:
             self.rows[name][places] = everyone
         self.total += len(everyone)
 
-    def draw(self, count: int, distinct: bool = False) -> Tensor:
-        """Numbers of `count` random rows; with `distinct` none comes twice, and all come where there are fewer."""
-        if distinct:
-            return torch.randperm(len(self))[:count].to(self.runtime.device)
-        return torch.randint(len(self), (count,)).to(self.runtime.device)
+    def draw(self, count: int) -> Tensor:
+        """Numbers of `count` different rows, of all where there are fewer; the same on every rank."""
+        rows = torch.randperm(len(self))[:count].to(self.runtime.device)
+        self.runtime.follow_first_([rows])
+        return rows
+
+    def passes(self, batch: int) -> Iterator[Tensor]:
+        """Numbers of rows without end, this rank's share of `batch` at a time: all rows, then all again in another order."""
+        share, rows = self.runtime.share(batch, "the batch"), self.draw(0)
+        mine = slice(self.runtime.rank * share, (self.runtime.rank + 1) * share)
+        while True:
+            while len(rows) < batch:
+                rows = torch.cat([rows, self.draw(len(self))])
+            yield rows[:batch][mine]
+            rows = rows[batch:]
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""

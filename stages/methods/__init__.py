@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.families.method import Method, MethodParams
+from stages.families.method import IN_DOMAIN, Method, MethodParams
 from stages.settings import plans
 from stages.settings.params import PARAMS, Params, load
 from stages.settings.plans import Plan
@@ -22,12 +22,15 @@ def method_class(params: Params, row: str) -> type[Method]:
 def section(params: Params, row: str, task: str) -> MethodParams:
     """The checked parameters of `row` for `task`, at the scale of `run.scale`."""
     checked: MethodParams = check(method_class(params, row).Params, params.values(row, task), f"method.{row}")
-    return checked.smoke() if params.run.scale == "smoke" else checked
+    if params.run.scale != "smoke":
+        return checked
+    schedule = checked.schedule.smoke() if checked.schedule else None
+    return checked.smoke().model_copy(update={"schedule": schedule})
 
 
-def plan(params: Params, row: str, task: str) -> Plan:
-    """The plan of training a student of `task` with the method of `row`."""
-    return plans.of_row(params, row, task, section(params, row, task).model_dump())
+def plan(params: Params, row: str, task: str, section: MethodParams) -> Plan:
+    """The plan of training a student of `task` with the method of `row`, whose checked parameters are `section`."""
+    return plans.of_row(params, row, task, section.model_dump())
 
 
 def load_all(path: Path = PARAMS) -> Params:
@@ -41,4 +44,4 @@ def load_all(path: Path = PARAMS) -> Params:
 
 def upper_bound(method: type[Method]) -> bool:
     """Whether a method sees what a user does not have."""
-    return "in_domain" in method.sees
+    return IN_DOMAIN in method.sees

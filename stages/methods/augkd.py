@@ -50,7 +50,8 @@ class Method(Invertible):
 
         def smoke(self) -> Self:
             """A few steps of each stage."""
-            return self.model_copy(update={key: min(getattr(self, key), 3) for key in ("data_free", "anchor_steps")})
+            few = {key: min(getattr(self, key), 3) for key in ("data_free", "anchor_steps")}
+            return self.model_copy(update={**few, "data_free_batch": 16})
 
     params: Params
     sees = frozenset({STUDENT_DOMAIN})

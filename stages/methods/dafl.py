@@ -37,6 +37,6 @@ class Method(Game):
         teacher, features = look(self.teacher, fake, self.heads)
         return {
             "confidence": (p.confidence, distillation.confidence(teacher)),
-            "balance": (p.balance, distillation.balance(teacher, math.e)),
+            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher), math.e)),
             "activation": (p.activation, -full(torch.cat(features, 1)).abs().mean()),
         }

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from stages.families.inversion import Inversion, Lowest
 from stages.families.terms import values, weighted
+from stages.families.union import moments, settle
 from stages.losses import distillation, synthesis
-from stages.networks.taps import moments
 from stages.support.sections import Positive, Rate, Weight
 
 
@@ -37,12 +37,13 @@ class Method(Inversion):
             images = pixels * std + mean
             seen = self._jitter(images)
             teacher, heard = self.look(seen)
-            terms = self.guidance(seen, teacher, labels, moments(heard))
+            terms = self.guidance(seen, teacher, labels, moments(heard, setting.runtime))
             terms["variation"] = (p.variation, synthesis.total_variation(pixels))
             loss = weighted(terms)
-            lowest.offer(loss, images)
+            lowest.offer(setting.runtime.mean(loss), images)
             optimizer.zero_grad()
             loss.backward()
+            settle(setting.runtime, [], [pixels])
             optimizer.step()
             with torch.no_grad():
                 pixels.clamp_(-mean / std, (1 - mean) / std)

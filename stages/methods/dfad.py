@@ -8,14 +8,18 @@ from torch import Tensor, nn
 from stages.families.game import Game
 from stages.families.terms import Terms
 from stages.losses import distillation
-from stages.networks.generator import Generator
+from stages.losses.precision import full
+from stages.networks.generator import Generator, TransposedGenerator, fits_transposed
 from stages.networks.normalize import Denormalized
+
+LONGEST = 5.0  # gradient of G where it climbs D, which has no bound
 
 
 class Method(Game):
-    """S and G play on the mean absolute difference of logits: first S, k times, then G.
+    """S and G play on the mean absolute difference of logits: first S, k times, then G, whose rate falls with the student's.
 
-    The generator's last layer standardises each batch, so its images are in T's normalised units and may leave [0, 1].
+    Up to 32 px the generator's last layer standardises each batch, so that its images are in T's normalised units and may leave
+    [0, 1].
     """
 
     class Params(Game.Params):
@@ -25,12 +29,20 @@ class Method(Game):
 
     params: Params
     betas = (0.9, 0.999)
+    constant = False
+
+    @property
+    def clip(self) -> float | None:
+        """D has no bound, ln(D + 1) a gradient that falls."""
+        return None if self.params.damped else LONGEST
 
     def make_generator(self) -> nn.Module:
-        """Generator A of the paper: biased convolutions, tanh, and batch normalisation without parameters at the end."""
+        """Generator A of the paper, or B above 32 px where 16 divides both sides."""
         setting, p = self.setting, self.params
-        width = p.generator_width
-        net = Generator(p.latent, setting.form.shape, (2 * width, 2 * width, width), bias=True, standardised=True)
+        shape, width = setting.form.shape, p.generator_width
+        if max(shape[1:]) > 32 and fits_transposed(shape):
+            return TransposedGenerator(p.latent, shape, width)
+        net = Generator(p.latent, shape, (2 * width, 2 * width, width), bias=True, standardised=True)
         return Denormalized(net, setting.mean, setting.std)
 
     def step(self) -> dict[str, Tensor]:
@@ -49,7 +61,10 @@ class Method(Game):
         return distillation.discrepancy(teacher, student)
 
     def terms(self, fake: Tensor) -> Terms:
-        """-D, or -ln(D + 1)."""
+        """-D, or -ln(D + 1); and, only to be told, the size of both networks' logits, which sets the effective rate."""
         with self.watching():
-            d = distillation.discrepancy(self.teacher(fake), self.student(fake))
-        return {"adversarial": (1.0, -torch.log1p(d) if self.params.damped else -d)}
+            teacher, student = self.teacher(fake), self.student(fake)
+        d = distillation.discrepancy(teacher, student)
+        sizes = {name: full(logits).detach().abs().mean() for name, logits in (("size_T", teacher), ("size_S", student))}
+        told: Terms = {name: (0.0, size) for name, size in sizes.items()}
+        return {"adversarial": (1.0, -torch.log1p(d) if self.params.damped else -d)} | told

@@ -1,4 +1,10 @@
-"""DFND: learning student networks in the wild (Chen et al., CVPR 2021). Choose its images with `curate.keep: confidence`."""
+"""DFND: learning student networks in the wild (Chen et al., CVPR 2021). Choose its images with `curate.keep: confidence`.
+
+It departs from the released code where that is not to be had or harms: the diagonal of the noise matrix is what T's owner says of
+T, not its accuracy on the test split; classes without an image have weight 0 (`class_weights`); images are augmented as the task
+says, where the release augments none, and are normalised as T's; the last step counts, not the best on the test split. The
+schedule is the task's; the paper's is the row `dfnd_published`.
+"""
 
 from typing import Annotated
 
@@ -38,7 +44,7 @@ class Method(Base):
         self.weights = class_weights(counts).to(setting.runtime.device)
         net = setting.runtime.place(Adaptation(setting.classes, self.params.accuracy, learned=False))
         self.noise = self.player(
-            "noise", net, torch.optim.Adam(net.parameters(), self.params.noise_lr, fused=True), constant=True
+            "noise", net, torch.optim.Adam(net.parameters(), self.params.noise_lr, fused=True), falling="constant"
         )
 
     def step(self) -> dict[str, Tensor]:

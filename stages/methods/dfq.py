@@ -8,8 +8,9 @@ from torch import Tensor
 from stages.engine.teacher import BATCH_NORM
 from stages.families.game import Game
 from stages.families.terms import Terms
+from stages.families.union import moments
 from stages.losses import distillation, synthesis
-from stages.networks.taps import batch_norms, look, moments, stored
+from stages.networks.taps import batch_norms, look, stored
 from stages.support.sections import Positive, Weight
 
 
@@ -40,13 +41,13 @@ class Method(Game):
 
     def terms(self, fake: Tensor) -> Terms:
         """Adversarial, batch-norm, one-hot and balance terms."""
-        p = self.params
+        p, runtime = self.params, self.setting.runtime
         teacher, heard = look(self.teacher, fake, self.norms)
         with self.watching():
             student = self.student(fake)
         return {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
-            "bn": (p.bn, synthesis.statistics_mismatch(moments(heard), self.stored)),
+            "bn": (p.bn, synthesis.statistics_mismatch(moments(heard, runtime), self.stored)),
             "confidence": (p.confidence, distillation.confidence(teacher)),
-            "balance": (p.balance, distillation.balance(teacher, math.e)),
+            "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
         }

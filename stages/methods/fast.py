@@ -10,10 +10,10 @@ from torch.func import functional_call
 from stages.datasets.images import augmented
 from stages.families.inversion import Inversion, Lowest
 from stages.families.terms import Terms, values, weighted
+from stages.families.union import moments, settle
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
 from stages.networks.generator import generator_for, redraw
-from stages.networks.taps import moments
 from stages.support.sections import Positive, Rate, Weight
 
 
@@ -23,8 +23,8 @@ class Method(Inversion):
     class Params(Inversion.Params):
         """Fast-10 of the paper for WRN-40-2: `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps.
 
-        `momentum` is that of the moving averages of the batch statistics; after `redraw` batches beyond the warm-up the first
-        layers of the meta-generator are drawn anew, once.
+        `momentum` is that of the moving averages of the batch statistics. Before batch number `warmup` + `redraw`, counted from
+        1, the first layers of the meta-generator are drawn anew, once.
         """
 
         steps: Positive = 10
@@ -48,14 +48,14 @@ class Method(Inversion):
         setting, p = self.setting, self.params
         net = setting.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
         optimizer = torch.optim.Adam(net.parameters(), p.lr * p.steps, betas=(0.5, 0.999), fused=True)
-        self.generator = self.player("generator", net, optimizer, constant=True)
+        self.generator = self.player("generator", net, optimizer, falling="constant")
         self.averages = Averages(p.momentum)
         self.memories["averages"] = self.averages
 
     def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """A few steps of Adam on a copy of G and on z; then one step of G."""
-        p, lowest = self.params, Lowest()
-        if self.batches == p.warmup + p.redraw:
+        p, runtime, lowest = self.params, self.setting.runtime, Lowest()
+        if self.batches + 1 == p.warmup + p.redraw:
             self._redraw()
         z = torch.randn(len(labels), p.latent, device=labels.device, requires_grad=True)
         copy = {name: weight.detach().clone().requires_grad_() for name, weight in self.generator.net.named_parameters()}
@@ -67,24 +67,23 @@ class Method(Inversion):
             images = full(functional_call(self.generator.net, copy, (z,)))
             terms, statistics = self.terms(images, labels)
             loss = weighted(terms)
-            lowest.offer(loss, images)
+            lowest.offer(runtime.mean(loss), images)
             optimizer.zero_grad()
             loss.backward()
+            settle(runtime, weights, [z])
             torch._foreach_add_(gradients, [weight.grad for weight in weights])  # type: ignore[misc]
             optimizer.step()
         if p.meta == "reptile":
             gradients = [start.detach() - end.detach() for start, end in zip(self.generator.parameters, weights, strict=True)]
         self.generator.follow(gradients)
-        statistics = [(mean.detach().clone(), var.detach().clone()) for mean, var in statistics]
-        self.setting.runtime.average_([value for pair in statistics for value in pair])
-        self.averages.update(statistics)
+        self.averages.update([(mean.detach(), var.detach()) for mean, var in statistics])
         return lowest.kept[0], values(terms)
 
     def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, list[Moments]]:
         """Loss terms of one step, and the batch statistics."""
         view = augmented(images, self.schedule.augment)
         teacher, heard = self.look(view)
-        statistics = moments(heard)
+        statistics = moments(heard, self.setting.runtime)
         return self.guidance(view, teacher, labels, self.averages.blend(statistics)), statistics
 
     def _redraw(self) -> None:

@@ -1,12 +1,12 @@
 """MosaicKD: Mosaicking to Distill (Fang et al., NeurIPS 2021, arXiv:2110.15094)."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from stages.datasets.examples import channel_statistics
 from stages.engine.players import Player
 from stages.families.game import Game
 from stages.families.method import POOL, Seen, seen
@@ -14,7 +14,9 @@ from stages.families.terms import Terms
 from stages.losses import distillation, synthesis
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.normalize import Normalized
-from stages.support.sections import Positive, Weight
+from stages.support.sections import Positive, Rate, Weight
+
+Constants = Annotated[list[Rate], Field(min_length=1, max_length=3)]
 
 
 class Method(Game):
@@ -23,8 +25,9 @@ class Method(Game):
     class Params(Game.Params):
         """The paper's symbols with the values of its reproduction commands.
 
-        `reference` restores two slips of the released code: the student's OOD stream is normalised with the OOD set's own
-        statistics, and generator steps move the student's running statistics.
+        `reference` restores two slips of the released code: the student's OOD stream is normalised with constants of the OOD
+        set, `reference_mean` and `reference_std` (one, or one a channel), and generator steps move the student's running
+        statistics.
         """
 
         adversarial: Weight = 1.0
@@ -38,6 +41,8 @@ class Method(Game):
         discriminator_width: Positive = 128
         ood_stream: bool = True
         reference: bool = False
+        reference_mean: Constants = Field([0.5])
+        reference_std: Constants = Field([0.5])
 
     params: Params
     sees = frozenset({POOL})
@@ -50,8 +55,8 @@ class Method(Game):
         self.discriminator = self._discriminator() if p.local else None
         self.real = self.stream("real", setting.data[POOL], batch)
         if p.reference:
-            statistics = (torch.tensor(setting.mean), torch.tensor(setting.std), *channel_statistics(setting.data[POOL]))
-            placed = (values.view(-1, 1, 1).to(setting.runtime.device) for values in statistics)
+            constants = (setting.mean, setting.std, p.reference_mean, p.reference_std)
+            placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
             self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
         self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.augment)
 
@@ -78,7 +83,7 @@ class Method(Game):
         terms = {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
             "align": (p.align, distillation.entropy(teacher).mean()),
-            "balance": (p.balance, distillation.balance(teacher)),
+            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher))),
         }
         if self.discriminator is not None:
             terms["local"] = (p.local, synthesis.patch_realism(self.discriminator(fake)))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.datasets.images import Augment, augmented
+from stages.datasets.images import augmented
 from stages.engine.players import Player, descend, turns
 from stages.families.method import POOL, MethodParams
 from stages.families.method import Method as Base
@@ -30,20 +30,20 @@ class Method(Base):
     """KL to low-noise targets, and relations between two views of each image in S and between S and T."""
 
     class Params(MethodParams):
-        """`noise` is what happens to T's uncertain answers: `topk` keeps its `k` largest logits, by default max(3, K / 10).
+        """`noise` is what happens to T's uncertain answers: nothing, `topk` of its logits, or a matrix that is learned.
 
-        `student_student` and `teacher_student` weigh the relations at temperature `contrast_tau`. With `mask_same_class`, images
-        that T takes for one class are no negatives of each other; by default where K < B / 4. `views` augments every view.
+        Of `topk`, `k` logits are kept, by default K / 2: fewer cut T's dark knowledge. `student_student` and `teacher_student`
+        weigh the relations at temperature `contrast_tau`. With `mask_same_class`, images that T takes for one class are no
+        negatives of each other; by default where K < B / 4. The schedule's `augment` makes both views.
         """
 
         tau: Rate = 4.0
-        noise: Literal["topk", "adaptation", "none"] = "topk"
+        noise: Literal["none", "topk", "adaptation"] = "none"
         k: Positive | None = None
-        student_student: Weight = 0.2
+        student_student: Weight = 0.05
         teacher_student: Weight = 0.2
         contrast_tau: Rate = 0.1
         mask_same_class: bool | None = None
-        views: Augment = Augment(crop=4, flip=True)
 
     params: Params
     of_kind = frozenset({IMAGES, ONE_LABEL})
@@ -53,14 +53,18 @@ class Method(Base):
     def build(self) -> None:
         """The bare pool, the spatial mapping from S's features to T's, and the noise matrix if one is asked for."""
         setting, p = self.setting, self.params
-        self.k = p.k or min(setting.classes, max(3, setting.classes // 10))
+        if not self.schedule.augment.changes:
+            raise UserError(
+                f"params.yaml: method.{self.name}: two views of one image would be the same; give the task an `augment`, or the "
+                "method one of its own (`schedule: {augment: {crop: 2}}`)"
+            )
+        self.k = p.k or -(-setting.classes // 2)
         if self.k > setting.classes:
             raise UserError(
                 f"params.yaml: method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
             )
         self.pool = self.stream("pool", setting.data[POOL], self.schedule.batch)
-        share = self.pool.share
-        self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < share / 4
+        self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < self.schedule.batch / 4
         self.watch = Watch(setting, self.student)
         width_s, width_t = (seen.pooled.shape[1] for seen in (self.watch.student_shape, self.watch.teacher_shape))
         mapping = setting.runtime.place(nn.Linear(width_s, width_t, bias=False))
@@ -69,13 +73,13 @@ class Method(Base):
         if p.noise == "adaptation":
             net = setting.runtime.place(Adaptation(setting.classes, DIAGONAL, learned=True))
             adam = torch.optim.Adam(net.parameters(), NOISE_LR, fused=True)
-            self.learners.append(self.player("noise", net, adam, constant=True))
+            self.learners.append(self.player("noise", net, adam, falling="constant"))
 
     def step(self) -> dict[str, Tensor]:
         """One step of S and its companions, on two views of B images; T looks at the first view."""
         with self.cost.timed("distillation"):
             images = self.pool.next()["input"]
-            both = torch.cat([augmented(images, self.params.views) for _ in range(2)])
+            both = torch.cat([augmented(images, self.schedule.augment) for _ in range(2)])
             teacher = self.watch.teacher(both[: len(images)])
             with turns(self.learners):
                 terms = self.terms(teacher, self.watch.student(both))
@@ -83,16 +87,17 @@ class Method(Base):
         return values(terms)
 
     def terms(self, teacher: Observation, student: Observation) -> Terms:
-        """Of T on B views and S on the same views and B others."""
-        p, n = self.params, len(teacher.logits)
+        """Of T on B views and S on the same views and B others; relations are between all ranks' images."""
+        p, n, union = self.params, len(teacher.logits), self.setting.runtime.union
         predicted = teacher.logits.argmax(1)
         targets = largest(teacher.logits, self.k) if p.noise == "topk" else teacher.logits
-        u, v = F.normalize(full(self.mapping(student.pooled)), dim=1).split(n)
-        alike = predicted if self.mask else None
+        u, v = (union(view) for view in F.normalize(full(self.mapping(student.pooled)), dim=1).split(n))
+        t = union(F.normalize(full(teacher.pooled), dim=1))
+        alike = union(predicted) if self.mask else None
         terms: Terms = {
             "kd": (1.0, distillation.kl_divergence(targets, student.logits[:n], p.tau)),
             "student_student": (p.student_student, two_views(u, v, p.contrast_tau, alike)),
-            "teacher_student": (p.teacher_student, across(u, F.normalize(full(teacher.pooled), dim=1), p.contrast_tau, alike)),
+            "teacher_student": (p.teacher_student, across(u, t, p.contrast_tau, alike)),
         }
         if p.noise == "adaptation":
             terms["noise"] = (1.0, self.players["noise"].net(student.logits[:n], predicted))

@@ -21,6 +21,7 @@ class Method(Hints):
     params: Params
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
-        """25 times distances plus 50 times angles."""
-        s, t, p = student.pooled, teacher.pooled, self.params
+        """25 times distances plus 50 times angles, over all ranks' images."""
+        union, p = self.setting.runtime.union, self.params
+        s, t = union(student.pooled), union(teacher.pooled)
         return p.distance * representation.relation_distance(s, t) + p.angle * representation.relation_angle(s, t)

@@ -19,5 +19,6 @@ class Method(Hints):
     with_maps = True
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
-        """Distance of the similarity matrices of the last maps."""
-        return representation.similarity(student.maps[-1], teacher.maps[-1])
+        """Distance of the similarity matrices of the last maps, over all ranks' images."""
+        union = self.setting.runtime.union
+        return representation.similarity(union(student.maps[-1]), union(teacher.maps[-1]))

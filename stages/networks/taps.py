@@ -45,7 +45,7 @@ def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tupl
 def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> tuple[Tensor, Tensor | None]:
     """T's logits (n, K, ...) of batches of inputs as it sees them and, if asked for, what enters its last linear layers (n, F).
 
-    On the CPU, in fp32 at least.
+    On the CPU, logits in fp32 at least, features in half precision.
     """
     device = next(teacher.parameters()).device
     modules = last_linears(teacher) if features else []
@@ -53,7 +53,7 @@ def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) ->
     for inputs in batches:
         answer, heard = look(teacher, inputs.to(device), modules)
         logits.append(full(answer).cpu())
-        entered += [torch.cat([full(feature) for feature in heard], 1).cpu()] if heard else []
+        entered += [torch.cat(list(heard), 1).half().cpu()] if heard else []
     return torch.cat(logits), torch.cat(entered) if features else None
 
 
@@ -108,6 +108,11 @@ def last_linears(net: nn.Module) -> list[nn.Linear]:
             raise UserError(f"the network '{_name(net)}' has no linear layer, so it has no penultimate feature vector")
         found.append(layers[-1])
     return found
+
+
+def classifier(teacher: Teacher) -> Tensor:
+    """The rows (K, F) of the teacher's last linear layers, on the CPU: those of a part are 0 where the features are others'."""
+    return torch.block_diag(*(full(layer.weight.detach()).cpu() for layer in last_linears(teacher)))
 
 
 def stages(net: nn.Module) -> list[nn.Module]:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stages.networks.build import build
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
 from stages.support.files import read_json, save_tensors, write_json
+from stages.support.parts import nearest
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
@@ -62,21 +64,23 @@ def load(folder: Path) -> tuple[Blueprint, nn.Module]:
     return blueprint, net
 
 
-def import_weights(net: nn.Module, path: Path, sha256: str) -> None:
+def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = ()) -> None:
     """Fill `net` from the user's safetensors or state_dict file at `path`, whose hash is `sha256`.
 
-    Raises UserError for a missing file, another hash, an unreadable file, or tensors that do not fit the network.
+    Tensors whose names begin with a word of `without` stay as they are. Raises UserError for a missing file, another hash, an
+    unreadable file, or tensors that do not fit the network; `key` is the section that says so.
     """
     if not path.is_file():
-        raise UserError(f"the teacher's weights {path} are missing; put the file there, or mend `teacher.weights.path`")
+        raise UserError(f"the weights {path} are missing; put the file there, or mend `{key}.path`")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise UserError(
-            f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `teacher.weights.sha256`"
-        )
-    state = _plain_state(path)
+        raise UserError(f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `{key}.sha256`")
     expected = bare(net).state_dict()
+    if idle := [word for word in without if not any(name.startswith(word) for name in expected)]:
+        raise UserError(f"params.yaml: {key}.without: the network has no tensor whose name begins with '{idle[0]}'")
+    state = {name: tensor for name, tensor in _plain_state(path).items() if not name.startswith(tuple(without))}
+    expected = {name: tensor for name, tensor in expected.items() if not name.startswith(tuple(without))}
     wrong = [f"no '{name}'" for name in expected if name not in state]
     wrong += [f"unexpected '{name}'" for name in state if name not in expected]
     wrong += [
@@ -87,9 +91,25 @@ def import_weights(net: nn.Module, path: Path, sha256: str) -> None:
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(
-            f"{path} does not fit the network of `teacher.network`: {', '.join(wrong[:3])}{more}; name the network it is of"
+            f"{path} does not fit the network beside `{key}`: {', '.join(wrong[:3])}{more}; name the network it is of"
         )
-    bare(net).load_state_dict(state)
+    bare(net).load_state_dict(state, strict=not without)
+
+
+def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str], key: str) -> None:
+    """Copy the modules called `layers` of one network into another of the same names and forms, parameters and buffers.
+
+    Raises UserError that names `key` where one of them lacks a module, or the two differ.
+    """
+    mine, theirs = (dict(bare(one).named_modules()) for one in (net, source))
+    for name in layers:
+        for where, known in (("student", mine), ("teacher", theirs)):
+            if name not in known:
+                raise UserError(f"params.yaml: {key}: the {where}'s network has no module '{name}'; {nearest(name, known)}")
+        ours, given = mine[name].state_dict(), theirs[name].state_dict()
+        if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in given.items()}:
+            raise UserError(f"params.yaml: {key}: '{name}' has another form in the teacher than in the student; leave it out")
+        mine[name].load_state_dict(given)
 
 
 def _plain_state(path: Path) -> dict[str, Tensor]:

@@ -45,6 +45,12 @@ def smoke(known: dict[str, Any]) -> bool:
     return any(found["made"]["scale"] == "smoke" for found in known.get("seeds", {}).values())
 
 
+def schedule(known: dict[str, Any]) -> dict[str, Any]:
+    """What a row changes of the task's schedule: key -> [the task's, its own]."""
+    changes: dict[str, Any] = next((found["made"].get("schedule", {}) for found in known.get("seeds", {}).values()), {})
+    return changes
+
+
 def identities(known: dict[str, Any]) -> list[dict[str, str]]:
     """By stage, of every seed of a row."""
     made = [known["made"]] if "made" in known else [found["made"] for found in known["seeds"].values()]

@@ -15,6 +15,7 @@ SUMMARY: dict[str, Column] = {"ci95": ("± 95 %", 2), "n": ("n", None), "gain": 
 NETWORK: dict[str, Column] = {"params": ("parameters", None), "macs": ("MACs", None), "kb": ("KB", 0), "ms": ("ms", 2)}
 LIKENESS: dict[str, Column] = {"fd": ("FD", 2), "spread": ("spread %", 0)}
 COST: dict[str, Column] = {
+    "steps": ("S steps", None),
     "images": ("images, k", 1),
     "forwards": ("T fwd, k", 1),
     "backwards": ("T bwd, k", 1),
@@ -24,15 +25,16 @@ COST: dict[str, Column] = {
 THOUSANDS = ("images", "forwards", "backwards")
 # Gains are points over these rows: blind distillation, and on the student's domain learning from its labels alone.
 BASELINE, ALONE = "kd_ood", "supervised_student_domain"
-UPPER_BOUND, OLDER = "†", "‡"
+UPPER_BOUND, RESCHEDULED, OLDER = "†", "§", "‡"
 NOTE = (
     "Mean over n seeds with a 95 % t-interval. gain: points over `kd_ood`, or on a student's domain over "
     "`supervised_student_domain`. ms: one image on a CPU thread. † upper bound: sees the teacher's own training images, which a "
-    "user does not have. ‡ made by other code or parameters than those beside this table. n/a: the method does not run there. "
-    "The teacher is one network, so it has no interval. FD: Fréchet distance between a method's images and the "
-    "in-domain validation split in the teacher's penultimate features (not Inception's). spread: mean distance of two images' "
-    "features, in % of the in-domain one. Cost of one run: thousands of synthetic images made for the student, of images through "
-    "the teacher forward and backward, seconds of synthesis and of distillation."
+    "user does not have. § a schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or "
+    "parameters than those beside this table. n/a: the method does not run there. The teacher is one network, so it has no "
+    "interval. FD: Fréchet distance between a method's images and the in-domain validation split in the teacher's penultimate "
+    "features (not Inception's). spread: mean distance of two images' features, in % of the in-domain one. Cost of one run: "
+    "steps of the student, thousands of synthetic images made for it, of images through the teacher forward and backward, "
+    "seconds of synthesis and of distillation."
 )
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from stages.settings.task import STUDENT_DOMAIN, Name, Task
+from stages.settings.task import STUDENT_DOMAIN, Name, Precision, Task
 from stages.support.errors import UserError
 from stages.support.parts import nearest
 from stages.support.sections import Positive, Rate, Section, check
@@ -26,7 +26,7 @@ class Run(Section):
     methods: Annotated[list[str], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     scale: Literal["full", "smoke"] = "full"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     checkpoint_steps: Positive = 5000
     checkpoint_minutes: Rate = 2.0
@@ -115,7 +115,7 @@ def load(path: Path = PARAMS) -> Params:
 
 def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
     if name not in names:
-        raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, names)}")
+        raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, names)} There is no section `{what}.{name}`.")
     return names[name]
 
 

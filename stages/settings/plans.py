@@ -18,6 +18,7 @@ import grimp
 import stages
 from stages.datasets import sources
 from stages.settings.params import Params
+from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
 from stages.support.files import read_json, write_json
 from stages.support.parts import leading
@@ -27,9 +28,9 @@ TABLE = ("scale", "methods", "seeds")
 # Of the sections `run` and `task`, what each stage takes.
 TAKES = {
     "prepare": (("scale",), ("kind", "image", "in_domain", "ood")),
-    "train_teacher": (RUN, ("kind", "image", "teacher")),
+    "train_teacher": (RUN, ("kind", "image", "precision", "teacher")),
     "curate": (("scale",), ("kind", "image", "curate")),
-    "distill": (RUN, ("kind", "image", "distill")),
+    "distill": (RUN, ("kind", "image", "precision", "distill")),
     "evaluate": (TABLE, ("kind", "image")),
     "report": (TABLE, ("kind", "image")),
 }
@@ -99,14 +100,14 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
     kind = f"stages.kinds.{task['kind']}"
     if stage == "prepare":
         yield f"{kind}.splits"
-        yield from (f"{sources.FOLDER}.{name}" for name in sources.names([task["in_domain"], task["ood"]]) - {"student_domain"})
+        yield from (f"{sources.FOLDER}.{name}" for name in sources.names([task["in_domain"], task["ood"]]) - {STUDENT_DOMAIN})
     else:
         yield kind
         yield f"stages.networks.{leading(task['teacher']['network'])}"
     if stage in ("distill", "evaluate", "report"):
-        yield f"stages.networks.{leading(task['distill']['student'])}"
+        yield f"stages.networks.{leading(task['distill']['student']['network'])}"
     if stage == "curate":
-        yield f"stages.curation.rules.{task['curate'].get('keep', 'all')}"
+        yield f"stages.curation.rules.{task['curate'].get('keep', EVERYTHING)}"
     if stage in ("evaluate", "report"):
         yield f"{kind}.scores"
     if stage == "report":

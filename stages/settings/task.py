@@ -3,13 +3,15 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, model_validator
 
 from stages.datasets.images import Augment, ImageForm
 from stages.datasets.sources import Source
+from stages.settings.rates import Falling
 from stages.support.sections import Positive, Rate, Section, Weight
 
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
+EVERYTHING = "all"  # the rule of curation that keeps all examples
 SMOKE_IMAGES = 128  # of each split, where `run.scale` is smoke
 
 
@@ -20,23 +22,31 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+# auto: bf16 on GPUs, fp32 elsewhere. fast: bf16 wherever the device has instructions for it, some CPUs included.
+Precision = Literal["auto", "fp32", "bf16", "fast"]
 
 
 class Train(Section):
-    """How a teacher is trained: SGD with Nesterov momentum 0.9, learning rate `lr` falling to 0 along a cosine."""
+    """How a teacher is trained: SGD with Nesterov momentum 0.9, the learning rate `lr` falling as `rate` says."""
 
     epochs: Positive
     batch: Annotated[int, Field(ge=2)]
     lr: Rate
     weight_decay: Weight
     augment: Augment = Augment()
+    rate: Falling = "cosine"
 
 
-class Weights(Section):
-    """A trained teacher to import: a safetensors or state_dict file, its hash, and the statistics it normalises with."""
+class File(Section):
+    """Weights in a safetensors or state_dict file, and its hash."""
 
     path: str
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Weights(File):
+    """A trained teacher to import, and the statistics that it normalises with."""
+
     mean: list[float]
     std: list[Rate]
 
@@ -77,22 +87,45 @@ def _ood(content: Any) -> Any:
     return _SOURCE.validate_python(content)
 
 
+class Start(File):
+    """Weights to start from: all tensors of the network but those whose names begin with a word of `without` (its head)."""
+
+    without: list[str] = Field([])
+
+
+class Student(Section):
+    """The student's network, and what it starts from: random weights, a file, or modules of the teacher by name.
+
+    A module of `teacher_layers` is copied with all that is in it; it must have the same name and form in both networks.
+    """
+
+    network: str
+    weights: Start | None = None
+    teacher_layers: list[str] = Field([])
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "Student":
+        if self.weights and self.teacher_layers:
+            raise ValueError("give either `weights` or `teacher_layers`, or neither for random weights")
+        return self
+
+
 class Distill(Section):
     """The student and its schedule, the same for every method that does not bring its own (`method.NAME.schedule`).
 
     `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
-    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam), the rate a cosine to 0 (or constant); gradients longer than
-    `clip` are shortened to it.
+    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam), the rate a cosine to 0 (or constant, or dropping); gradients
+    longer than `clip` are shortened to it.
     """
 
-    student: str
+    student: Annotated[Student, BeforeValidator(lambda given: {"network": given} if isinstance(given, str) else given)]
     student_steps: Positive
     batch: Annotated[int, Field(ge=2)]
     lr: Rate
     weight_decay: Weight
     augment: Augment = Augment()
     optimizer: Literal["sgd", "adam"] = "sgd"
-    rate: Literal["cosine", "constant"] = "cosine"
+    rate: Falling = "cosine"
     clip: Rate | None = None
 
 
@@ -100,6 +133,7 @@ class Task(Section):
     """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
 
     Where the OOD data is a `student_domain`, students are scored on it too. `curate` is checked by the rule that it names.
+    `precision` of teacher and students, where it is not the run's.
     """
 
     kind: str = "classification"
@@ -107,8 +141,9 @@ class Task(Section):
     in_domain: Source
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher
-    curate: dict[str, Any] = Field(default_factory=lambda: {"keep": "all"})
+    curate: dict[str, Any] = Field(default_factory=lambda: {"keep": EVERYTHING})
     distill: Distill
+    precision: Precision | None = None
 
     @property
     def form(self) -> ImageForm:

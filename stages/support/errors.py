@@ -15,7 +15,7 @@ def run_script(main: Callable[..., None], *names: str) -> None:
     """
     arguments = sys.argv[1:]
     if len(arguments) != len(names):
-        _leave(2, f"usage: python {sys.argv[0]} {' '.join(name.upper() for name in names)}")
+        _leave(2, f"usage: python -m {_name()} {' '.join(name.upper() for name in names)}")
     try:
         main(*arguments)
     except UserError as error:
@@ -26,7 +26,12 @@ def run_script(main: Callable[..., None], *names: str) -> None:
         where = f" ({error.filename})" if error.filename else ""
         _leave(1, f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again")
     except KeyboardInterrupt:
-        _leave(130, "interrupted: run the same command again; training goes on from its last checkpoint")
+        _leave(130, "interrupted: run the same command again; training goes on from where it was saved")
+
+
+def _name() -> str:
+    """Of the module that was started."""
+    return str(sys.modules["__main__"].__spec__.name)  # type: ignore[union-attr]
 
 
 def _leave(status: int, line: str) -> None:

@@ -14,13 +14,14 @@ from stages.support.errors import UserError
 def part(folder: str, name: str, attribute: str, what: str, where: str = "") -> Any:
     """`attribute` of the module `name` in the package `folder`.
 
-    Raises UserError that begins with `where` and has the nearest name, where there is none.
+    Raises UserError that begins with `where` and has the nearest name, where there is none; or for a module that lacks it.
     """
     module = f"{folder}.{name}"
     if name.isidentifier() and importlib.util.find_spec(module):
         found = getattr(importlib.import_module(module), attribute, None)
-        if found is not None:
-            return found
+        if found is None:
+            raise UserError(f"{where}{module.replace('.', '/')} defines no class `{attribute}`; every {what} there is called so")
+        return found
     raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, parts(folder))}")
 
 

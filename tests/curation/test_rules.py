@@ -15,7 +15,7 @@ from stages.curate import summary
 from stages.curation import scores as sampling
 from stages.curation.duplicates import near_duplicates
 from stages.curation.rules import open_rule
-from stages.datasets.examples import packed
+from stages.datasets.examples import pack
 from stages.datasets.sources.photographs import Source as Photographs
 from tests.small import form, kind
 
@@ -131,7 +131,7 @@ def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels
         array = pictures[i].permute(1, 2, 0).squeeze(2).numpy()
         Image.fromarray(array).save(buffer, "JPEG", quality=90)
         again[i] = torch.from_numpy(np.array(Image.open(buffer))).view(32, 32, channels).permute(2, 0, 1)
-    others = packed(again[:10])
+    others = pack(again[:10])
     found = near_duplicates(photographs, others, "").tolist()
     assert set(range(10)) <= set(found)
     grey = [x.float().mean(1).flatten(1).numpy() for x in (pictures, others.input)]
@@ -140,4 +140,4 @@ def test_near_duplicates_survive_compression_and_a_change_of_brightness(channels
     assert set(found) <= set(np.flatnonzero(alike.any(1)))  # two patches of one photograph may overlap
     assert len(found) < 15
     noise = torch.randint(256, (50, channels, 32, 32), dtype=torch.uint8)
-    assert near_duplicates(packed(noise), others, "").tolist() == []
+    assert near_duplicates(pack(noise), others, "").tolist() == []

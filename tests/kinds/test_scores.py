@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from sklearn import metrics
 
-from stages.datasets.examples import packed
+from stages.datasets.examples import pack
 from stages.kinds.classification.scores import expected_calibration_error, scores
 from stages.reporting.intervals import half_interval
 from stages.reporting.tables import summarise
@@ -19,7 +19,7 @@ def outputs():
 
 
 def labelled(labels, classes="abcdefghijkl"):
-    return packed(torch.zeros(len(labels), 1), labels, tuple(classes))
+    return pack(torch.zeros(len(labels), 1), labels, tuple(classes))
 
 
 def test_scores_agree_with_scikit_learn(outputs):

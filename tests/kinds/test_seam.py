@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages import kinds
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import Augment, Moves, augmented, to_unit
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
@@ -186,7 +186,7 @@ class Bag(nn.Module):
 def sentences(n=64, seed=0):
     """The class is whether small numbers outnumber large ones; two sentences in three have a length of their own."""
     ids = torch.randint(50, (n, 9), generator=torch.Generator().manual_seed(seed))
-    return packed(ids, ((ids < 25).sum(1) > 4).long(), ("large", "small")).having(length=torch.arange(n) % 9 + 1)
+    return pack(ids, ((ids < 25).sum(1) > 4).long(), ("large", "small")).having(length=torch.arange(n) % 9 + 1)
 
 
 def text(student, **options):

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from stages.settings.task import SMOKE_IMAGES
+from stages.settings.task import EVERYTHING, SMOKE_IMAGES
 from stages.support.parts import part
 from stages.support.sections import Positive, Section, check
 
@@ -17,14 +17,18 @@ class KeepRule(Section):
 
     keep: str
     count: Positive | None = None
-    features: ClassVar[bool] = False  # whether it looks at the teacher's penultimate features
+    features: ClassVar[bool] = False  # whether it looks at the teacher's penultimate features and its classifier
 
     def smoke(self) -> Self:
         """A small pool."""
         return self.model_copy(update={"count": min(self.count or SMOKE_IMAGES, SMOKE_IMAGES)})
 
-    def scores(self, known: Scores, features: Tensor | None, classes: int) -> Scores:
-        """Scores beside those that are `known`; `features` are (n, F) where the rule asks for them."""
+    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor) -> Scores:
+        """Scores beside those that are `known`.
+
+        `features` are (n, F), half precision, where the rule asks for them; `classifier` (K, F) are the rows of the teacher's
+        last linear layers, one a class.
+        """
         return {}
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
@@ -35,7 +39,7 @@ class KeepRule(Section):
 def open_rule(task: str, content: dict[str, Any], scale: str = "full") -> KeepRule:
     """The rule of a task's section `curate`; raises UserError that names the key and the fix."""
     where = f"task.{task}.curate"
-    content = {"keep": "all", **content}
+    content = {"keep": EVERYTHING, **content}
     kind = part(FOLDER, str(content["keep"]), "Rule", "rule", f"params.yaml: {where}.keep: ")
     rule: KeepRule = check(kind, content, where)
     return rule.smoke() if scale == "smoke" else rule

@@ -10,8 +10,11 @@ from stages.support.sections import Positive, Weight
 
 
 class Rule(KeepRule):
-    """Weights of its scores, `prototypes` a class, and what keeps rare classes: a `quota` each, or the `density` that counts
-    against crowded ones.
+    """Weights of its scores, `prototypes` of a class, and what keeps rare classes: a `quota` each, or the `density` that counts
+    against crowded ones, or `none`.
+
+    The teacher's `classifier` gives one prototype a class and knows nothing of the pool; with `pool` they are the centres of
+    `clusters` of each class's images, among which junk that fills the pool makes its own.
     """
 
     keep: Literal["odsd"]
@@ -19,24 +22,29 @@ class Rule(KeepRule):
     confidence: Weight = 1.0
     outlier: Weight = 1.0
     density: Weight = 1.0
-    prototypes: Positive = 4
-    balance: Literal["quota", "density"] = "quota"
+    prototypes: Literal["classifier", "pool"] = "classifier"
+    clusters: Positive = 4
+    balance: Literal["quota", "density", "none"] = "quota"
 
-    def scores(self, known: Scores, features: Tensor | None, classes: int) -> Scores:
+    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor) -> Scores:
         """`outlier` and `density`, and `total`, the weighted sum by which examples are ranked, higher is better.
 
         With quotas it leaves the density out, which the quotas stand for.
         """
         assert features is not None
-        outlier = of.outlier(features, known["predicted"], known["confidence"], self.prototypes)
-        density = of.density(known["predicted"], classes)
+        predicted = known["predicted"]
+        if self.prototypes == "pool":
+            outlier = of.outlier_in_pool(features, predicted, known["confidence"], self.clusters)
+        else:
+            outlier = of.outlier(features, predicted, classifier)
+        density = of.density(predicted, len(classifier))
         total = self.confidence * of.scaled(known["confidence"]) - self.outlier * of.scaled(outlier)
         if self.balance == "density":
             total = total - self.density * of.scaled(density)
         return {"outlier": outlier, "density": density, "total": total}
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
-        """The best of each class, or of all."""
-        if self.balance == "density":
+        """The best of each class, or of all without quotas."""
+        if self.balance != "quota":
             return of.best(scores["total"], count)
         return of.best_of_each(scores["total"], scores["predicted"], classes, count)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.sections import Section
 
@@ -45,4 +45,4 @@ def glyph(rng: np.random.Generator, heights: tuple[int, int], character: Callabl
 def drawn(draw: Callable[[np.random.Generator], Tensor], count: int) -> Examples:
     """`count` images of one seeded generator, one after another."""
     rng = np.random.default_rng(0)
-    return packed(torch.stack([draw(rng) for _ in range(count)]))
+    return pack(torch.stack([draw(rng) for _ in range(count)]))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
 from stages.datasets.sources._drawn import Drawn
 
@@ -23,4 +23,4 @@ class Source(Drawn):
         bunch = load_digits()
         grey = (bunch.images * (255 / 16)).round().astype(np.uint8)
         pixels = torch.stack([to_pixels(Image.fromarray(digit), form.shape) for digit in grey])
-        return packed(pixels, torch.from_numpy(bunch.target).long(), tuple("0123456789"))
+        return pack(pixels, torch.from_numpy(bunch.target).long(), tuple("0123456789"))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
 from stages.support.progress import progress
@@ -53,4 +53,4 @@ class Source(Section):
             pixels.append(to_pixels(image, form.shape))
             labels.append(int(label))
         classes = getattr(found, "classes", None) or [str(i) for i in range(max(labels) + 1)]
-        return packed(torch.stack(pixels), torch.tensor(labels), tuple(map(str, classes)))
+        return pack(torch.stack(pixels), torch.tensor(labels), tuple(map(str, classes)))

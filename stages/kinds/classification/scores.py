@@ -14,6 +14,7 @@ from stages.losses.distillation import kl_divergence
 BINS = 15
 COLUMNS = {
     "top1": ("top-1 %", 2),
+    "top3": ("top-3 %", 2),
     "top5": ("top-5 %", 2),
     "agree": ("agree %", 2),
     "kl": ("KL(T‖S)", 3),
@@ -26,13 +27,14 @@ NOTE = "top-1: accuracy on the test split after the last step. agree and KL(T‖
 def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any]:
     """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K).
 
-    top1, top5 (where K > 10), ece and agree (same arg-max as the teacher) in percent; nll and kl (mean KL(T || S)) in nats;
-    per_class: percent of each class's images that are predicted as it.
+    top1, top3 and top5 (where K is above twice as many), ece and agree (same arg-max as the teacher) in percent; nll and kl
+    (mean KL(T || S)) in nats; per_class: percent of each class's images that are predicted as it.
     """
     labels, top1 = examples.label, logits.argmax(1)
     result = {"top1": percent(top1 == labels)}
-    if logits.shape[1] > 10:
-        result["top5"] = percent((logits.topk(5).indices == labels[:, None]).any(1))
+    for k in (3, 5):
+        if logits.shape[1] > 2 * k:
+            result[f"top{k}"] = percent((logits.topk(k).indices == labels[:, None]).any(1))
     of_class = [labels == k for k in range(len(examples.classes))]
     per_class = [percent(top1[mine] == k) if mine.any() else None for k, mine in enumerate(of_class)]
     return result | {

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stages.datasets.examples import Examples, packed
+from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.reporting.features import pair_distances, penultimate
 from stages.reporting.figures.panels import CLASSES, mosaic, save, show
@@ -70,7 +70,7 @@ def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> N
     sns.barplot(students, x=kind.headline, y="method", hue="method", errorbar=None, ax=ax, alpha=0.75)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
-    sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, ax=ax)
+    sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, jitter=False, ax=ax)
     teacher = runs.loc[runs["method"] == TEACHER, kind.headline].iloc[0]
     ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
@@ -84,7 +84,7 @@ def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> N
 
 def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
-    shown = {row: packed(images) for row, images, _ in _samples(task, students)}
+    shown = {row: pack(images) for row, images, _ in _samples(task, students)}
     shown["in-domain (validation)"] = Examples.load(paths.split(task, "val"))
     first = {row: images.subset(torch.arange(min(PAIRED, len(images)))) for row, images in shown.items()}
     distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in first.items()}

@@ -1,0 +1,27 @@
+"""How a learning rate falls while a run goes on."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.support.sections import Section
+
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Drops(Section):
+    """The rate is multiplied `by` a factor at each of the parts of the run (0 to 1) that `at` names."""
+
+    at: Annotated[list[Part], Field(min_length=1)]
+    by: Part
+
+
+Falling = Literal["cosine", "constant"] | Drops
+
+
+def factor(falling: Falling, progress: float) -> float:
+    """What the base rate is multiplied by in a run that is `progress` (0 to 1) done: a cosine from 1 to 0, drops, or 1."""
+    if isinstance(falling, Drops):
+        return math.prod(falling.by for place in falling.at if progress >= place)
+    return 0.5 * (1 + math.cos(math.pi * progress)) if falling == "cosine" else 1.0

@@ -9,7 +9,7 @@ from stages.datasets.images import Augment, ImageForm
 from stages.engine import runtime as rt
 from stages.engine.streams import Stream
 from stages.engine.teacher import Teacher
-from stages.families.method import Schedule, Setting
+from stages.families.method import Rescheduled, Schedule, Setting
 from stages.kinds.classification import Kind
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
@@ -32,6 +32,8 @@ METHODS = (
     *ON_POOL,
     "supervised_student_domain",
     "augkd",
+    "dfq_finetuned",
+    "cmi_finetuned",
 )
 SMALL = {
     "mosaickd": {"generator_width": 4, "discriminator_width": 4},
@@ -42,8 +44,10 @@ SMALL = {
 SMALL["crd"] = {"negatives": 12}
 SMALL["augkd"] = {"data_free": 4, "data_free_batch": 8, "anchor_steps": 4, "latent": 8, "generator_width": 4}
 SMALL["sskd"] = {"head_steps": 4}
+SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
+SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 10} for name in ("dfq", "cmi")}
 
 
 def method_class(name):

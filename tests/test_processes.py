@@ -89,6 +89,13 @@ def test_two_ranks_hold_identical_networks():
         assert f"{name}: ranks agree" in done.stdout
 
 
+def test_statistics_of_a_batch_are_of_the_union_of_two_ranks():
+    done = run(REPOSITORY, *TORCHRUN, "-m", "tests.union")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("mosaickd", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", "odsd", "rkd", "sp"):
+        assert f"{name}: two ranks are as one" in done.stdout
+
+
 def test_the_launcher_runs_a_stage_on_two_ranks(ready):
     done = run(ready.folder, *TORCHRUN, "-m", "stages.distill", "digits", "mosaickd", "0")
     assert done.returncode == 0, done.stderr[-3000:]

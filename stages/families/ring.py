@@ -52,7 +52,7 @@ class Ring:
 
     def passes(self, batch: int) -> Iterator[Tensor]:
         """Numbers of rows without end, this rank's share of `batch` at a time: all rows, then all again in another order."""
-        share, rows = self.runtime.share(batch, "the batch"), self.draw(0)
+        share, rows = self.runtime.share(batch, "the batch"), torch.empty(0, dtype=torch.int64, device=self.runtime.device)
         mine = slice(self.runtime.rank * share, (self.runtime.rank + 1) * share)
         while True:
             while len(rows) < batch:

@@ -27,7 +27,8 @@ def select(scores, count, classes, **curate):
 def score(logits, features, **curate):
     """What the kind and the rule say of each image."""
     known = kind().summary(logits)
-    return known | open_rule("t", curate).scores(known, features, logits.shape[1])
+    classifier = torch.randn(logits.shape[1], features.shape[1], generator=torch.Generator().manual_seed(1))
+    return known | open_rule("t", curate).scores(known, features.half(), classifier)
 
 
 @pytest.fixture
@@ -40,10 +41,19 @@ def pool():
     return logits, torch.randn(200, 6, generator=generator)
 
 
-def test_an_outlier_is_far_from_every_prototype_of_its_class(pool):
+def test_an_outlier_is_far_from_its_classs_row_of_the_classifier(pool):
+    logits, features = pool
+    predicted, rows = logits.argmax(1), torch.randn(4, 6)
+    found = sampling.outlier(features.half(), predicted, rows)
+    for i in range(0, 200, 7):
+        x, row = features[i], rows[predicted[i]]
+        assert found[i].item() == pytest.approx(1 - float(x @ row / (x.norm() * row.norm())), abs=2e-3)
+
+
+def test_with_prototypes_of_the_pool_an_outlier_is_far_from_each_of_its_class(pool):
     logits, features = pool
     predicted, sure = logits.argmax(1), kind().summary(logits)["confidence"]
-    found = sampling.outlier(features, predicted, sure, 4)
+    found = sampling.outlier_in_pool(features, predicted, sure, 4)
     for k in range(3):
         mine = (predicted == k).nonzero().flatten()
         half = sorted(mine.tolist(), key=lambda i: -float(sure[i]))[: math.ceil(len(mine) / 2)]
@@ -57,8 +67,9 @@ def test_an_outlier_is_far_from_every_prototype_of_its_class(pool):
 
 def test_a_small_class_has_its_mean_for_a_prototype():
     features = torch.eye(3)
-    found = sampling.outlier(features, torch.zeros(3, dtype=torch.long), torch.rand(3), 4)
-    assert found.tolist() == pytest.approx([1 - 1 / math.sqrt(3)] * 3)
+    found = sampling.outlier_in_pool(features, torch.zeros(3, dtype=torch.long), torch.tensor([0.9, 0.8, 0.1]), 4)
+    half = 1 - 1 / math.sqrt(2)  # of the two surest
+    assert found.tolist() == pytest.approx([half, half, 1.0])
 
 
 def test_density_is_relative_to_the_most_crowded_class():
@@ -97,6 +108,17 @@ def test_the_density_form_pushes_crowded_classes_out(pool):
     assert (kept == 0).sum() == 0
     sure, far, crowded = (sampling.scaled(scores[key]) for key in ("confidence", "outlier", "density"))
     torch.testing.assert_close(scores["total"], sure - far - 5 * crowded)
+
+
+def test_without_a_balance_the_best_of_all_are_taken(pool):
+    scores = score(*pool, keep="odsd", balance="none")
+    rows = select(scores, 60, 4, keep="odsd", balance="none")
+    assert scores["total"][rows].min() >= scores["total"].sort().values[-60]
+
+
+def test_quantiles_are_numpys():
+    x = torch.rand(101)
+    assert list(sampling.quantiles(x).values()) == pytest.approx(np.quantile(x.numpy(), [0.01, 0.25, 0.5, 0.75, 0.99]).tolist())
 
 
 def test_selection_by_a_single_score():

@@ -32,9 +32,24 @@ def test_nothing_is_refused_where_everything_is_there():
 @pytest.mark.parametrize(
     ("missing", "refused"),
     [
-        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd"}),
+        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned"}),
         ("stages", {"fitnet", "at", "sp"}),
-        ("gradient", {"mosaickd", "dfad", "dafl", "zskt", "dfq", "deepinversion", "cmi", "fast", "augkd"}),
+        (
+            "gradient",
+            {
+                "mosaickd",
+                "dfad",
+                "dafl",
+                "zskt",
+                "dfq",
+                "deepinversion",
+                "cmi",
+                "fast",
+                "augkd",
+                "dfq_finetuned",
+                "cmi_finetuned",
+            },
+        ),
     ],
 )
 def test_who_needs_what_of_a_teacher(missing, refused):
@@ -43,7 +58,7 @@ def test_who_needs_what_of_a_teacher(missing, refused):
 
 def test_who_needs_which_data():
     shifted = {name for name in METHODS if reason(name, data=DATA)}
-    assert shifted == {"augkd", "supervised_student_domain"}
+    assert shifted == {"augkd", "supervised_student_domain", "dfq_finetuned", "cmi_finetuned"}
     assert {name for name in METHODS if reason(name, data=EVERYTHING - {"in_domain"})} == {"supervised", "kd_in_domain"}
     assert {name for name in METHODS if reason(name, data=EVERYTHING - {"labels"})} == {"supervised"}
 
@@ -57,7 +72,7 @@ def test_a_method_is_refused_where_the_kind_has_not_what_it_asks_for():
     assert reason("cmi", kind={"one_label"}) == "needs images"
     assert reason("cmi", kind={"images"}) == "needs one label an example"
     dense = {name for name in METHODS if not reason(name, kind={"images"})}
-    assert dense == {"supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, "supervised_student_domain"}
+    assert dense == {"supervised", "kd_in_domain", "kd_noise", "kd_ood", *GAMES, "supervised_student_domain", "dfq_finetuned"}
     text = {name for name in METHODS if not reason(name, kind={"one_label"})}
     assert text == {"supervised", "kd_in_domain", "kd_ood", "balanced", "dfnd", "supervised_student_domain"}
 
@@ -86,7 +101,7 @@ def test_a_schedule_names_its_optimiser_rate_and_clip():
     game = method("kd_ood", {"schedule": Rescheduled(**changes)})
     assert isinstance(game.student.optimizer, torch.optim.Adam)
     heads = method("fitnet", {"schedule": Rescheduled(**changes)}).players["heads"]
-    assert (type(heads.optimizer), heads.constant, heads.clip) == (torch.optim.Adam, True, 1e-3)
+    assert (type(heads.optimizer), heads.falling, heads.clip) == (torch.optim.Adam, "constant", 1e-3)
     game.student.anneal(0.9)
     assert game.student.optimizer.param_groups[0]["lr"] == 0.1
     game.step()

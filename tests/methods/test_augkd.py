@@ -214,6 +214,7 @@ def shifted():
         params = Method.Params(
             **{
                 "data_free": 200,
+                "data_free_batch": 32,
                 "anchor_steps": 300,
                 "latent": 32,
                 "generator_width": 16,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stages import methods
 from stages.datasets.images import Augment, to_unit
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.engine import runtime as rt
@@ -12,6 +13,8 @@ from stages.families.phased import Phased
 from stages.losses import synthesis
 from stages.methods import upper_bound
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
+from stages.settings import params
+from tests.clones import REPOSITORY
 from tests.naive_mosaickd import NaiveMosaicKD
 from tests.small import MEAN, METHODS, STD, answered, form, method, method_class, setting, stream, with_data
 
@@ -94,12 +97,17 @@ def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights(
     assert all("running" in key or "num_batches" in key for key in changed)
 
 
-def test_the_reference_switch_normalises_the_ood_stream_with_its_own_statistics():
-    game = method("mosaickd", {"reference": True})
+@pytest.mark.parametrize(("task", "mean", "std"), [
+    ("cifar100-cifar10-wrn40_2-wrn16_1", [0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
+    ("cifar100-svhn-wrn40_2-wrn16_1", [0.5], [0.5]),
+])  # fmt: skip
+def test_the_reference_switch_normalises_the_ood_stream_with_the_released_constants(task, mean, std):
+    section = methods.section(params.load(REPOSITORY / "params.yaml"), "mosaickd_reference", task)
+    game = method("mosaickd", {"reference": True, **section.model_dump(include={"reference_mean", "reference_std"})}, channels=3)
     pixels = to_unit(game.setting.data["pool"].input)
     seen = game.teacher.parts[0].normalize(game._foreign(pixels))
-    assert seen.mean().item() == pytest.approx(0, abs=1e-4)
-    assert seen.std().item() == pytest.approx(1, abs=1e-3)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    torch.testing.assert_close(seen, (pixels - mean) / std)
 
 
 @pytest.mark.parametrize("augment", [Augment(), Augment(crop=2, flip=True)])

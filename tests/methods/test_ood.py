@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from stages.datasets.images import Augment, augmented
 from stages.engine import runtime as rt
 from stages.families.hints import paired
+from stages.families.method import Rescheduled
 from stages.families.noise import Adaptation
 from stages.losses import representation
 from stages.methods.balanced import even_rows
@@ -283,7 +284,9 @@ def test_one_step_equals_a_plain_re_computation(name):
 
 @pytest.mark.usefixtures("fp64")
 def test_one_step_of_odsd_equals_a_plain_re_computation():
-    game = method("odsd", {"views": Augment(crop=2, flip=True), "mask_same_class": True})
+    game = method(
+        "odsd", {"schedule": Rescheduled(augment=Augment(crop=2, flip=True)), "mask_same_class": True, "noise": "topk", "k": 3}
+    )
     twin, mapping = copy.deepcopy(game.student.net), copy.deepcopy(game.mapping.net)
     rt.seed(3)
     found = game.step()
@@ -423,6 +426,11 @@ def test_the_largest_logits_alone_speak():
 def test_more_kept_logits_than_classes_are_refused():
     with pytest.raises(UserError, match=r"method\.odsd\.k: 11 logits of 10 classes"):
         method("odsd", {"k": 11})
+
+
+def test_two_views_must_differ():
+    with pytest.raises(UserError, match=r"method\.odsd: two views of one image would be the same"):
+        method("odsd", {"schedule": None})
 
 
 @pytest.mark.parametrize("noise", ["adaptation", "none"])

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from stages import distill, methods, plan, prepare
+from stages import distill, plan, prepare
 from stages.settings import params, paths, plans
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
@@ -76,7 +76,7 @@ def test_a_closure_holds_all_that_its_imports_load():
 
 
 def test_a_run_does_not_load_what_it_does_not_name():
-    loaded = methods.plan(params.load(REPOSITORY / "params.yaml"), "kd_ood", "digits").code
+    loaded = plan.of_row(params.load(REPOSITORY / "params.yaml"), "kd_ood", "digits").code
     for name in (
         "methods.mosaickd",
         "networks.wrn",
@@ -92,9 +92,9 @@ def test_a_run_does_not_load_what_it_does_not_name():
 
 def test_an_identity_changes_with_each_part_and_with_nothing_else():
     settings = params.load(REPOSITORY / "params.yaml")
-    one = methods.plan(settings, "mosaickd", "digits")
-    assert one.identity == methods.plan(settings, "mosaickd", "digits").identity
-    others = [methods.plan(settings, "mosaickd_no_local", "digits"), methods.plan(settings, "mosaickd", "cifar10-wrn")]
+    one = plan.of_row(settings, "mosaickd", "digits")
+    assert one.identity == plan.of_row(settings, "mosaickd", "digits").identity
+    others = [plan.of_row(settings, "mosaickd_no_local", "digits"), plan.of_row(settings, "mosaickd", "cifar10-wrn")]
     others += [
         plans.Plan({**one.parameters, "run": {}}, one.code),
         plans.Plan(one.parameters, {**one.code, "stages.engine.loop": "0"}),

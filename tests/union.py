@@ -1,0 +1,101 @@
+"""Run under torchrun: two ranks with half of a batch each give the terms and gradients of one rank with all of it, in fp64.
+
+Every method gets the same networks, images and noise on both ways; batch normalisation of G, D and S, which stays of each rank's
+own, looks at running statistics here.
+"""
+
+import torch
+from torch import distributed, nn
+
+from stages.engine import runtime as rt
+from stages.engine.players import turns
+from stages.families.terms import weighted
+from stages.families.union import moments
+from stages.networks.taps import pooled
+from tests.small import CPU, SMALL, method
+
+BATCH = 8
+ON_POOL = ("odsd", "rkd", "sp")
+NAMES = ("mosaickd", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
+
+
+def prepared(name, runtime):
+    """The method with its batch norms, but T's, on running statistics, and a bank that is not empty."""
+    torch.manual_seed(0)
+    params = {"bank": 20, "negatives": 40} if name == "cmi" else {}
+    game = method(name, {**SMALL.get(name, {}), **params}, batch=BATCH, runtime=runtime)
+    torch.manual_seed(1)
+    for module in [*game.student.net.modules(), *game.teacher.modules()]:
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    for player in game.players.values():
+        player.net.eval()
+    if name == "cmi":
+        width = game.bank.rows["local"].shape[1]
+        rows = [torch.randn(6, width) for _ in range(2)]
+        mine = slice(3 * runtime.rank, 3 * runtime.rank + 3) if runtime.world > 1 else slice(None)
+        game.bank.append(local=rows[0][mine], views=rows[1][mine])
+    return game
+
+
+def loss_of(name, game, images, labels):
+    """The sum of a method's terms of given images: of its synthesis, or of its student's step. No view is drawn."""
+    if name in ON_POOL:
+        teacher = game.watch.teacher(images)
+        with turns(game.learners):
+            if name != "odsd":
+                return game.term(game.watch.student(images), teacher, torch.arange(len(images)))
+            return weighted(game.terms(teacher, game.watch.student(torch.cat([images, images.flip(3)]))))
+    if name == "augkd":
+        return weighted(game.generator_terms(images))
+    if name == "fast":
+        return weighted(game.terms(images, labels)[0])
+    if name in ("cmi", "deepinversion"):
+        teacher, heard = game.look(images)
+        terms = game.guidance(images, teacher, labels, moments(heard, game.setting.runtime))
+        if name == "cmi":
+            terms["contrast"] = (0.8, game._contrast(pooled(game.look(images.flip(3))[1]), pooled(heard)))
+        return weighted(terms)
+    return weighted(game.terms(images))
+
+
+def result(name, runtime, images, labels):
+    """The loss, and its gradients: to this rank's images, and to what learns from it, averaged over the ranks."""
+    game = prepared(name, runtime)
+    share = slice(runtime.rank * BATCH // 2, (runtime.rank + 1) * BATCH // 2) if runtime.world > 1 else slice(None)
+    mine = images[share].clone().requires_grad_()
+    torch.manual_seed(2)
+    loss = loss_of(name, game, mine, labels[share])
+    heads = game.heads if name == "cmi" else game.learners if name in ON_POOL else []
+    parameters = [p for player in heads for p in player.parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    runtime.average_([p.grad for p in parameters if p.grad is not None])
+    to_images = None if mine.grad is None else mine.grad / runtime.world
+    return runtime.mean(loss), to_images, [p.grad for p in parameters if p.grad is not None], share
+
+
+def main():
+    torch.set_default_dtype(torch.float64)
+    with rt.running("fp32") as runtime:
+        assert runtime.world == 2
+        torch.manual_seed(3)
+        images, labels = torch.rand(BATCH, 1, 16, 16), torch.arange(BATCH) % 10
+        for name in NAMES:
+            loss, to_images, gradients, share = result(name, runtime, images, labels)
+            alone, to_all, expected, _ = result(name, CPU, images, labels)
+            torch.testing.assert_close(loss, alone, rtol=1e-10, atol=1e-12, msg=f"{name}: loss {loss} {alone}")
+            if to_all is not None:
+                torch.testing.assert_close(to_images, to_all[share], rtol=1e-8, atol=1e-12)
+            assert len(gradients) == len(expected)
+            for one, other in zip(gradients, expected, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+            distributed.barrier()
+            if runtime.rank == 0:
+                print(f"{name}: two ranks are as one")
+
+
+if __name__ == "__main__":
+    main()

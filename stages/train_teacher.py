@@ -43,8 +43,8 @@ def main(name: str) -> None:
     ):
         if (other := _same(name, made_by)) and runtime.rank == 0:
             print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
-            shutil.copytree(paths.teacher(other), paths.teacher(name), dirs_exist_ok=True)
-            shutil.copy(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED))
+            for find in (paths.teacher, lambda task: paths.curve(task, TEACHER, SEED).parent):
+                shutil.copytree(find(other), find(name), dirs_exist_ok=True)
         if other:
             return
         if task.teacher.weights:

@@ -9,7 +9,7 @@ from tests.clones import clone as clone_of
 from tests.clones import commit, run
 
 ROWS = ["kd_in_domain", "kd_ood", "mosaickd", "mosaickd_no_local", "cmi", "augkd"]  # the last needs what the task has not
-COST = {"images", "forwards", "backwards", "synthesis_s", "distillation_s"}
+COST = {"steps", "images", "forwards", "backwards", "synthesis_s", "distillation_s"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
     assert set(summary["digits"]) == {"teacher", *ROWS} - {"augkd"}
     assert set(summary["cost"]["digits"]["cmi"]) == COST
     scores = json.loads((clone / "results/runs/digits/mosaickd/0/metrics.json").read_text())
-    numbers = {"top1", "nll", "ece", "agree", "kl", "params", "macs", "kb", "ms", "per_class", "fd", "spread", *COST}
+    numbers = {"top1", "top3", "nll", "ece", "agree", "kl", "params", "macs", "kb", "ms", "per_class", "fd", "spread", *COST}
     assert set(scores) == {*numbers, "made"}
     figures = {path.stem for path in (clone / "results/figures/digits").iterdir()}
     pool = {"pool-scores", "pool-classes", "pool-extremes"}
@@ -53,7 +53,7 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
 def test_every_seed_says_how_it_was_made(clone):
     rows = json.loads((clone / "results/tasks/digits.json").read_text())["rows"]
     made = rows["mosaickd_no_local"]["seeds"]["0"]["made"]
-    assert set(made) == {"identity", "scale", "revision", "versions", "device", "processes", "precision", "seconds"}
+    assert set(made) == {"identity", "scale", "revision", "versions", "device", "processes", "precision", "seconds", "schedule"}
     assert set(made["identity"]) == {"prepare", "train_teacher", "curate", "distill", "evaluate"}
     teacher = rows["teacher"]["seeds"]["0"]["made"]["identity"]
     assert teacher["train_teacher"] == made["identity"]["train_teacher"]

@@ -1,15 +1,21 @@
 import math
+import os
+import signal
 
 import pytest
 import torch
+from PIL import Image
 
 from stages.datasets.images import Augment, augmented
+from stages.datasets.sources.folder import Source
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.checkpoint import key as name_of
 from stages.engine.loop import train, write_curve
+from stages.families.method import Rescheduled
+from stages.settings.rates import Drops
 from stages.support.errors import UserError
-from tests.small import CPU, GAMES, INVERSIONS, METHODS, images, method, stream
+from tests.small import CPU, GAMES, INVERSIONS, METHODS, form, images, method, method_class, setting, stream, with_data
 
 
 def never(folder):
@@ -119,6 +125,85 @@ def test_a_resumed_run_ends_bit_identical(name, tmp_path):
     assert whole.cost.images == second.cost.images
     assert whole.teacher.forwards == second.teacher.forwards
     assert not all(torch.equal(value, weights(method(name, **options))[key]) for key, value in weights(whole).items())
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_the_step_that_was_under_way(sign, tmp_path):
+    """No checkpoint was due; the run that goes on ends as one that was never stopped, and counts both sessions' seconds."""
+    whole = method("kd_ood", steps=12)
+    train(whole, CPU, 0, never(tmp_path / "a"), dict, "")
+    first, inner, before = method("kd_ood", steps=12), None, signal.getsignal(sign)
+    inner = first.step
+
+    def step():
+        if first.streams["pool"].position == 4:
+            os.kill(os.getpid(), sign)
+        return inner()
+
+    first.step = step
+    with pytest.raises(KeyboardInterrupt):
+        train(first, CPU, 0, never(tmp_path / "b"), dict, "")
+    assert signal.getsignal(sign) == before
+    saved = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    assert saved["step"] == 5
+    second, again = method("kd_ood", steps=12), never(tmp_path / "b")
+    train(second, CPU, 0, again, dict, "")
+    assert_same(weights(whole), weights(second))
+    assert again.seconds > saved["seconds"] > 0
+    assert second.student.updates == whole.student.updates == 12
+
+
+def test_a_run_on_a_lazily_read_folder_equals_one_from_memory_and_resumes_to_the_same_bits(tmp_path):
+    pool = images(24, size=16)
+    for row, picture in enumerate(pool.input):
+        Image.fromarray(picture[0].numpy()).save(tmp_path / f"{row:02}.png")
+    lazy = Source(source="folder", path=str(tmp_path), pack_gb=1e-9).read(form())
+    assert not lazy.packed
+
+    def run(examples, stop=None, folder="never"):
+        given = setting(augment=Augment(crop=2, flip=True), steps=9)
+        game = method_class("kd_ood")(with_data(given, pool=examples), method_class("kd_ood").Params())
+        if stop is not None:
+            inner = game.step
+            game.step = lambda: inner() if game.pool.position < stop else pytest.exit("stopped")
+            with pytest.raises(pytest.exit.Exception):
+                train(game, CPU, 0, Checkpoint(tmp_path / folder, 1e6, every_steps=1), dict, "")
+            return run(examples, folder=folder)
+        train(game, CPU, 0, Checkpoint(tmp_path / folder, 1e6, every_steps=10**9), dict, "")
+        return weights(game)
+
+    from_memory = run(pool)
+    assert_same(from_memory, run(lazy))
+    assert_same(from_memory, run(lazy, stop=4, folder="lazy"))
+
+
+@pytest.mark.parametrize(
+    ("falling", "expected"),
+    [
+        ("cosine", lambda x: (1 + math.cos(math.pi * x)) / 2),
+        ("constant", lambda x: 1.0),
+        (Drops(at=[0.4, 0.8], by=0.1), lambda x: 1.0 if x < 0.4 else 0.1 if x < 0.8 else 0.01),
+    ],
+)
+def test_rates_fall_over_a_players_span(falling, expected, tmp_path):
+    """Of every step of a run, against the closed form; torch's MultiStepLR says the same of drops."""
+    game = method("kd_ood", {"schedule": Rescheduled(rate=falling)}, steps=20)
+    rates, inner = [], game.step
+    game.step = lambda: rates.append(game.student.optimizer.param_groups[0]["lr"]) or inner()
+    train(game, CPU, 0, never(tmp_path), dict, "")
+    assert rates == pytest.approx([0.1 * expected(step / 20) for step in range(20)])
+    if isinstance(falling, Drops):
+        other = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+        scheduler = torch.optim.lr_scheduler.MultiStepLR(other, [8, 16], 0.1)
+        theirs = []
+        for _ in range(20):
+            theirs.append(other.param_groups[0]["lr"])
+            other.step()
+            scheduler.step()
+        assert rates == pytest.approx(theirs)
+    game.student.span = (0.5, 1.0)
+    game.student.anneal(0.75)
+    assert game.student.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * expected(0.5))
 
 
 def test_half_way_every_learning_rate_is_half(tmp_path):

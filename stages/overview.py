@@ -91,13 +91,7 @@ def notes(rows: dict[str, Any]) -> list[str]:
 
 def _own(changes: dict[str, Any]) -> str:
     """A schedule's changes: key, value, and that of the task in brackets."""
-    return ", ".join(f"{key} {_said(own)} ({_said(given)})" for key, (given, own) in changes.items())
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{key} {_said(inner)}" for key, inner in value.items() if inner) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return ", ".join(f"{key} {tables.said(own)} ({tables.said(given)})" for key, (given, own) in changes.items())
 
 
 def _cost(line: Any) -> dict[str, float]:

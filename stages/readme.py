@@ -14,6 +14,7 @@ from stages import methods
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
+from stages.reporting.tables import said
 from stages.settings import paths
 from stages.settings.params import Params
 from stages.settings.task import STUDENT_DOMAIN
@@ -66,7 +67,7 @@ def table(params: Params) -> str:
 def _what(params: Params, row: str) -> str:
     method = params.method_of(row)
     if method != row:
-        changed = ", ".join(f"{key} {value}" for key, value in params.rows[row].items() if key != "of")
+        changed = ", ".join(f"{key} {said(value)}" for key, value in params.rows[row].items() if key != "of")
         return f"`{method}` with {changed}"
     line = (importlib.import_module(f"{methods.FOLDER}.{method}").__doc__ or "").strip().splitlines()[0]
     return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", line)

@@ -103,7 +103,7 @@ def test_another_task_joins_the_table_and_a_student_domain_has_its_own(clone):
     assert "| cmi ‡ " in table
     assert "| kd_ood ‡ " not in table
     scores = json.loads((clone / "results/runs/digits-shift/augkd/0/metrics.json").read_text())
-    assert set(scores["student_domain"]) == {"top1", "nll", "ece", "agree", "kl", "per_class"}
+    assert set(scores["student_domain"]) == {"top1", "top3", "nll", "ece", "agree", "kl", "per_class"}
     figures = {path.stem for path in (clone / "results/figures/digits-shift").iterdir()}
     assert {"accuracy-student_domain", "confusion-student_domain", "samples"} <= figures
     curve = (clone / "results/curves/digits-shift/augkd/0.csv").read_text().splitlines()

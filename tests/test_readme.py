@@ -1,5 +1,6 @@
 """README's tables: what writes them, held against committed fixtures; and what README says of the code beside it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,20 @@ def test_means_intervals_gains_and_marks(results):
 def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
     assert list(rows_of(section("shift"))) == ["teacher ‡", "kd_ood ‡"]  # its data is prepared otherwise now
     assert "no number of kd_ood means anything" in section("shift")
+
+
+def test_a_schedule_of_its_own_is_marked_and_said(results):
+    path = paths.report("digits")
+    content = json.loads(path.read_text())
+    own = {"steps": [196000, 80000], "lr": [0.1, 0.2], "augment": [{"crop": 4, "flip": True}, {"crop": 0, "flip": False}]}
+    own["rate"] = ["cosine", {"at": [0.4, 0.8], "by": 0.1}]
+    for found in content["rows"]["mosaickd"]["seeds"].values():
+        found["made"]["schedule"] = own
+    path.write_text(json.dumps(content))
+    overview.main()
+    assert "mosaickd §" in rows_of(section("digits"))
+    said = "steps 80,000 (196,000), lr 0.2 (0.1), augment none (crop 4 flip True), rate at 0.4, 0.8 by 0.1 (cosine)"
+    assert f"§ `mosaickd` {said}." in section("digits")
 
 
 def test_a_students_domain_has_a_table_of_its_own(results):

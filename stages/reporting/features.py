@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from stages.engine.teacher import Teacher
+from stages.losses.precision import full
 from stages.networks.taps import seen
 
 
 def penultimate(teacher: Teacher, batches: Iterable[Tensor]) -> Tensor:
-    """What enters the teacher's last linear layers, (n, F), for batches of inputs as a network sees them."""
+    """What enters the teacher's last linear layers, (n, F), for batches of inputs as a network sees them; to half precision."""
     _, features = seen(teacher, batches, features=True)
     assert features is not None
-    return features
+    return full(features)
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

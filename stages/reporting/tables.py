@@ -89,6 +89,15 @@ def number(value: float, digits: int | None) -> str:
     return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
 
 
+def said(value: Any) -> str:
+    """A parameter in words: numbers with commas, a section as its keys and values, nothing as "none"."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {said(inner)}" for key, inner in value.items() if inner) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(said, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def cells(table: pd.DataFrame, headline: str, marks: dict[str, list[str]]) -> dict[str, str]:
     """Each row's headline as "mean ± half interval", with its marks."""
     pairs = zip(table.index, table[headline], table["ci95"], strict=True)

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -87,6 +88,31 @@ def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
     assert torch.equal(one.input, two.input)
     assert torch.equal(one.label, two.label)
     assert one.classes == two.classes == ("dog", "owl")
+
+
+def test_patches_are_cut_and_shrunk_and_never_enlarged(folder):
+    """Of images of one colour each, every patch has the colour of an image; whole, a fine grating stays as sharp as it is."""
+    colours = np.random.default_rng(0).integers(256, size=(6, 3), dtype=np.uint8)
+    for i, colour in enumerate(colours):
+        Image.fromarray(np.tile(colour, (40, 40, 1))).save(folder / f"{i}.png")
+    options = {"source": "patches", "images": {"source": "folder", "path": str(folder)}, "size": 40, "smallest": 16}
+    for path in (folder / "train", folder / "test"):
+        shutil.rmtree(path)
+    patches = source(**options, count=50).read(form(3, 16))
+    assert patches.input.shape == (50, 3, 16, 16)
+    assert patches.input.flatten(2).float().std(2).max() == 0
+    assert {tuple(c) for c in patches.input[:, :, 0, 0].tolist()} == {tuple(c) for c in colours.tolist()}
+    assert torch.equal(patches.input, source(**options, count=50).read(form(3, 16)).input)
+    assert "label" not in patches.columns
+    for change in ({"smallest": 12}, {"smallest": 44}):
+        with pytest.raises(UserError, match=r"`smallest` is .*; it must lie between the task's size, 16, and `size`, 40"):
+            source(**options | change, count=5).read(form(3, 16))
+    one = np.zeros((40, 40, 3), dtype=np.uint8)
+    one[::2] = 255
+    for i in range(6):
+        Image.fromarray(one).save(folder / f"{i}.png")
+    sharp = source(**options | {"smallest": 40}, count=3).read(form(3, 40))
+    assert sorted(sharp.input.unique().tolist()) == [0, 255]
 
 
 def test_a_set_too_large_to_pack_is_read_from_its_folder(folder):

@@ -28,6 +28,15 @@ def test_classifiers_have_the_published_sizes(name, parameters):
     assert count(build(name, 100, (3, 32, 32))) == parameters
 
 
+def test_lenet_has_lecuns_size_and_its_half_a_quarter_of_it():
+    assert count(build("lenet5", 10, (1, 32, 32))) == 61_706
+    half = build("lenet5_half", 10, (1, 32, 32))
+    assert count(half) == 3 * 26 + 8 * (3 * 25 + 1) + 60 * (8 * 25 + 1) + 42 * 61 + 10 * 43
+    assert half(torch.rand(2, 1, 32, 32)).shape == (2, 10)
+    with pytest.raises(UserError, match="'lenet5': it is for images of 32 x 32 pixels, not 28 x 28"):
+        build("lenet5", 10, (1, 28, 28))
+
+
 @pytest.mark.parametrize(
     ("net", "parameters"),
     [

@@ -24,9 +24,10 @@ from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import Task
 from stages.support.errors import UserError, run_script
-from stages.support.files import read_json, write_json
+from stages.support.files import read_json, replacing, write_json
 
 SEED = 0  # the teacher is one fixed network; seeds are for students
+RUN = "run.json"
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 
@@ -39,14 +40,15 @@ def main(name: str) -> None:
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with (
         rt.running(task.precision or run.precision, run.compile) as runtime,
-        until_done(made_by := key(plan.identity, SEED, runtime, [source]), run, runtime.rank) as checkpoint,
+        until_done(f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}", run, runtime.rank) as checkpoint,
     ):
-        if (other := _same(name, made_by)) and runtime.rank == 0:
-            print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
-            for find in (paths.teacher, lambda task: paths.curve(task, TEACHER, SEED).parent):
-                shutil.copytree(find(other), find(name), dirs_exist_ok=True)
-        if other:
+        if other := _same(name, made_by):
+            if runtime.rank == 0:
+                print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
+                _copy(other, name)
             return
+        if runtime.rank == 0:
+            (paths.teacher(name) / RUN).unlink(missing_ok=True)  # the last to be written: it vouches for the rest
         if task.teacher.weights:
             blueprint, net, curve, facts = _imported(name, task, val, runtime)
         else:
@@ -61,18 +63,26 @@ def main(name: str) -> None:
                 "scale": run.scale,
                 **provenance(runtime, checkpoint.seconds),
             }
-            write_json(paths.teacher(name) / "run.json", made)
             write_curve(paths.curve(name, TEACHER, SEED), curve)
+            write_json(paths.teacher(name) / RUN, made)
             print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
 
 
 def _same(name: str, made_by: str) -> str | None:
     """Another task whose teacher was made of the same things, and so is the same to the last bit."""
-    for path in sorted(paths.teacher(name).parent.glob("*/run.json")):
-        other = path.parent.name
-        if other != name and read_json(path).get("key") == made_by and paths.curve(other, TEACHER, SEED).exists():
+    for path in sorted(paths.teacher(name).parent.glob(f"*/{RUN}")):
+        if (other := path.parent.name) != name and read_json(path).get("key") == made_by:
             return other
     return None
+
+
+def _copy(other: str, name: str) -> None:
+    """The teacher of another task, its RUN last."""
+    (paths.teacher(name) / RUN).unlink(missing_ok=True)
+    pairs = [(paths.teacher(other) / file, paths.teacher(name) / file) for file in (weights.WEIGHTS, weights.CARD, RUN)]
+    for source, target in [(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED)), *pairs]:
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:

@@ -92,7 +92,7 @@ def test_two_ranks_hold_identical_networks():
 def test_statistics_of_a_batch_are_of_the_union_of_two_ranks():
     done = run(REPOSITORY, *TORCHRUN, "-m", "tests.union")
     assert done.returncode == 0, done.stderr[-3000:]
-    for name in ("mosaickd", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", "odsd", "rkd", "sp"):
+    for name in ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", "odsd", "rkd", "sp"):
         assert f"{name}: two ranks are as one" in done.stdout
 
 

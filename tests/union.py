@@ -16,13 +16,13 @@ from tests.small import CPU, SMALL, method
 
 BATCH = 8
 ON_POOL = ("odsd", "rkd", "sp")
-NAMES = ("mosaickd", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
+NAMES = ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
 
 
 def prepared(name, runtime):
     """The method with its batch norms, but T's, on running statistics, and a bank that is not empty."""
     torch.manual_seed(0)
-    params = {"bank": 20, "negatives": 40} if name == "cmi" else {}
+    params = {"cmi": {"bank": 20, "negatives": 40}, "dfad": {"damped": True}}.get(name, {})
     game = method(name, {**SMALL.get(name, {}), **params}, batch=BATCH, runtime=runtime)
     torch.manual_seed(1)
     for module in [*game.student.net.modules(), *game.teacher.modules()]:

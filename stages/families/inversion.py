@@ -156,5 +156,6 @@ class Inversion(Method):
         return distillation.kl_divergence(teacher, student, self.params.tau)
 
     def samples(self, count: int) -> Tensor:
-        """`count` images of the pool."""
-        return to_unit(self.pool.rows["images"][self.pool.draw(count)])
+        """`count` images of the pool; any rank may ask alone, so none waits for another."""
+        rows = torch.randperm(len(self.pool))[:count].to(self.setting.runtime.device)
+        return to_unit(self.pool.rows["images"][rows])

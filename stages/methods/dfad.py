@@ -64,7 +64,7 @@ class Method(Game):
         """-D, or -ln(D + 1); and, only to be told, the size of both networks' logits, which sets the effective rate."""
         with self.watching():
             teacher, student = self.teacher(fake), self.student(fake)
-        d = distillation.discrepancy(teacher, student)
+        d = self.setting.runtime.union(distillation.discrepancy(teacher, student)[None]).mean()
         sizes = {name: full(logits).detach().abs().mean() for name, logits in (("size_T", teacher), ("size_S", student))}
         told: Terms = {name: (0.0, size) for name, size in sizes.items()}
         return {"adversarial": (1.0, -torch.log1p(d) if self.params.damped else -d)} | told

@@ -56,7 +56,8 @@ class Method(Base):
             with turns([self.student, self.noise]):
                 student = self.student(batch["input"])
                 each = distillation.kl_per_sample(teacher, student, self.params.tau) * self.weights[predicted]
-                kd, noise = each.mean() * self.params.tau**2, self.noise.net(student, predicted, self.weights)
+                union = self.setting.runtime.union  # the weights of a batch sum to 1, whoever holds its images
+                kd, noise = each.mean() * self.params.tau**2, self.noise.net(union(student), union(predicted), self.weights)
                 descend(kd + noise, self.student, self.noise)
         return {"kd": kd.detach(), "noise": noise.detach()}
 

@@ -16,7 +16,10 @@ from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.representation import reliable, rotation_similarity
+from stages.settings.rates import Drops
 from stages.support.sections import Positive, Rate, Weight
+
+HEAD_RATE = Drops(at=[0.5, 0.75], by=0.1)  # of T's head: after 30 and 45 of its 60 epochs
 
 
 class Method(Phased):
@@ -50,7 +53,7 @@ class Method(Phased):
         shapes = (self.watch.teacher_shape, self.watch.student_shape)
         of_t, of_s = (setting.runtime.place(head(shape.pooled.shape[1])) for shape in shapes)
         rate = torch.optim.SGD(of_t.parameters(), self.params.head_lr, 0.9, weight_decay=5e-4, fused=True)
-        self.teacher_head = self.player("teacher_head", of_t, rate, span=self.span(0))
+        self.teacher_head = self.player("teacher_head", of_t, rate, HEAD_RATE, self.span(0))
         self.student_head = self.learner("student_head", of_s, self.span(1))
         self.student.span = self.span(1)
 

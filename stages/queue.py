@@ -1,22 +1,25 @@
 """Run rows of slow tasks one after another beside other work: in a clone of its own, without a commit, row by row.
 
 A row that was made already by the code and parameters of HEAD is not made again, and one that was cut short goes on from its
-checkpoint: start it again with the same words. After each row the task's results (`results/tasks`, `results/figures`) are copied
-here; the cache is this folder's, so `dvc exp run` with the same rows then takes everything from it. Not a stage.
+checkpoint: start it again with the same words. After each row its results join `results/tasks` here; the cache is this folder's,
+so `dvc exp run` with the same rows then takes everything from it, and draws the figures. Not a stage.
 Usage: OMP_NUM_THREADS=1 python -m stages.queue TASK,TASK ROW,ROW SEED,SEED
 """
 
-import shutil
+import fcntl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
+from stages.reporting import records
 from stages.settings import params, paths
-from stages.settings.params import Loader
+from stages.settings.params import TEACHER, Loader
 from stages.support.errors import UserError, run_script
-from stages.support.files import replacing
+from stages.support.files import read_json, write_json
 
 CLONE = Path(".queue")
 GIVEN = ("packs", "raw")  # under data/: what a user brought
@@ -31,26 +34,38 @@ def main(tasks: str, rows: str, seeds: str) -> None:
         known.method_of(row)
     if not all(seed.isdecimal() for seed in seeds.split(",")):
         raise UserError(f"seeds are whole numbers with commas between them, not '{seeds}'")
-    _clone()
-    for task in tasks.split(","):
-        for row in rows.split(","):
-            print(f"queue: {row} of {task}, seeds {seeds}", flush=True)
-            for made in (paths.report(task), paths.figures(task)):
-                _copy(made, CLONE / made)
-            _choose(tasks=[task], methods=[row], seeds=list(map(int, seeds.split(","))))
-            _run(sys.executable, "-m", "dvc", "repro", cwd=CLONE)
-            for made in (paths.report(task), paths.figures(task)):
-                _copy(CLONE / made, made)
+    with _alone():
+        _clone()
+        for task in tasks.split(","):
+            for row in rows.split(","):
+                print(f"queue: {row} of {task}, seeds {seeds}", flush=True)
+                _choose(tasks=[task], methods=[row], seeds=list(map(int, seeds.split(","))))
+                _run(sys.executable, "-m", "dvc", "repro", cwd=CLONE)
+                _join(task, row)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One queue at a time."""
+    with Path(f"{CLONE}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError("another queue is running here; wait for it, or end it") from None
+        yield
 
 
 def _clone() -> None:
     """A clone at this folder's HEAD; what earlier runs left in it stays, checkpoints among it."""
     here = Path.cwd()
-    if not CLONE.exists():
+    if not (CLONE / ".git").exists():
         _run("git", "clone", "--quiet", str(here), str(CLONE))
-        _run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(here / ".dvc" / "cache"), cwd=CLONE)
+    _run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(here / ".dvc" / "cache"), cwd=CLONE)
+    _run("git", "update-index", "--no-skip-worktree", str(params.PARAMS), cwd=CLONE)
     _run("git", "fetch", "--quiet", str(here), "HEAD", cwd=CLONE)
     _run("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", cwd=CLONE)
+    # What is chosen below is no change of code or parameters, which a run's revision would say.
+    _run("git", "update-index", "--skip-worktree", str(params.PARAMS), cwd=CLONE)
     for name in GIVEN:
         mine, link = here / "data" / name, CLONE / "data" / name
         if mine.exists() and not link.exists():
@@ -65,16 +80,23 @@ def _choose(**axes: list[str] | list[int]) -> None:
     file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
-    elif source.exists():
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+def _join(task: str, row: str) -> None:
+    """Bring what is known of a row, and of its teacher, here; all other rows stay."""
+    made = read_json(CLONE / paths.report(task))
+    _, earlier = records.load(task)
+    new = {name: made["rows"][name] for name in (TEACHER, row)}
+    write_json(paths.report(task), {"kind": made["kind"], "rows": records.merged(earlier, new)})
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:
-    if (status := subprocess.run(command, cwd=cwd, check=False).returncode) != 0:
+    """Run a command; Ctrl-C reaches it too, and it is waited for: a training saves its step."""
+    with subprocess.Popen(command, cwd=cwd) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+    if status != 0:
         raise UserError(f"`{' '.join(command[-3:])}` failed with {status}; mend what it says above and start the queue again")
 
 

@@ -47,7 +47,7 @@ SMALL["sskd"] = {"head_steps": 4}
 SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
-SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 10} for name in ("dfq", "cmi")}
+SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 40} for name in ("dfq", "cmi")}
 
 
 def method_class(name):

@@ -19,11 +19,15 @@ ON_POOL = ("odsd", "rkd", "sp")
 NAMES = ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
 
 
-def prepared(name, runtime):
+def share_of(runtime):
+    return slice(runtime.rank * BATCH // 2, (runtime.rank + 1) * BATCH // 2) if runtime.world > 1 else slice(None)
+
+
+def prepared(name, runtime, **more):
     """The method with its batch norms, but T's, on running statistics, and a bank that is not empty."""
     torch.manual_seed(0)
     params = {"cmi": {"bank": 20, "negatives": 40}, "dfad": {"damped": True}}.get(name, {})
-    game = method(name, {**SMALL.get(name, {}), **params}, batch=BATCH, runtime=runtime)
+    game = method(name, {**SMALL.get(name, {}), **params, **more}, batch=BATCH, runtime=runtime)
     torch.manual_seed(1)
     for module in [*game.student.net.modules(), *game.teacher.modules()]:
         if isinstance(module, nn.BatchNorm2d):
@@ -63,7 +67,7 @@ def loss_of(name, game, images, labels):
 def result(name, runtime, images, labels):
     """The loss, and its gradients: to this rank's images, and to what learns from it, averaged over the ranks."""
     game = prepared(name, runtime)
-    share = slice(runtime.rank * BATCH // 2, (runtime.rank + 1) * BATCH // 2) if runtime.world > 1 else slice(None)
+    share = share_of(runtime)
     mine = images[share].clone().requires_grad_()
     torch.manual_seed(2)
     loss = loss_of(name, game, mine, labels[share])
@@ -75,6 +79,15 @@ def result(name, runtime, images, labels):
     runtime.average_([p.grad for p in parameters if p.grad is not None])
     to_images = None if mine.grad is None else mine.grad / runtime.world
     return runtime.mean(loss), to_images, [p.grad for p in parameters if p.grad is not None], share
+
+
+def synthesised(runtime, labels):
+    """Fast's images of one synthesis, this rank's, and its meta-generator after three inner steps with all that they settle."""
+    game = prepared("fast", runtime, steps=3)
+    torch.manual_seed(5)
+    torch.randn(runtime.rank * BATCH // 2, game.params.latent)  # what the ranks before draw
+    images, _ = game.synthesise(labels[share_of(runtime)])
+    return images, [*game.generator.parameters]
 
 
 def main():
@@ -92,6 +105,12 @@ def main():
             assert len(gradients) == len(expected)
             for one, other in zip(gradients, expected, strict=True):
                 torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-12)
+            if name == "fast":
+                one, moved = synthesised(runtime, labels)
+                other, expected = synthesised(CPU, labels)
+                torch.testing.assert_close(one, other[share], rtol=1e-7, atol=1e-9)
+                for mine, theirs in zip(moved, expected, strict=True):
+                    torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
             distributed.barrier()
             if runtime.rank == 0:
                 print(f"{name}: two ranks are as one")

@@ -17,6 +17,7 @@ TASK = "cifar100-cifar10-wrn40_2-wrn16_1"
 COSINE = [1.0, 0.7939, 0.5, 0.0245]
 PUBLISHED = {
     "mosaickd": (39200 * 5, 512, 0.1, 1e-4, COSINE),
+    "crd_published": (391 * 200, 128, 0.1, 1e-4, COSINE),
     "kd_ood_published": (391 * 200, 128, 0.1, 1e-4, COSINE),
     "dafl_published": (400 * 200, 256, 0.1, 1e-4, COSINE),
     "zskt_published": (400 * 200, 256, 0.1, 1e-4, COSINE),
@@ -28,7 +29,7 @@ PUBLISHED = {
     "dfnd_published": (1600 * 50000 // 256, 256, 0.1, 5e-4, [1, 1, 0.1, 0.01]),
     "sskd_published": (240 * 782, 256, 0.05, 5e-4, [1, 1, 1, 0.001]),
 }
-REAL = {"mosaickd", "kd_ood_published", "dfnd_published", "sskd_published"}  # of which a step sees 2B examples
+REAL = {"mosaickd", "kd_ood_published", "crd_published", "dfnd_published", "sskd_published"}  # of which a step sees 2B examples
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,31 @@ def test_a_published_row_has_its_papers_schedule(row, settings):
     assert (seen, schedule.lr, schedule.weight_decay) == steps[1:4]
     assert schedule.steps == pytest.approx(steps[0], rel=1e-3)
     assert [factor(schedule.rate, at) for at in (0, 0.3, 0.5, 0.9)] == pytest.approx(steps[4], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "key", "value"),
+    [
+        ("kd_ood_published", "cifar100-svhn-wrn40_2-wrn16_1", "steps", 573 * 200),
+        ("dfq_published", "cifar100-cifar10-resnet34-resnet18", "lr", 0.05),
+        ("dfq_published", "cifar10-imagenet32-resnet34-resnet18", "lr", None),
+    ],
+)
+def test_a_schedule_is_that_of_its_data_set_and_pair(row, task, key, value, settings):
+    assert getattr(methods.section(settings, row, task).schedule, key) == value
+
+
+@pytest.mark.parametrize(
+    ("task", "adversarial", "confidence"),
+    [
+        ("cifar100-cifar10-resnet34-resnet18", 1.33, 0.5),
+        ("cifar10-imagenet32-vgg11-resnet18", 1.0, 0.5),
+        ("cifar10-imagenet32-wrn40_2-wrn16_1", 1.1, 0.4),
+    ],
+)
+def test_fasts_weights_are_its_teachers(task, adversarial, confidence, settings):
+    section = methods.section(settings, "fast_published", task)
+    assert (section.adversarial, section.confidence, section.bn) == (adversarial, confidence, 10.0)
 
 
 def test_rows_that_are_compared_have_the_tasks_schedule(settings):
@@ -78,7 +104,7 @@ def test_smoke_scale_shrinks_a_schedule_of_its_own(settings):
 def test_a_fine_tuned_student_is_the_data_free_one_taught_by_labels(name):
     """Until the labels begin, bit for bit what the method itself makes; then cross-entropy with a fresh SGD, by a plain loop."""
     augment = Augment(crop=1)
-    one, alone = method(f"{name}_finetuned", steps=4, augment=augment), method(name, steps=10, augment=augment)
+    one, alone = method(f"{name}_finetuned", steps=4, augment=augment), method(name, steps=40, augment=augment)
     assert [length for length, _ in one.phases()] == [alone.iterations, 4]
     for step in range(alone.iterations):
         rt.seed(0, step)
@@ -102,4 +128,4 @@ def test_a_fine_tuned_student_is_the_data_free_one_taught_by_labels(name):
             loss.backward()
             optimizer.step()
     assert one.cost.images == alone.cost.images
-    assert one.student.updates == 14
+    assert one.student.updates == 44

@@ -1,12 +1,15 @@
 """Small games for tests: real networks and real streams, a few images, no disk."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from stages.datasets.examples import Examples, pack
 from stages.datasets.images import Augment, ImageForm
 from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.loop import train
 from stages.engine.streams import Stream
 from stages.engine.teacher import Teacher
 from stages.families.method import Rescheduled, Schedule, Setting
@@ -97,6 +100,18 @@ def setting(channels=1, size=16, steps=20, batch=8, augment=None, runtime=CPU, s
         STD[:channels],
     )
     return answered(given)
+
+
+def taught(network, examples, schedule, mean, std):
+    """A teacher trained on labelled `examples`."""
+    rt.seed(0)
+    shape, classes = examples.shape, examples.classes
+    net, nobody = Normalized(build(network, len(classes), shape), mean, std), Teacher(torch.nn.Identity())
+    one = Kind(form(shape[0], shape[1]), classes)
+    given = Setting(one, nobody, net, schedule, 0, CPU, {"in_domain": examples}, mean, std)
+    learning = method_class("supervised")
+    train(learning(given, learning.Params()), CPU, 0, Checkpoint(Path("/nonexistent"), 1e6, 10**9), dict, "")
+    return Teacher(net, name=network)
 
 
 def answered(given):

@@ -2,8 +2,6 @@
 
 import io
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,18 +21,10 @@ from stages.datasets.sources.digits import Source as Digits
 from stages.datasets.sources.font_digits import Source as FontDigits
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.datasets.sources.tar import Source as Tar
-from stages.engine import runtime as rt
-from stages.engine.checkpoint import Checkpoint
-from stages.engine.loop import train
-from stages.engine.teacher import Teacher
-from stages.families.method import Schedule, Setting
-from stages.kinds.classification import Kind
-from stages.methods import supervised
-from stages.networks.build import build
-from stages.networks.normalize import Normalized
+from stages.families.method import Schedule
 from stages.networks.taps import classifier, seen
 from tests.clones import REPOSITORY
-from tests.small import CPU, form, kind
+from tests.small import form, kind, taught
 
 
 def select(scores, count, classes, **curate):
@@ -190,19 +180,6 @@ SAMPLERS = {
 }
 
 
-def taught(network, source, shape, schedule, mean, std, augment):
-    """A teacher trained on `source`."""
-    rt.seed(0)
-    classes = len(source.classes)
-    net = Normalized(build(network, classes, shape), mean, std)
-    one = Kind(form(shape[0], shape[1]), source.classes)
-    given = Setting(
-        one, Teacher(torch.nn.Identity()), net, replace(schedule, augment=augment), 0, CPU, {"in_domain": source}, mean, std
-    )
-    train(supervised.Method(given, supervised.Method.Params()), CPU, 0, Checkpoint(Path("/nonexistent"), 1e6, 10**9), dict, "")
-    return Teacher(net, name=network)
-
-
 def picked(teacher, pool, junk_from, count, classes, batch=256):
     """Share of junk and effective classes in what each sampler takes, and the rows themselves."""
     logits, features = seen(teacher, (to_unit(x) for x in pool.batches(batch)), features=True)
@@ -223,7 +200,7 @@ def test_sampling_finds_the_natural_images_in_a_polluted_pool():
     Measured over three teachers: junk 0.32 to 0.34 against 0.65 by chance; 10.0 effective classes, 1.0 to 3.9 without quotas.
     """
     digits = Digits(source="digits").read(form())
-    teacher = taught("convnet_16", digits, (1, 16, 16), Schedule(400, 32, 64, 0.1, 5e-4), [0.3], [0.35], Augment(crop=1))
+    teacher = taught("convnet_16", digits, Schedule(400, 32, 64, 0.1, 5e-4, Augment(crop=1)), [0.3], [0.35])
     good = FontDigits(source="font_digits", count=500).read(form()).unlabelled()
     pool = joined([good, Photographs(source="photographs", count=1000).read(form())])
     found = picked(teacher, pool, 500, 200, 10)
@@ -250,15 +227,8 @@ def test_sampling_on_the_polluted_pool_of_the_specification():
 
     cifar = first("cifar10-jpeg", 9000, train="train")
     steps = 9 * (9000 // 100)
-    teacher = taught(
-        "convnet_32",
-        cifar,
-        (3, 32, 32),
-        Schedule(steps, 50, 100, 0.1, 5e-4),
-        [0.49, 0.48, 0.45],
-        [0.25, 0.24, 0.26],
-        Augment(flip=True),
-    )
+    schedule = Schedule(steps, 50, 100, 0.1, 5e-4, Augment(flip=True))
+    teacher = taught("convnet_32", cifar, schedule, [0.49, 0.48, 0.45], [0.25, 0.24, 0.26])
     pool = joined(
         [first("tiny-imagenet-32", 5000, train="train").unlabelled(), first("mnist-png", 10000, train="train").unlabelled()]
     )

@@ -2,7 +2,6 @@
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ from stages.families.latents import ramp
 from stages.families.method import Schedule, Setting
 from stages.kinds.classification import splits
 from stages.losses import distillation, synthesis
-from stages.methods import supervised
 from stages.methods.augkd import Method
 from stages.networks.build import build
 from stages.networks.encoder import Anchor
@@ -27,7 +25,7 @@ from stages.networks.normalize import Normalized
 from stages.prepare import split
 from stages.support.errors import UserError
 from tests import naive_augkd as naive
-from tests.small import CPU, form, kind, method
+from tests.small import CPU, form, kind, method, taught
 
 
 def inputs_of(net, images):
@@ -200,13 +198,8 @@ def shifted():
     """A teacher of handwritten digits, labelled digits in printed fonts, and a run of AuG-KD up to its mixup stage."""
     digits = Digits(source="digits").read(form())
     fonts = split(splits, FontDigits(source="font_digits", count=700).read(form()), None, "", 200, 100)
-    rt.seed(0)
     mean, std = [0.3], [0.35]
-    net = Normalized(build("convnet_16", 10, (1, 16, 16)), mean, std)
-    schedule = Schedule(400, 32, 64, 0.1, 5e-4, Augment(crop=1))
-    given = Setting(kind(), Teacher(torch.nn.Identity()), net, schedule, 0, CPU, {"in_domain": digits}, mean, std)
-    teacher = supervised.Method(given, supervised.Method.Params())
-    train(teacher, CPU, 0, Checkpoint(Path("/nonexistent"), 1e6, 10**9), dict, "")
+    guide = taught("convnet_16", digits, Schedule(400, 32, 64, 0.1, 5e-4, Augment(crop=1)), mean, std)
 
     def start(mixup_steps=200, **changes):
         rt.seed(1)
@@ -224,7 +217,6 @@ def shifted():
             }
         )
         schedule = Schedule(mixup_steps, 32, 64, 0.1, 1e-4)
-        guide = Teacher(net, name="convnet_16")
         data = {"student_domain": fonts["train"]}
         return Method(Setting(kind(), guide, student, schedule, 0, CPU, data, mean, std), params)
 

@@ -47,13 +47,13 @@ def main(name: str, row: str, seed_text: str) -> None:
         if reason := why_not(method_class, section, setting.kind.has, able(setting), data_of(task)):
             if runtime.rank == 0:
                 print(f"{row} does not run on {name}: it {reason}")
-                write_json(folder / "run.json", {"why_not": reason, "identity": {"distill": plan.identity}})
+                write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": plan.identity}})
                 write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
             return
         method: Method = method_class(setting, section)
         curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            (folder / "run.json").unlink(missing_ok=True)  # the last to be written: it vouches for the rest
+            (folder / paths.RUN).unlink(missing_ok=True)
             made: dict[str, Any] = {
                 "identity": {"distill": plan.identity},
                 "scale": run.scale,
@@ -67,7 +67,7 @@ def main(name: str, row: str, seed_text: str) -> None:
             rt.seed(seed)
             _save_samples(method, folder)
             write_curve(curve_file, curve)
-            write_json(folder / "run.json", made)
+            write_json(folder / paths.RUN, made)
 
 
 def _save_samples(method: Method, folder: Path) -> None:

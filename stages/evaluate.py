@@ -45,7 +45,7 @@ def main(name: str) -> None:
     in_domain: Tensor | None = None
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
         folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
-        out, made = paths.scores(name, row, seed), read_json(folder / "run.json")
+        out, made = paths.scores(name, row, seed), read_json(folder / paths.RUN)
         if "why_not" in made:
             write_json(out / "metrics.json", {"made": made})
             continue

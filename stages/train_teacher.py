@@ -27,7 +27,6 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
 
 SEED = 0  # the teacher is one fixed network; seeds are for students
-RUN = "run.json"
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 
@@ -48,7 +47,7 @@ def main(name: str) -> None:
                 _copy(other, name)
             return
         if runtime.rank == 0:
-            (paths.teacher(name) / RUN).unlink(missing_ok=True)  # the last to be written: it vouches for the rest
+            (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
         if task.teacher.weights:
             blueprint, net, curve, facts = _imported(name, task, val, runtime)
         else:
@@ -64,22 +63,22 @@ def main(name: str) -> None:
                 **provenance(runtime, checkpoint.seconds),
             }
             write_curve(paths.curve(name, TEACHER, SEED), curve)
-            write_json(paths.teacher(name) / RUN, made)
+            write_json(paths.teacher(name) / paths.RUN, made)
             print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
 
 
 def _same(name: str, made_by: str) -> str | None:
     """Another task whose teacher was made of the same things, and so is the same to the last bit."""
-    for path in sorted(paths.teacher(name).parent.glob(f"*/{RUN}")):
+    for path in sorted(paths.teacher(name).parent.glob(f"*/{paths.RUN}")):
         if (other := path.parent.name) != name and read_json(path).get("key") == made_by:
             return other
     return None
 
 
 def _copy(other: str, name: str) -> None:
-    """The teacher of another task, its RUN last."""
-    (paths.teacher(name) / RUN).unlink(missing_ok=True)
-    pairs = [(paths.teacher(other) / file, paths.teacher(name) / file) for file in (weights.WEIGHTS, weights.CARD, RUN)]
+    """The teacher of another task, its run.json last."""
+    (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
+    pairs = [(paths.teacher(other) / file, paths.teacher(name) / file) for file in (weights.WEIGHTS, weights.CARD, paths.RUN)]
     for source, target in [(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED)), *pairs]:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)

@@ -11,11 +11,13 @@ from stages.engine import runtime as rt
 from stages.engine.players import turns
 from stages.families.terms import weighted
 from stages.families.union import moments
+from stages.losses import distillation
+from stages.methods.sskd import turned
 from stages.networks.taps import pooled
 from tests.small import CPU, SMALL, method
 
 BATCH = 8
-ON_POOL = ("odsd", "rkd", "sp")
+ON_POOL = ("odsd", "rkd", "sp", "sskd")
 NAMES = ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
 
 
@@ -43,11 +45,24 @@ def prepared(name, runtime, **more):
     return game
 
 
+def learners(name, game):
+    """The players that the loss trains, beside what makes images."""
+    if name == "sskd":
+        return [game.student, game.student_head]
+    return game.heads if name == "cmi" else game.learners if name in ON_POOL else []
+
+
 def loss_of(name, game, images, labels):
     """The sum of a method's terms of given images: of its synthesis, or of its student's step. No view is drawn."""
     if name in ON_POOL:
         teacher = game.watch.teacher(images)
-        with turns(game.learners):
+        if name == "sskd":  # four quarters of one image are a rank's rows
+            copies = torch.cat([turned(images, quarters) for quarters in range(4)])
+            with turns(learners(name, game)):
+                similarity = game.similarity(game.student_head(game.watch.student(copies).pooled))
+                target = game.similarity(game.watch.teacher(copies).pooled.detach())
+                return distillation.kl_divergence(target, similarity)
+        with turns(learners(name, game)):
             if name != "odsd":
                 return game.term(game.watch.student(images), teacher, torch.arange(len(images)))
             return weighted(game.terms(teacher, game.watch.student(torch.cat([images, images.flip(3)]))))
@@ -71,8 +86,7 @@ def result(name, runtime, images, labels):
     mine = images[share].clone().requires_grad_()
     torch.manual_seed(2)
     loss = loss_of(name, game, mine, labels[share])
-    heads = game.heads if name == "cmi" else game.learners if name in ON_POOL else []
-    parameters = [p for player in heads for p in player.parameters]
+    parameters = [p for player in learners(name, game) for p in player.parameters]
     for parameter in parameters:
         parameter.grad = None
     loss.backward()

@@ -17,7 +17,7 @@ from stages.support.errors import UserError
 from stages.support.files import save_tensors
 
 UNKNOWN = -1  # the label of an example whose class is not known
-INPUT, LABEL, INDEX, LOGITS = "input", "label", "index", "logits"
+INPUT, LABEL, INDEX, LOGITS, WEIGHT = "input", "label", "index", "logits", "weight"
 
 
 @dataclass(frozen=True)

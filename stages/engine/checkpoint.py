@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import shutil
 import signal
@@ -40,8 +41,12 @@ def until_done(name: str, run: Run, rank: int) -> Iterator["Checkpoint"]:
 
 @contextmanager
 def interrupted() -> Iterator[Callable[[], bool]]:
-    """A function that says whether Ctrl-C was pressed, or the process asked to end; a second time ends it at once."""
+    """A function that says whether Ctrl-C was pressed, or the process asked to end; a second time ends it at once.
+
+    A signal that the process was started to ignore stays ignored.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     asked = False
 
     def note(number: int, _: Any) -> None:
@@ -49,7 +54,8 @@ def interrupted() -> Iterator[Callable[[], bool]]:
         asked = True
         for each, handler in before.items():
             signal.signal(each, handler)
-        print("interrupted: finishing this step to save it; once more to leave at once", file=sys.stderr)
+        # Not print: a signal may come while a progress bar writes to the same buffer.
+        os.write(2, b"interrupted: finishing this step to save it; once more to leave at once\n")
 
     for number in before:
         signal.signal(number, note)

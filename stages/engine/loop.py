@@ -95,6 +95,7 @@ def train(
             if save_due and runtime.rank == 0:
                 checkpoint.save(step + 1, _state(method, window, curve))
             if stop:
+                _agreed(runtime, True)  # the others wait until rank 0 has saved: a launcher kills what outlives its peers
                 raise KeyboardInterrupt
     for player in method.players.values():
         player.align_ranks()

@@ -22,8 +22,8 @@ View = Callable[[Batch, Augment], Batch]
 class Stream:
     """Batches of `examples` for one rank, a new shuffle every epoch, the incomplete last batch left out.
 
-    Batch number i is a pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network
-    sees of a batch. A column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
+    With `weights` (n,), one an example, an epoch is as many draws in proportion to them, with replacement. Batch number i is a
+    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch. A column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Stream:
         runtime: Runtime,
         view: View,
         augment: Augment = Augment(),  # noqa: B008 (frozen)
+        weights: Tensor | None = None,
     ):
         if len(examples) < batch:
             raise UserError(
@@ -49,7 +50,7 @@ class Stream:
         }
         self.batch, self.share = batch, runtime.share(batch, "a batch")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
-        self.view, self.augment = view, augment
+        self.view, self.augment, self.weights = view, augment, weights
         self.position = 0
         self._reader: Iterator[Tensor] | None = None
         self._ahead: list[Tensor] = []  # rows asked of the reader, not handed out yet
@@ -79,12 +80,18 @@ class Stream:
             epoch, place = divmod(position, self.per_epoch)
             if epoch != self._epoch:
                 generator = torch.Generator().manual_seed(mix(*self.seed, epoch))
-                self._epoch, self._order = epoch, torch.randperm(len(self.examples), generator=generator)
+                self._epoch, self._order = epoch, self._ordered(generator)
             start = place * self.batch + self.runtime.rank * self.share
             rows = self._order[start : start + self.share]
             self._ahead.append(rows)
             yield rows
             position += 1
+
+    def _ordered(self, generator: torch.Generator) -> Tensor:
+        n = len(self.examples)
+        if self.weights is None:
+            return torch.randperm(n, generator=generator)
+        return torch.multinomial(self.weights, n, replacement=True, generator=generator)
 
 
 def _near(examples: Examples, runtime: Runtime) -> Examples:

@@ -1,22 +1,43 @@
 """A data-free method whose student then learns from labels of its own domain: the rows with a + in AuG-KD's tables."""
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from stages.families.method import Method
+from stages.families.method import Method, MethodParams
 from stages.families.phased import Phase, Phased
 from stages.settings.task import STUDENT_DOMAIN
+from stages.support.sections import Positive
+
+
+class DataFree(MethodParams):
+    """`data_free` is the length of the first method's part, in steps of S. Comes before the first method's parameters."""
+
+    data_free: Positive = 80000
+
+    def smoke(self) -> Self:
+        """A few steps of either part."""
+        return super().smoke().model_copy(update={"data_free": 20})
 
 
 class Finetuned(Phased):
     """`first` as it is, for `data_free` steps of the student; then the kind's loss of labels, with a fresh optimiser.
 
-    Subclasses name `first` and take over what it needs; their parameters are its, and `data_free`.
+    Subclasses name `first`, and parameters that are `DataFree` and the first's.
     """
 
     first: ClassVar[type[Method]]
+
+    def __init_subclass__(cls) -> None:
+        """It is for what the first method is for, and sees the student's domain beside."""
+        super().__init_subclass__()
+        cls.of_kind, cls.sees = cls.first.of_kind, cls.first.sees | {STUDENT_DOMAIN}
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[str]:
+        """What the first method needs."""
+        return cls.first.needs(params)
 
     def build(self) -> None:
         """The first method on this one's student, and the labelled examples."""

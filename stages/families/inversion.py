@@ -106,15 +106,20 @@ class Inversion(Method):
         """Synthesise, then learn."""
         with self.cost.timed("synthesis"):
             for _ in range(1 if self.batches else 1 + self.params.warmup):
-                with in_eval(self.student.net):
-                    images, scalars = self.synthesise(self.targets())
-                pixels = to_uint8(images)
-                self.pool.append(images=pixels, logits=self.teacher.logits(to_unit(pixels)))
-                self.cost.images += self.share
+                scalars = self.grow()
         with self.cost.timed("distillation"):
             passes = self.pool.passes(self.schedule.batch)
             learned = [self.imitate([[self.student_batch(next(passes))]]) for _ in range(self.params.student_steps)]
         return scalars | {"S": torch.stack(learned).mean()}
+
+    def grow(self) -> dict[str, Tensor]:
+        """One batch more for the pool; returns scalars."""
+        with in_eval(self.student.net):
+            images, scalars = self.synthesise(self.targets())
+        pixels = to_uint8(images)
+        self.pool.append(images=pixels, logits=self.teacher.logits(to_unit(pixels)))
+        self.cost.images += self.share
+        return scalars
 
     def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """One batch of images (B, C, S, S) in [0, 1] that T should take for `labels` (B,), and scalars of the last step."""

@@ -107,8 +107,7 @@ class Invertible(Phased):
             noise = torch.randn_like(mean).clamp(-10, 10)
             missed = synthesis.latent_error(mean + noise * (log_variance / 2).exp(), z, mean, log_variance)
             self.encoder.update(missed)
-        self.calm.value = distillation.energy(teacher).median()
-        self.setting.runtime.average_([self.calm.value])
+        self.calm.value = distillation.energy(self.setting.runtime.gather(teacher)).median()
         return torch.stack([loss.detach(), missed.detach()])
 
     def generate(self) -> tuple[Tensor, Tensor]:

@@ -187,11 +187,13 @@ class Method:
         self.players[name] = Player(net, optimizer, self.setting.runtime, falling, span, clip)
         return self.players[name]
 
-    def stream(self, name: str, examples: Examples, batch: int, augment: Augment | None = None) -> Stream:
-        """Register a shuffled endless stream of `examples`, in batches over all ranks of `batch`."""
+    def stream(
+        self, name: str, examples: Examples, batch: int, augment: Augment | None = None, weights: Tensor | None = None
+    ) -> Stream:
+        """Register a shuffled endless stream of `examples`, in batches over all ranks of `batch`; drawn by `weights` if given."""
         setting = self.setting
         view = setting.kind.view
-        self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, augment or Augment())
+        self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, augment or Augment(), weights)
         return self.streams[name]
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:

@@ -85,7 +85,10 @@ class Method(Invertible):
                 logits = self.teacher(self.latents.decode(z))
                 terms: Terms = {
                     "uncertainty": (1.0, self.uncertainty(logits)),
-                    "invariance": (self.params.invariance, synthesis.invariance(mask, self.params.invariant)),
+                    "invariance": (
+                        self.params.invariance,
+                        synthesis.invariance(self.setting.runtime.union(mask), self.params.invariant),
+                    ),
                     "label": (self.params.label, F.cross_entropy(full(logits), labels)),
                 }
                 self.anchor.update(weighted(terms))

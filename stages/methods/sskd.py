@@ -66,7 +66,7 @@ class Method(Phased):
         with self.cost.timed("distillation"):
             teacher = self.watch.teacher(self.turned_batch())
             with self.teacher_head.turn():
-                similarity = rotation_similarity(self.teacher_head(teacher.pooled))
+                similarity = self.similarity(self.teacher_head(teacher.pooled))
                 right = torch.arange(len(similarity), device=similarity.device) % similarity.shape[1]
                 loss = F.cross_entropy(similarity, right)
                 self.teacher_head.update(loss)
@@ -78,22 +78,27 @@ class Method(Phased):
             images = self.turned_batch()
             teacher = self.watch.teacher(images)
             with torch.no_grad():
-                target = rotation_similarity(self.teacher_head(teacher.pooled))
+                target = self.similarity(self.teacher_head(teacher.pooled))
             with turns([self.student, self.student_head]):
                 student = self.watch.student(images)
-                terms = self.terms(teacher.logits, student.logits, target, rotation_similarity(self.student_head(student.pooled)))
+                terms = self.terms(teacher.logits, student.logits, target, self.similarity(self.student_head(student.pooled)))
                 descend(weighted(terms), self.student, self.student_head)
         return values(terms)
 
     def terms(self, teacher: Tensor, student: Tensor, target: Tensor, similarity: Tensor) -> Terms:
-        """Of logits (4B, K) of both networks, and similarities (3B, B) of both heads."""
-        p, upright = self.params, target.shape[1]
+        """Of logits (4B, K) of both networks, and similarities (3U, U) of both heads, of the U images of all ranks."""
+        p, upright = self.params, len(teacher) // 4
         rows = reliable(target, p.kept)
         return {
             "kd": (1.0, distillation.kl_divergence(teacher[:upright], student[:upright], p.tau)),
             "turned": (p.turned, distillation.kl_divergence(teacher[upright:], student[upright:], p.tau)),
             "similarity": (p.similarity, distillation.kl_divergence(target[rows], similarity[rows], p.similarity_tau)),
         }
+
+    def similarity(self, vectors: Tensor) -> Tensor:
+        """Of all ranks' turned copies with all upright images, (3U, U), of a rank's vectors (4B, D)."""
+        union = self.setting.runtime.union
+        return rotation_similarity(torch.cat([union(quarter) for quarter in vectors.chunk(4)]))
 
     def turned_batch(self) -> Tensor:
         """The next B images and their turns by 90, 180 and 270 degrees, (4B, C, S, S); each copy cropped for itself."""

@@ -7,6 +7,7 @@ from stages.settings.task import STUDENT_DOMAIN
 CHECKPOINTS = Path(".cache/checkpoints")
 PLANS = Path("data/plans")
 RESULTS = Path("results")
+RUN = "run.json"  # beside weights, the last to be written: it vouches for the rest
 
 
 def plan(task: str, name: str) -> Path:

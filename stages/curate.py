@@ -12,12 +12,16 @@ from torch import Tensor
 
 from stages.curation.rules import open_rule
 from stages.curation.scores import effective_classes, quantiles
-from stages.datasets.examples import Examples
+from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
+from stages.datasets.examples import LOGITS, Examples
 from stages.engine import runtime as rt
+from stages.engine.teacher import BATCH_NORM, Teacher
 from stages.families.opening import open_teacher
+from stages.kinds import ONE_LABEL, Kind
+from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen
 from stages.settings import params, paths, plans
-from stages.support.errors import run_script
+from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, save_tensors, write_json
 from stages.support.progress import progress
 
@@ -32,22 +36,26 @@ def main(name: str) -> None:
     rule = open_rule(name, task.curate, settings.run.scale)
     ood = Examples.load(paths.split(name, "ood"))
     count = min(rule.count or len(Examples.load(paths.split(name, "train"))), len(ood))
+    matched: dict[str, Any] = {}
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
         _, kind, teacher = open_teacher(name, task, runtime)
         batches = progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH))
         logits, features = seen(teacher, batches, rule.features)
-        rows_of_classes = classifier(teacher) if rule.features else logits.new_zeros(len(kind.classes), 0)
-    classes = len(kind.classes)
-    scores = kind.summary(logits)
-    scores |= rule.scores(scores, features, rows_of_classes)
-    rows = rule.choose(scores, count, classes).sort().values
+        classes = len(kind.classes)
+        scores = kind.summary(logits)
+        scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
+        rows = rule.choose(scores, count, classes).sort().values
+        pool = ood.subset(rows).having(logits=logits[rows])
+        if rule.weights == "moments":
+            weights, matched = _weights(name, kind, teacher, pool)
+            pool = pool.having(weight=weights)
     folder = paths.pool(name)
-    ood.subset(rows).having(logits=logits[rows]).save(folder / "pool.safetensors")
+    pool.save(folder / "pool.safetensors")
     save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
     _write_index(folder / "index.csv", ood.index[rows], {key: value[rows] for key, value in scores.items()})
     overlap = set(read_json(paths.overlap(name))["near_duplicates"]) & set(rows.tolist())
-    facts = summary(scores, rows, classes) | {"near_duplicates_of_test": len(overlap)}
+    facts = summary(scores, rows, classes) | matched | {"near_duplicates_of_test": len(overlap)}
     write_json(folder / "summary.json", facts)
     empty = facts["histogram_after"].count(0)
     print(
@@ -73,6 +81,35 @@ def summary(scores: dict[str, Tensor], rows: Tensor, classes: int) -> dict[str, 
         facts[f"effective_classes_{when}"] = effective_classes(chosen, classes)
         facts[f"histogram_{when}"] = torch.bincount(chosen, minlength=classes).tolist()
     return facts
+
+
+def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[Tensor, dict[str, Any]]:
+    """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after.
+
+    Raises UserError for a teacher that remembers no moments.
+    """
+    if not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
+        raise UserError(
+            f"params.yaml: task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and one "
+            "label an image; take `none`: methods that compose images make the classes even by themselves"
+        )
+    batches = progress(kind.shown(pool, BATCH), f"moments of {name}", total=-(-len(pool) // BATCH))
+    moments = torch.cat([sketched(rows) for rows in deviations(teacher, batches)])
+    classes = class_deviations(pool.columns[LOGITS].softmax(1))
+    weights, penalty = matching(torch.cat([classes, moments], 1))
+    even = torch.full_like(weights, 1 / len(weights))
+    facts = {
+        f"{what}_mismatch_{when}": mismatch(w, rows)
+        for when, w in (("before", even), ("after", weights))
+        for what, rows in (("classes", classes), ("moments", moments))
+    }
+    worth = effective(weights)
+    print(
+        f"weights of {name}: mismatch of classes {facts['classes_mismatch_before']:.3g} -> "
+        f"{facts['classes_mismatch_after']:.3g}, of moments {facts['moments_mismatch_before']:.3g} -> "
+        f"{facts['moments_mismatch_after']:.3g}; worth {worth:,.0f} of {len(weights):,} images"
+    )
+    return weights, {**facts, "weights_penalty": penalty, "weights_worth": worth}
 
 
 def _write_index(path: Path, index: Tensor, scores: dict[str, Tensor]) -> None:

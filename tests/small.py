@@ -24,7 +24,7 @@ CLASSES = tuple("0123456789")
 GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
 INVERSIONS = ("deepinversion", "cmi", "fast")
 HINTS = ("fitnet", "at", "sp", "rkd", "crd")
-ON_POOL = ("balanced", *HINTS, "sskd", "dfnd", "odsd")
+ON_POOL = ("kd_ood_strong", "balanced", *HINTS, "sskd", "dfnd", "odsd")
 METHODS = (
     "supervised",
     "kd_in_domain",
@@ -37,6 +37,7 @@ METHODS = (
     "augkd",
     "dfq_finetuned",
     "cmi_finetuned",
+    "tessera",
 )
 SMALL = {
     "mosaickd": {"generator_width": 4, "discriminator_width": 4},
@@ -50,6 +51,7 @@ SMALL["sskd"] = {"head_steps": 4}
 SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
+SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "share": 1.0, "ring": 24, "recalibrate": 2}
 SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 40} for name in ("dfq", "cmi")}
 
 

@@ -52,13 +52,17 @@ def density(predicted: Tensor, classes: int) -> Tensor:
 
 def quantiles(score: Tensor) -> dict[str, float]:
     """The score that 1 %, 25 %, 50 %, 75 % and 99 % of the images reach at most."""
-    return {f"{q} %": score.float().kthvalue(1 + round(q / 100 * (len(score) - 1))).values.item() for q in (1, 25, 50, 75, 99)}
+    return {f"{q} %": _quantile(score, q).item() for q in (1, 25, 50, 75, 99)}
 
 
 def scaled(score: Tensor) -> Tensor:
     """Mapped to [0, 1] by its 1 % and 99 % quantiles; beyond them clamped; 0 where all are the same."""
-    low, high = (score.float().kthvalue(1 + round(q * (len(score) - 1))).values for q in (0.01, 0.99))
+    low, high = (_quantile(score, q) for q in (1, 99))
     return ((score - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+
+
+def _quantile(score: Tensor, percent: int) -> Tensor:
+    return score.float().kthvalue(1 + round(percent / 100 * (len(score) - 1))).values
 
 
 def best(score: Tensor, count: int) -> Tensor:

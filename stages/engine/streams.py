@@ -23,7 +23,8 @@ class Stream:
     """Batches of `examples` for one rank, a new shuffle every epoch, the incomplete last batch left out.
 
     With `weights` (n,), one an example, an epoch is as many draws in proportion to them, with replacement. Batch number i is a
-    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch. A column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
+    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch. A
+    column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
     """
 
     def __init__(

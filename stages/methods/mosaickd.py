@@ -7,7 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from stages.datasets.images import to_unit
 from stages.engine.players import Player
+from stages.families.composer import Composer, Mixing
 from stages.families.game import Game
 from stages.families.method import POOL, Seen, seen
 from stages.families.terms import Terms
@@ -27,7 +29,7 @@ class Method(Game):
 
         `reference` restores two slips of the released code: the student's OOD stream is normalised with constants of the OOD
         set, `reference_mean` and `reference_std` (one, or one a channel), and generator steps move the student's running
-        statistics.
+        statistics. The student's OOD stream is the pool, or images composed of its tiles, or none.
         """
 
         adversarial: Weight = 1.0
@@ -39,7 +41,7 @@ class Method(Game):
         patch: Literal[1, 2, 4, 10, 18, 22, 46] = 10
         patch_stride: Positive = 1
         discriminator_width: Positive = 128
-        ood_stream: bool = True
+        ood_stream: bool | Literal["composed"] = True
         reference: bool = False
         reference_mean: Constants = Field([0.5])
         reference_std: Constants = Field([0.5])
@@ -58,7 +60,10 @@ class Method(Game):
             constants = (setting.mean, setting.std, p.reference_mean, p.reference_std)
             placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
             self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
-        self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.augment)
+        if p.ood_stream == "composed":
+            self.composer = Composer(self, "tiles", batch, Mixing())
+        else:
+            self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.augment)
 
     def before_generator(self, fake: Tensor) -> dict[str, Tensor]:
         """D learns to tell real patches from G's; G is then judged by the updated D."""
@@ -93,11 +98,15 @@ class Method(Game):
         """B fresh synthetic images and B of the pool."""
         parts = super().student_batch()
         if self.params.ood_stream:
-            batch = self.ood.next()
-            parts.append((self._foreign(batch["input"]), None) if self.params.reference else seen(batch))
+            images, logits = self._foreign_images()
+            parts.append((self._as_reference(images), None) if self.params.reference else (images, logits))
         return parts
 
-    def _foreign(self, images: Tensor) -> Tensor:
+    def _foreign_images(self) -> Seen:
+        """B images of the pool, or of its tiles."""
+        return (to_unit(self.composer.next()), None) if self.params.ood_stream == "composed" else seen(self.ood.next())
+
+    def _as_reference(self, images: Tensor) -> Tensor:
         """Images such that the teacher's normaliser gives what the OOD set's own statistics would have given."""
         return (images - self.pool_mean) / self.pool_std * self.own_std + self.own_mean
 

@@ -32,7 +32,7 @@ def test_nothing_is_refused_where_everything_is_there():
 @pytest.mark.parametrize(
     ("missing", "refused"),
     [
-        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned"}),
+        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned", "tessera"}),
         ("stages", {"fitnet", "at", "sp"}),
         (
             "gradient",
@@ -48,6 +48,7 @@ def test_nothing_is_refused_where_everything_is_there():
                 "augkd",
                 "dfq_finetuned",
                 "cmi_finetuned",
+                "tessera",
             },
         ),
     ],
@@ -65,6 +66,7 @@ def test_who_needs_which_data():
 
 def test_needs_depend_on_the_parameters():
     assert reason("augkd", can=set(), data_free=0, b=1.0) is None
+    assert reason("tessera", can=set(), synthetic=0.0) is None
     assert "batch normalisation" in reason("augkd", can={"gradient"}, data_free=1, b=1.0)
 
 

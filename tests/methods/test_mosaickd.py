@@ -57,7 +57,7 @@ def test_players_change_only_in_their_own_turn(name):
 
         player.update = update
     between = {name: snapshot(player.net) for name, player in game.players.items()}
-    for _ in range(game.iterations if isinstance(game, Phased) else 1):
+    for _ in range(game.iterations if isinstance(game, Phased) or name == "tessera" else 1):
         game.step()
     assert all(not same(player.net, between[name]) for name, player in game.players.items())
     for player in game.players.values():
@@ -105,7 +105,7 @@ def test_the_reference_switch_normalises_the_ood_stream_with_the_released_consta
     section = methods.section(params.load(REPOSITORY / "params.yaml"), "mosaickd_reference", task)
     game = method("mosaickd", {"reference": True, **section.model_dump(include={"reference_mean", "reference_std"})}, channels=3)
     pixels = to_unit(game.setting.data["pool"].input)
-    seen = game.teacher.parts[0].normalize(game._foreign(pixels))
+    seen = game.teacher.parts[0].normalize(game._as_reference(pixels))
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
     torch.testing.assert_close(seen, (pixels - mean) / std)
 
@@ -145,6 +145,16 @@ def test_without_the_ood_stream_the_student_sees_synthetic_images_only():
     game.student_steps()
     assert seen == [8] * 5
     assert game.ood.position == 0
+
+
+def test_the_ood_stream_may_be_composed_of_tiles():
+    game = method("mosaickd", {"ood_stream": "composed", "local": 0.0})
+    (synthetic, _), (mosaics, logits) = game.student_batch()
+    assert len(synthetic) == len(mosaics) == 8
+    assert logits is None
+    bare = game.setting.data["pool"].input.float() / 255
+    assert not any((bare == image).flatten(1).all(1).any() for image in mosaics)
+    assert "ood" not in game.streams
 
 
 @pytest.mark.parametrize("params", [{"discriminator": "image"}, {"patch": 4}, {"patch": 1, "patch_stride": 2}])

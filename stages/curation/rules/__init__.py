@@ -1,6 +1,6 @@
 """Rules by which curation keeps examples: one file each, with a section `Rule` that is chosen by the key `keep`."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -13,20 +13,25 @@ Scores = dict[str, Tensor]  # of n examples, (n,) each: what the kind's summary 
 
 
 class KeepRule(Section):
-    """What every rule has: `count`, how many examples it keeps; by default as many as there are training examples."""
+    """What every rule has: `count`, how many examples it keeps; by default as many as there are training examples.
+
+    `weights` says how often methods that compose images draw each that is kept: as they like, or such that the pool's `moments`
+    in the teacher's batch normalisation are its training data's, and the classes that it sees even.
+    """
 
     keep: str
     count: Positive | None = None
+    weights: Literal["none", "moments"] = "none"
     features: ClassVar[bool] = False  # whether it looks at the teacher's penultimate features and its classifier
 
     def smoke(self) -> Self:
         """A small pool."""
         return self.model_copy(update={"count": min(self.count or SMOKE_IMAGES, SMOKE_IMAGES)})
 
-    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor) -> Scores:
+    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor | None) -> Scores:
         """Scores beside those that are `known`.
 
-        `features` are (n, F), half precision, where the rule asks for them; `classifier` (K, F) are the rows of the teacher's
+        Where the rule asks for them, `features` are (n, F), half precision, and `classifier` (K, F) are the rows of the teacher's
         last linear layers, one a class.
         """
         return {}

@@ -26,12 +26,13 @@ class Rule(KeepRule):
     clusters: Positive = 4
     balance: Literal["quota", "density", "none"] = "quota"
 
-    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor) -> Scores:
+    def scores(self, known: Scores, features: Tensor | None, classifier: Tensor | None) -> Scores:
         """`outlier` and `density`, and `total`, the weighted sum by which examples are ranked, higher is better.
 
         With quotas it leaves the density out, which the quotas stand for.
         """
         assert features is not None
+        assert classifier is not None
         predicted = known["predicted"]
         if self.prototypes == "pool":
             outlier = of.outlier_in_pool(features, predicted, known["confidence"], self.clusters)

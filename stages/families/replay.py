@@ -1,0 +1,47 @@
+"""What T said of images, kept: S may be asked about an image more often than T."""
+
+import torch
+from torch import Tensor
+
+from stages.datasets.images import to_unit
+from stages.families.composer import evenly
+from stages.families.method import Setting
+from stages.families.observe import Watch
+from stages.families.ring import Ring
+
+Rows = dict[str, Tensor]
+
+
+class Replay:
+    """The newest `capacity` images, uint8, with T's logits and, where a `watch` looks, its pooled feature in half precision.
+
+    Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
+    """
+
+    def __init__(self, capacity: int, setting: Setting, key: str, watch: Watch | None = None):
+        self.setting, self.watch = setting, watch
+        form = {"images": (setting.form.shape, torch.uint8), "predicted": ((), torch.int64)}
+        form |= {"logits": ((setting.classes,), torch.get_default_dtype())}
+        if watch is not None:
+            form |= {"features": (tuple(watch.teacher_shape.pooled.shape[1:]), torch.half)}
+        self.ring = Ring(capacity, form, setting.runtime, key)
+
+    def __len__(self) -> int:
+        return len(self.ring)
+
+    def look(self, pixels: Tensor) -> None:
+        """T looks at this rank's new images (n, C, H, W), uint8."""
+        images = to_unit(pixels)
+        if self.watch is None:
+            logits, features = self.setting.teacher.logits(images), {}
+        else:
+            seen = self.watch.teacher(images)
+            logits, features = seen.logits, {"features": seen.pooled}
+        self.ring.append(images=pixels, logits=logits, predicted=logits.argmax(1), **features)
+
+    def draw(self, count: int, balance: float = 0.0) -> Rows:
+        """`count` kept rows for this rank, with replacement; classes are drawn in proportion to (their images)^(1 - balance)."""
+        kept = {name: rows[: len(self)] for name, rows in self.ring.rows.items()}
+        chances = evenly(kept["predicted"], self.setting.classes, balance)
+        rows = torch.multinomial(chances, count, replacement=True)
+        return {name: column[rows] for name, column in kept.items()}

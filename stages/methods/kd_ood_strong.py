@@ -1,0 +1,26 @@
+"""Blind distillation at its best: the pool's images cropped, flipped, mixed, and even over the classes that T sees."""
+
+from stages.datasets.images import to_unit
+from stages.families.composer import Composer, Mixing
+from stages.families.imitation import Imitation
+from stages.families.method import POOL, Seen
+from stages.kinds import IMAGES, ONE_LABEL
+
+
+class Method(Imitation):
+    """KL(T || S) on images that are composed of tiles of the pool, every one looked at once."""
+
+    class Params(Imitation.Params, Mixing):
+        """Those of both."""
+
+    params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
+    sees = frozenset({POOL})
+
+    def build(self) -> None:
+        """The composer."""
+        self.composer = Composer(self, "tiles", self.schedule.real, self.params)
+
+    def next(self) -> Seen:
+        """The next composed images."""
+        return to_unit(self.composer.next()), None

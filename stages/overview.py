@@ -9,6 +9,7 @@ import pandas as pd
 
 from stages.kinds import aspect
 from stages.reporting import records, tables
+from stages.reporting.figures import distance
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER
 from stages.settings.task import STUDENT_DOMAIN
@@ -17,16 +18,20 @@ from stages.support.files import read_json, replacing, write_json
 
 
 def main() -> None:
-    """Write table.md, table.csv and summary.json of all files under results/tasks."""
+    """Write table.md, table.csv, summary.json and the figure of distances, of all files under results/tasks."""
     now = read_json(paths.identities())
     names = [path.stem for path in paths.report("").parent.glob("*.json")]
     text, found, cells, summary, costs = [], [], {}, {}, {}
     said: dict[str, None] = {}
+    reports: distance.Reports = {}
+    headlines: dict[str, str] = {}
     for task in sorted(names, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
         here = now.get(task, {})
-        kind, known = records.load(task)
-        measure, rows = aspect(kind, "scores"), in_order(known, here)
-        headline, shown = next(iter(measure.COLUMNS)), tables.columns(measure.COLUMNS)
+        reports[task] = report = records.load(task)
+        measure, known = aspect(report["kind"], "scores"), report["rows"]
+        rows = in_order(known, here)
+        headlines[task] = headline = next(iter(measure.COLUMNS))
+        shown = tables.columns(measure.COLUMNS)
         marked = {row: marks(row, known, here) for row, known in rows.items()}
         called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
         said[measure.NOTE] = None
@@ -51,6 +56,7 @@ def main() -> None:
         first = ["task", "method"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
+    distance.draw(reports, headlines)
     print("\n\n".join(text))
 
 

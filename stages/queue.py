@@ -83,9 +83,8 @@ def _choose(**axes: list[str] | list[int]) -> None:
 def _join(task: str, row: str) -> None:
     """Bring what is known of a row, and of its teacher, here; all other rows stay."""
     made = read_json(CLONE / paths.report(task))
-    _, earlier = records.load(task)
     new = {name: made["rows"][name] for name in (TEACHER, row)}
-    write_json(paths.report(task), {"kind": made["kind"], "rows": records.merged(earlier, new)})
+    write_json(paths.report(task), {**made, "rows": records.merged(records.load(task)["rows"], new)})
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:

@@ -4,13 +4,18 @@ Rows that did not run this time stay as they are; `overview` says which of them 
 Usage: python -m stages.report TASK
 """
 
+from typing import Any
+
+from stages.datasets.examples import Examples
 from stages.engine.runtime import start
+from stages.engine.teacher import Teacher
 from stages.families.opening import open_teacher
-from stages.kinds import aspect
+from stages.kinds import Kind, aspect
 from stages.reporting import figures, records
+from stages.reporting.distance import pool_distance
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER, Params
-from stages.settings.task import STUDENT_DOMAIN
+from stages.settings.task import STUDENT_DOMAIN, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
@@ -20,12 +25,13 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "report", name).agree(paths.plan(name, "report"))
-    _, earlier = records.load(name)
+    earlier = records.load(name)["rows"]
     rows = collect(settings, name, plans.around(settings, name))
     _, kind, teacher = open_teacher(name, task, start("fp32"))
     figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows)
     merged = records.merged(earlier, rows)
-    write_json(paths.report(name), {"kind": task.kind, "rows": merged})
+    facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(name, kind, teacher)}
+    write_json(paths.report(name), facts | {"rows": merged})
     if kept := [row for row, known in rows.items() if records.smoke(known) and not records.smoke(merged[row])]:
         print(f"{name}: this run is of smoke scale; the tables keep what full scale gave: {', '.join(kept)}")
 
@@ -55,6 +61,16 @@ def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows
         known = rows.setdefault(row, {"upper_bound": made.pop("upper_bound", False), "seeds": {}})
         known["seeds"][str(seed)] = {**found, "made": made}
     return rows
+
+
+def _distill(task: Task) -> dict[str, Any]:
+    """What all students of the task have in common."""
+    return task.distill.model_dump(mode="json", exclude_defaults=True)
+
+
+def _pool(name: str, kind: Kind, teacher: Teacher) -> dict[str, float]:
+    pool = Examples.load(paths.pool(name) / "pool.safetensors")
+    return pool_distance(teacher, kind, pool, Examples.load(paths.split(name, "val")))
 
 
 if __name__ == "__main__":

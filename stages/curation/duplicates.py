@@ -14,25 +14,37 @@ ALIKE = 0.99  # correlation of the pixels of near-duplicates; two hands write a 
 
 
 def near_duplicates(images: Examples, others: Examples, what: str) -> Tensor:
-    """Rows of `images` that are in `others` too, or nearly: alike in difference hash, and then pixel by pixel."""
+    """Rows of `images` that are in `others` too, or nearly: alike in difference hash, and then pixel by pixel.
+
+    Pixels are alike where they are equal up to noise, or in grey up to brightness and contrast.
+    """
     theirs = torch.cat(list(others.batches(512)))
-    codes = difference_hash(theirs)
+    codes, shades, small = difference_hash(theirs), _shades(theirs), _thumbnails(theirs)
     rows, start = [], 0
     for batch in progress(images.batches(512), what, total=-(-len(images) // 512)):
         hashes = difference_hash(batch)
-        opposite = (hashes.abs() @ codes.abs().T - hashes @ codes.T) / 2
-        mine, other = (opposite <= BITS).nonzero().unbind(1)
+        close = (hashes.abs() @ codes.abs().T - hashes @ codes.T) / 2 <= BITS
+        found = close & (_shades(batch) @ shades.T >= ALIKE)
+        # Means of parts differ by no more than the parts do on average, so few pairs are left whose pixels must be looked at.
+        maybe = close & ~found & (torch.cdist(_thumbnails(batch), small, p=1) <= NOISE * small.shape[1] + 1e-2)
+        mine, other = maybe.nonzero().unbind(1)
         for part_mine, part_other in zip(mine.split(4096), other.split(4096), strict=True):
-            rows.append(start + part_mine[_alike(batch[part_mine], theirs[part_other])])
+            noise = (batch[part_mine].float() - theirs[part_other].float()).abs().mean((1, 2, 3))
+            found[part_mine[noise <= NOISE], part_other[noise <= NOISE]] = True
+        rows.append(start + found.any(1).nonzero().flatten())
         start += len(batch)
-    return torch.cat(rows).unique() if rows else torch.empty(0, dtype=torch.long)
+    return torch.cat(rows) if rows else torch.empty(0, dtype=torch.long)
 
 
-def _alike(some: Tensor, others: Tensor) -> Tensor:
-    """Which pairs (n,) of uint8 images (n, C, S, S) are equal up to noise, or in grey up to brightness and contrast."""
-    grey = (x.float().mean(1).flatten(1) for x in (some, others))
-    mine, theirs = (F.normalize(x - x.mean(1, keepdim=True), dim=1) for x in grey)
-    return ((mine * theirs).sum(1) >= ALIKE) | ((some.float() - others.float()).abs().mean((1, 2, 3)) <= NOISE)
+def _shades(pixels: Tensor) -> Tensor:
+    """Unit vectors (n, H W) of grey images without their mean: products are correlations."""
+    grey = pixels.float().mean(1).flatten(1)
+    return F.normalize(grey - grey.mean(1, keepdim=True), dim=1)
+
+
+def _thumbnails(pixels: Tensor) -> Tensor:
+    """Means of 4 x 4 parts, (n, 16 C)."""
+    return F.adaptive_avg_pool2d(pixels.float(), 4).flatten(1)
 
 
 def difference_hash(pixels: Tensor) -> Tensor:

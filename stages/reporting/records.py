@@ -9,18 +9,18 @@ from stages.support.files import read_json
 Rows = dict[str, Any]  # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}
 
 
-def load(task: str) -> tuple[str, Rows]:
-    """The kind of `task` and the rows that were reported of it, none where it has not been.
+def load(task: str) -> dict[str, Any]:
+    """What was reported of `task`: its `kind` and its `rows`, none where it has not been, and what else `report` wrote.
 
     Raises UserError for a file of another form.
     """
     path = paths.report(task)
     if not path.exists():
-        return "", {}
-    content = read_json(path)
+        return {"kind": "", "rows": {}}
+    content: dict[str, Any] = read_json(path)
     if not isinstance(content.get("rows"), dict) or "kind" not in content:
         raise UserError(f"{path} has not the form that stage `report` writes; remove it, and run what it reported again")
-    return content["kind"], content["rows"]
+    return content
 
 
 def merged(earlier: Rows, rows: Rows) -> Rows:

@@ -31,7 +31,7 @@ def test_the_teacher_looks_once_at_every_mosaic_and_the_student_reuse_times(reus
 
 
 def test_the_teacher_is_asked_about_inverted_images_once_too():
-    """alone 0: from the first step on, half of 16 inverted. A synthesis is two inner steps on 8 images, and a look at the result."""
+    """alone 0: from the first step on, half of 16 inverted. A synthesis is two inner steps on 8 images, and a look at them."""
     game = method("tessera", {"alone": 0.0, "hint": 0.0, "recalibrate": 0, "reuse": 4}, steps=20)
     before = game.teacher.forwards
     run(game)

@@ -14,10 +14,11 @@ from stages.reporting.figures import methods, pool
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 
+sns.set_theme(style="whitegrid", palette="colorblind")
+
 
 def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any]) -> None:
     """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind."""
-    sns.set_theme(style="whitegrid", palette="colorblind")
     runs = tables.runs(rows)
     students = runs[runs["method"] != TEACHER]
     methods.samples(task, kind, teacher, students)

@@ -1,0 +1,61 @@
+"""What the distance of the pool does to each method: tasks beside each other."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from stages.reporting import tables
+from stages.settings import paths
+from stages.settings.params import TEACHER
+from stages.support.files import replacing
+
+Reports = dict[str, dict[str, Any]]  # by task
+
+
+def comparable(reports: Reports) -> list[Reports]:
+    """Tasks of which only the pool differs, two or more together: one teacher and student, as many steps, a known distance."""
+    groups: dict[str, Reports] = {}
+    for task, report in reports.items():
+        teacher = report["rows"].get(TEACHER, {}).get("seeds", {}).get("0", {}).get("made", {}).get("key")
+        if teacher and "fd" in report.get("pool", {}):
+            groups.setdefault(repr((teacher, report["distill"], report["pool"]["images"])), {})[task] = report
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def draw(reports: Reports, headlines: dict[str, str]) -> None:
+    """results/figures/distance.png: each row's headline over the distance of the pool, a panel for tasks that are comparable.
+
+    A row stands in it where two of the tasks have it. Mean and range over seeds; the grey line is the teacher.
+    """
+    groups = comparable(reports)
+    figure, axes = plt.subplots(
+        max(1, len(groups)), 1, figsize=(8, 4.4 * max(1, len(groups))), squeeze=False, layout="constrained"
+    )
+    for ax, group in zip(axes.flat, groups, strict=False):
+        headline = headlines[next(iter(group))]
+        runs = pd.concat(
+            [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()]
+        )
+        rows = runs[runs["method"] != TEACHER]
+        shared = rows.groupby("method", sort=False)["task"].transform("nunique") > 1
+        lines = rows[shared].rename(columns={"method": "row"})
+        sns.lineplot(
+            lines, x="distance", y=headline, hue="row", style="row", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
+        )
+        ax.axhline(runs.loc[runs["method"] == TEACHER, headline].iloc[0], color="grey", linestyle="--")
+        ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=f"{headline} on test, %")
+        ax.set_xscale("log")
+        top = ax.secondary_xaxis("top")
+        top.set_xticks([report["pool"]["fd"] for report in group.values()], list(group), rotation=20, ha="left", fontsize=8)
+        top.minorticks_off()
+        if lines.empty:
+            continue
+        ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    if not groups:
+        axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone", ha="center")
+        axes[0, 0].axis("off")
+    with replacing(paths.RESULTS / "figures" / "distance.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)

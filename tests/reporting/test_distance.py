@@ -1,0 +1,60 @@
+"""How far pools are, and which tasks stand beside each other in the figure."""
+
+import matplotlib.image
+import pytest
+import torch
+
+from stages.datasets.examples import pack
+from stages.reporting.distance import pool_distance
+from stages.reporting.figures import distance
+from stages.settings import paths
+from tests.small import images, kind, setting
+
+DISTILL = {"student": {"network": "convnet_4"}, "student_steps": 20}
+
+
+def report(key, fd=None, distill=DISTILL, **rows):
+    made = {"identity": {}, "scale": "full", "key": key}
+    pool = {"images": 64} if fd is None else {"images": 64, "fd": fd}
+    seeds = {
+        row: {"seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}} for row, found in rows.items()
+    }
+    return {
+        "kind": "classification",
+        "distill": distill,
+        "pool": pool,
+        "rows": {"teacher": {"seeds": {"0": {"top1": 90.0, "made": made}}}} | seeds,
+    }
+
+
+def test_noise_is_farther_than_other_images_of_the_domain():
+    given = setting(channels=3)
+    smooth = torch.nn.functional.interpolate(images(n=200, channels=3, size=8).input.float(), 16, mode="bilinear")
+    domain = pack(smooth.to(torch.uint8))
+    near, far = domain.subset(torch.arange(100)), images(n=150, channels=3)
+    other = domain.subset(torch.arange(100, 200))
+    found = [pool_distance(given.teacher, kind(3), pool, other) for pool in (near, far)]
+    assert [one["images"] for one in found] == [100, 100]
+    assert found[1]["fd"] > 3 * found[0]["fd"]
+    assert pool_distance(given.teacher, kind(3), other, other)["fd"] == pytest.approx(0, abs=1e-3)
+    assert pool_distance(given.teacher, kind(3), near.subset(torch.arange(5)), other) == {"images": 5}
+
+
+def test_tasks_are_beside_each_other_where_only_the_pool_differs():
+    longer = {**DISTILL, "student_steps": 40}
+    reports = {
+        "near": report("a", 1.0),
+        "far": report("a", 5.0),
+        "long": report("a", 1.0, longer),
+        "few": report("a"),
+        "another": report("b", 2.0),
+    }
+    assert [sorted(group) for group in distance.comparable(reports)] == [["far", "near"]]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_figure_is_drawn(project, alone):
+    reports = {"near": report("a", 1.0, kd_ood=[50.0, 52.0], fast=[70.0]), "far": report("a", 5.0, kd_ood=[30.0], cmi=[60.0])}
+    distance.draw({"near": reports["near"]} if alone else reports, dict.fromkeys(reports, "top1"))
+    picture = matplotlib.image.imread(paths.RESULTS / "figures" / "distance.png")
+    assert picture.std() > 0.02

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
 from stages.reporting import records
-from stages.settings import params, paths
-from stages.settings.params import TEACHER, Loader
+from stages.settings import axes, params, paths
+from stages.settings.params import TEACHER
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
@@ -32,14 +30,13 @@ def main(tasks: str, rows: str, seeds: str) -> None:
         known.task(task)
     for row in rows.split(","):
         known.method_of(row)
-    if not all(seed.isdecimal() for seed in seeds.split(",")):
-        raise UserError(f"seeds are whole numbers with commas between them, not '{seeds}'")
+    numbers = axes.seeds(seeds)
     with _alone():
         _clone()
         for task in tasks.split(","):
             for row in rows.split(","):
                 print(f"queue: {row} of {task}, seeds {seeds}", flush=True)
-                _choose(tasks=[task], methods=[row], seeds=list(map(int, seeds.split(","))))
+                axes.choose(CLONE / params.PARAMS, CLONE / params.PARAMS, [task], [row], numbers)
                 _run(sys.executable, "-m", "dvc", "repro", cwd=CLONE)
                 _join(task, row)
 
@@ -70,14 +67,6 @@ def _clone() -> None:
         mine, link = here / "data" / name, CLONE / "data" / name
         if mine.exists() and not link.exists():
             link.symlink_to(mine)
-
-
-def _choose(**axes: list[str] | list[int]) -> None:
-    """Say in the clone's params.yaml what runs."""
-    file = CLONE / params.PARAMS
-    content = yaml.load(file.read_text(), Loader)
-    content["run"] |= axes
-    file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def _join(task: str, row: str) -> None:

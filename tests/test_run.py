@@ -1,0 +1,62 @@
+"""The stages one after another without DVC: nothing is made twice, and time that is over leaves something to go on from."""
+
+import json
+import sys
+import time
+
+import pytest
+
+from stages import run as script
+from stages.support.errors import UserError
+from tests.clones import clone, run
+
+
+def test_rows_are_made_once_and_reported(tmp_path):
+    folder = clone(tmp_path / "project", methods=["mosaickd"], seeds=[5], scale="smoke")
+    before = (folder / "params.yaml").read_text()
+    said = started(folder, "kd_ood", "0", "60")
+    assert "run: distill digits kd_ood 0" in said
+    assert {row: sorted(known["seeds"]) for row, known in rows(folder).items()} == {"teacher": ["0"], "kd_ood": ["0"]}
+    assert (folder / "results" / "table.md").exists()
+    assert (folder / "params.yaml").read_text() == before
+
+    again = started(folder, "kd_ood,kd_noise", "0", "60")
+    assert "train_teacher digits is made already" in again
+    assert "distill digits kd_ood 0 is made already" in again
+    assert "run: distill digits kd_noise 0" in again
+    assert sorted(rows(folder)) == ["kd_noise", "kd_ood", "teacher"]
+
+
+def test_without_time_nothing_begins(tmp_path):
+    folder = clone(tmp_path / "project", methods=["kd_ood"], seeds=[0], scale="smoke")
+    assert "the time is over before prepare is; run the same words again" in started(folder, "kd_ood", "0", "0")
+    assert not (folder / "data" / "tasks").exists()
+
+
+def test_a_stage_whose_time_is_over_is_interrupted(project):
+    script._open()
+    assert not script._call(time.monotonic(), "distill", "digits", "kd_ood", "0")
+    assert not (project.folder / "models" / "students").exists()
+
+
+def started(folder, names, seeds, minutes):
+    return run(folder, sys.executable, "-m", "stages.run", "digits", names, seeds, minutes)
+
+
+def rows(folder):
+    return json.loads((folder / "results" / "tasks" / "digits.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("digit", "kd_ood", "0", "1"), "unknown task 'digit'"),
+        (("digits", "kd_odd", "0", "1"), "unknown method 'kd_odd'"),
+        (("digits", "kd_ood", "x", "1"), "seeds are whole numbers"),
+        (("digits", "kd_ood", "0", "soon"), "minutes are a number, not 'soon'"),
+    ],
+)
+def test_a_wrong_word_is_named_before_anything_runs(project, words, message):
+    with pytest.raises(UserError, match=message):
+        script.main(*words)
+    assert not script.HERE.exists()

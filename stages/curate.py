@@ -26,6 +26,7 @@ from stages.support.files import read_json, replacing, save_tensors, write_json
 from stages.support.progress import progress
 
 BATCH = 256
+HEARD = 64  # images at a time where all that enters batch normalisation is kept
 
 
 def main(name: str) -> None:
@@ -40,6 +41,11 @@ def main(name: str) -> None:
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
         _, kind, teacher = open_teacher(name, task, runtime)
+        if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
+            raise UserError(
+                f"params.yaml: task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
+                "one label an image; take `none`: methods that compose images make the classes even by themselves"
+            )
         batches = progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH))
         logits, features = seen(teacher, batches, rule.features)
         classes = len(kind.classes)
@@ -84,17 +90,9 @@ def summary(scores: dict[str, Tensor], rows: Tensor, classes: int) -> dict[str, 
 
 
 def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[Tensor, dict[str, Any]]:
-    """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after.
-
-    Raises UserError for a teacher that remembers no moments.
-    """
-    if not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
-        raise UserError(
-            f"params.yaml: task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and one "
-            "label an image; take `none`: methods that compose images make the classes even by themselves"
-        )
-    batches = progress(kind.shown(pool, BATCH), f"moments of {name}", total=-(-len(pool) // BATCH))
-    moments = torch.cat([sketched(rows) for rows in deviations(teacher, batches)])
+    """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after."""
+    batches = progress(kind.shown(pool, HEARD), f"moments of {name}", total=-(-len(pool) // HEARD))
+    moments = sketched(deviations(teacher, batches))
     classes = class_deviations(pool.columns[LOGITS].softmax(1))
     weights, penalty = matching(torch.cat([classes, moments], 1))
     even = torch.full_like(weights, 1 / len(weights))

@@ -42,7 +42,7 @@ def main() -> None:
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
                 text += [f"### {title}", tables.to_markdown(table, shown, called), *below]
-                found.append(table.assign(task=title).reset_index())
+                found.append(table.assign(task=title, marks=[" ".join(marked[row]) for row in table.index]).reset_index())
                 cells[title] = tables.cells(table, headline, marked)
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
                 if domain is None:
@@ -53,7 +53,7 @@ def main() -> None:
     with replacing(paths.RESULTS / "table.md") as temporary:
         temporary.write_text("\n\n".join([*text, " ".join([*said, tables.NOTE])]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
-        first = ["task", "method"]
+        first = ["task", "method", "marks"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
     distance.draw(reports, headlines)

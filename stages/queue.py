@@ -7,7 +7,6 @@ Usage: OMP_NUM_THREADS=1 python -m stages.queue TASK,TASK ROW,ROW SEED,SEED
 """
 
 import fcntl
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from stages.settings import axes, params, paths
 from stages.settings.params import TEACHER
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
+from stages.support.processes import call
 
 CLONE = Path(".queue")
 GIVEN = ("packs", "raw")  # under data/: what a user brought
@@ -77,14 +77,7 @@ def _join(task: str, row: str) -> None:
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:
-    """Run a command; Ctrl-C reaches it too, and it is waited for: a training saves its step."""
-    with subprocess.Popen(command, cwd=cwd) as process:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-    if status != 0:
+    if (status := call(*command, cwd=cwd)) != 0:
         raise UserError(f"`{' '.join(command[-3:])}` failed with {status}; mend what it says above and start the queue again")
 
 

@@ -1,7 +1,9 @@
-"""Write README's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
+"""Write a page's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
 
-A mark is a comment `<!-- results: TITLE, TITLE -->`, with titles of results/table.md, or `<!-- methods -->`; the part ends with
-`<!-- end -->`. Not a stage: run it when results that README shows were made anew. Usage: python -m stages.readme README.md
+A mark is a comment `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; or `<!-- rows: TASK, TASK: ROW, ROW -->`,
+rows by tasks; or `<!-- methods -->`. The part ends with `<!-- end -->`. Not a stage: run it when results that a page shows were
+made anew.
+Usage: python -m stages.readme README.md
 """
 
 import importlib
@@ -16,14 +18,14 @@ from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
 from stages.reporting.tables import said
 from stages.settings import paths
-from stages.settings.params import Params
+from stages.settings.params import TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
 
 CAN = {BATCH_NORM: "batch normalisation", STAGES: "named stages", GRADIENT: "gradients", EMBEDDINGS: "embeddings as inputs"}
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
-MARK = re.compile(r"(<!-- (results|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (results|rows|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main(file: str) -> None:
@@ -34,7 +36,12 @@ def main(file: str) -> None:
 
 
 def _part(what: str, titles: str | None) -> str:
-    return results(paths.RESULTS / "table.md", (titles or "").split(", ")) if what == "results" else table(methods.load_all())
+    if what == "methods":
+        return table(methods.load_all())
+    if what == "results":
+        return results(paths.RESULTS / "table.md", (titles or "").split(", "))
+    tasks, _, rows = (titles or "").partition(": ")
+    return beside(paths.RESULTS / "table.csv", tasks.split(", "), rows.split(", "))
 
 
 def results(path: Path, titles: list[str]) -> str:
@@ -45,6 +52,23 @@ def results(path: Path, titles: list[str]) -> str:
     if missing := [title for title in titles if title not in found]:
         raise UserError(f"{path} has no table '{missing[0]}'; it has {', '.join(found)}")
     return "\n\n".join([*(f"### {found[title]}" for title in titles), note])
+
+
+def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
+    """Rows by tasks, out of a table.csv: the mean of the first score, half its 95 % interval, n, and marks.
+
+    Raises UserError for a task that is not there; a row that a task has not stands with a dash.
+    """
+    known = pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
+    if missing := set(tasks) - set(known["task"]):
+        raise UserError(f"{path} has no task '{min(missing)}'; it has {', '.join(known['task'].unique())}")
+    score = known.columns[3]
+    wide = pd.DataFrame("–", index=pd.Index(rows, name="row"), columns=tasks)
+    for line in known[known["task"].isin(tasks) & known["method"].isin(rows)].to_dict("records"):
+        half = "" if pd.isna(line["ci95"]) else f" ± {line['ci95']:.2f}"
+        n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
+        wide.loc[line["method"], line["task"]] = f"{float(line[score]):.2f}{half}{n} {line['marks']}".strip()
+    return str(wide.to_markdown(disable_numparse=True))
 
 
 def table(params: Params) -> str:

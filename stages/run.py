@@ -1,22 +1,23 @@
 """Run a task's stages one after another where there is no DVC: a machine with a GPU and little time.
 
-What was made of the same plan and the same bytes is not made again, and a training that was cut short goes on from its
-checkpoint. After MINUTES at most, what is finished has been evaluated and reported. Not a stage, and not for where DVC is:
-`dvc repro` does all this and keeps what it replaces.
+What was made of the same plan and of the same files of the stages before is not made again, and a training that was cut short
+goes on from its checkpoint. After MINUTES at most, what is finished has been evaluated and reported. Not a stage, and not for
+where DVC is: `dvc repro` does all this, sees a change of what you brought, and keeps what it replaces.
 Usage: python -m stages.run TASK ROW,ROW SEED,SEED MINUTES
 """
 
 import hashlib
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from stages import methods
+from stages.families.opening import files
+from stages.networks import weights
 from stages.settings import axes, params, paths, plans
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
+from stages.support.processes import call
 
 HERE = Path(".run")  # a folder whose params.yaml names what runs; all else in it is this folder's
 LINKED = ("stages", "data", "models", "results", ".cache")
@@ -26,39 +27,59 @@ LAST = 0.1  # of the minutes, two at most, kept for evaluation
 
 def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     """Make the teacher, then every row's students, seed after seed; then the tables of the rows that have them all."""
-    settings, numbers, made = params.load(), axes.seeds(seeds), list[str]()
+    settings, numbers, made, failed = params.load(), axes.seeds(seeds), list[str](), list[UserError]()
     settings.task(task)
     for row in (names := rows.split(",")):
         settings.method_of(row)
     if not minutes.replace(".", "", 1).isdecimal():
         raise UserError(f"minutes are a number, not '{minutes}'")
-    end = time.monotonic() + 60 * float(minutes)
-    trainings_end = end - 60 * min(2.0, LAST * float(minutes))
+    end = time.monotonic() + 60 * (float(minutes) - min(2.0, LAST * float(minutes)))
     _open()
     axes.choose(params.PARAMS, HERE / params.PARAMS, [task], names, numbers)
-    _call(None, "plan")
-    splits = [paths.split(task, name) for name in ("train", "val")]
-    teacher, pool = paths.teacher(task) / "weights.safetensors", paths.pool(task) / "pool.safetensors"
-    needs: dict[str, list[Path]] = {
-        "prepare": [],
-        "train_teacher": splits,
-        "curate": [splits[0], paths.split(task, "ood"), teacher],
-    }
-    for stage, inputs in needs.items():
-        if not _made(trainings_end, plans.of_stage(settings, stage, task).identity, inputs, stage, task):
+    _stage("plan")
+    train, ood = paths.split(task, "train"), paths.split(task, "ood")
+    teacher, pool = (folder(task) for folder in (paths.teacher, paths.pool))
+    students = [teacher / name for name in (weights.WEIGHTS, weights.CARD)]
+    for stage, inputs, outputs in (
+        ("prepare", [], [train, paths.split(task, "val"), ood, paths.split(task, "test")]),
+        ("train_teacher", [train], [*students, teacher / paths.RUN]),
+        ("curate", [train, ood, *students], [pool / "pool.safetensors"]),
+    ):
+        identity = plans.of_stage(settings, stage, task).identity
+        if not _made(end, identity, inputs, outputs, stage, task):
             print(f"the time is over before {stage} is; run the same words again")
             return
     for row in names:
         identity = methods.plan(settings, row, task, methods.section(settings, row, task)).identity
-        inputs = [*splits, teacher, pool]
-        if all(_made(trainings_end, identity, inputs, "distill", task, row, str(seed)) for seed in numbers):
-            made.append(row)
-    if left := [row for row in names if row not in made]:
-        print(f"the time is over; run the same words again for {', '.join(left)}")
+        seen = files(settings.task(task), task, methods.method_class(settings, row)).values()
+        try:
+            if all(
+                _made(
+                    end,
+                    identity,
+                    [*students, *seen],
+                    [paths.student(task, row, seed) / paths.RUN],
+                    "distill",
+                    task,
+                    row,
+                    str(seed),
+                )
+                for seed in numbers
+            ):
+                made.append(row)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed.append(error)
     if made:
         axes.choose(params.PARAMS, HERE / params.PARAMS, [task], made, numbers)
-        for stage in ("plan", "evaluate", "report", "overview"):
-            _call(None, stage, *([] if stage in ("plan", "overview") else [task]))
+        _stage("plan")
+        _stage("evaluate", task)
+        _stage("report", task)
+        _stage("overview")
+    if failed:
+        raise failed[0]
+    if left := [row for row in names if row not in made]:
+        print(f"the time is over; run the same words again for {', '.join(left)}")
 
 
 def _open() -> None:
@@ -69,36 +90,38 @@ def _open() -> None:
             (HERE / name).symlink_to(Path("..") / name)
 
 
-def _made(end: float, identity: str, inputs: list[Path], stage: str, *words: str) -> bool:
+def _made(end: float, identity: str, inputs: list[Path], outputs: list[Path], stage: str, *words: str) -> bool:
     """Whether a stage has been run on these `words`, before or now; False where its time was over."""
-    done = read_json(DONE) if DONE.exists() else {}
-    digest = hashlib.sha256(identity.encode())
-    for path in inputs:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    name, stamp = " ".join([stage, *words]), digest.hexdigest()[:16]
-    if done.get(name) == stamp:
+    name = " ".join([stage, *words])
+    if all(path.exists() for path in outputs) and _known().get(name) == _stamp(identity, [*inputs, *outputs]):
         print(f"{name} is made already")
         return True
-    if time.monotonic() >= end or not _call(end, stage, *words):
+    if (seconds := end - time.monotonic()) <= 0 or not _stage(stage, *words, seconds=seconds):
         return False
-    write_json(DONE, {**done, name: stamp})
+    write_json(DONE, {**_known(), name: _stamp(identity, [*inputs, *outputs])})
     return True
 
 
-def _call(end: float | None, stage: str, *words: str) -> bool:
-    """Run a stage; at `end` it is interrupted, and saves its step. Raises UserError where it fails."""
+def _known() -> dict[str, str]:
+    return read_json(DONE) if DONE.exists() else {}
+
+
+def _stamp(identity: str, read: list[Path]) -> str:
+    digest = hashlib.sha256(identity.encode())
+    for path in read:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _stage(stage: str, *words: str, seconds: float | None = None) -> bool:
+    """Run a stage; False where it was ended after `seconds`. Raises UserError where it fails."""
     print(" ".join(["run:", stage, *words]), flush=True)
-    command = [sys.executable, "-m", f"stages.{stage}", *words]
-    with subprocess.Popen(command, cwd=HERE) as process:
-        try:
-            status = process.wait(None if end is None else max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            return False
-    if status != 0:
+    begin = time.monotonic()
+    status = call(sys.executable, "-m", f"stages.{stage}", *words, cwd=HERE, seconds=seconds)
+    if status != 0 and (seconds is None or time.monotonic() - begin < seconds):
         raise UserError(f"stage {stage} failed with {status}; mend what it says above and start again")
-    return True
+    return status == 0
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_a_students_domain_has_a_table_of_its_own(results):
     table = rows_of(section("shift-student_domain"))
     assert table["kd_ood ‡"]["top-1 %"] == "70.00"
     assert list(rows_of(section("Tasks beside each other"))) == ["teacher", "kd_ood"]
-    assert (paths.RESULTS / "table.csv").read_text().splitlines()[0].startswith("task,method,top1")
+    assert (paths.RESULTS / "table.csv").read_text().splitlines()[0].startswith("task,method,marks,top1")
 
 
 def test_the_parts_between_the_marks_are_written_and_nothing_else(results):
@@ -115,6 +115,22 @@ def test_the_table_of_methods_says_what_each_asks_for(results):
     assert table["`mosaickd_no_local`"]["what it is"] == "`mosaickd` with local 0.0"
     assert "[arXiv:2110.15094](https://arxiv.org/abs/2110.15094)" in table["`mosaickd`"]["what it is"]
     assert "`kd_in_domain` †" in table
+
+
+def test_chosen_rows_stand_beside_each_other_by_task(results):
+    Path("PAGE.md").write_text("<!-- rows: digits, shift: teacher, mosaickd, kd_in_domain, kd_ood, odsd -->\n<!-- end -->\n")
+    readme.main("PAGE.md")
+    table = rows_of(Path("PAGE.md").read_text())
+    digits = rows_of(section("digits"))
+    assert list(table) == ["teacher", "mosaickd", "kd_in_domain", "kd_ood", "odsd"]
+    assert table["mosaickd"] == {"row": "mosaickd", "digits": "93.00 ± 8.96 (n=3)", "shift": "–"}
+    assert table["kd_in_domain"]["digits"].endswith("† ‡")
+    assert table["kd_ood"]["shift"].endswith("‡")
+    assert table["teacher"]["digits"] == digits["teacher"]["top-1 %"]
+    assert table["odsd"] == {"row": "odsd", "digits": "–", "shift": "–"}
+    Path("PAGE.md").write_text("<!-- rows: digit: kd_ood -->\n<!-- end -->\n")
+    with pytest.raises(UserError, match="no task 'digit'; it has"):
+        readme.main("PAGE.md")
 
 
 def test_a_table_that_is_not_there_is_named(results):

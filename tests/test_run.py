@@ -2,13 +2,13 @@
 
 import json
 import sys
-import time
 
 import pytest
 
 from stages import run as script
 from stages.support.errors import UserError
-from tests.clones import clone, run
+from stages.support.processes import call
+from tests.clones import change, clone, run
 
 
 def test_rows_are_made_once_and_reported(tmp_path):
@@ -20,10 +20,14 @@ def test_rows_are_made_once_and_reported(tmp_path):
     assert (folder / "results" / "table.md").exists()
     assert (folder / "params.yaml").read_text() == before
 
+    # One row more, and one whose loss is not finite: what is finished is reported all the same.
+    change(folder, lambda params: params["method"].update(wild={"of": "kd_ood", "schedule": {"lr": 1e30}}))
+    with pytest.raises(AssertionError, match="a loss is not finite"):
+        started(folder, "kd_ood,wild,kd_noise", "0", "60")
     again = started(folder, "kd_ood,kd_noise", "0", "60")
     assert "train_teacher digits is made already" in again
     assert "distill digits kd_ood 0 is made already" in again
-    assert "run: distill digits kd_noise 0" in again
+    assert "distill digits kd_noise 0 is made already" in again
     assert sorted(rows(folder)) == ["kd_noise", "kd_ood", "teacher"]
 
 
@@ -33,10 +37,12 @@ def test_without_time_nothing_begins(tmp_path):
     assert not (folder / "data" / "tasks").exists()
 
 
-def test_a_stage_whose_time_is_over_is_interrupted(project):
-    script._open()
-    assert not script._call(time.monotonic(), "distill", "digits", "kd_ood", "0")
-    assert not (project.folder / "models" / "students").exists()
+def test_a_command_whose_time_is_over_is_asked_to_end_and_waited_for(tmp_path):
+    """It answers SIGTERM by writing a file; one that is not asked ends by itself."""
+    waits = 'trap "touch saved; exit 3" TERM; while :; do sleep 0.1; done'
+    assert call("sh", "-c", waits, cwd=tmp_path, seconds=3) == 3
+    assert (tmp_path / "saved").exists()
+    assert call(sys.executable, "-c", "import sys; sys.exit(4)", seconds=60) == 4
 
 
 def started(folder, names, seeds, minutes):

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from stages import curate, prepare, train_teacher, tune
+from stages.datasets.examples import Examples
+from stages.settings import paths
 from stages.support.errors import UserError
 
 
@@ -21,12 +23,19 @@ def test_trials_are_kept_and_not_run_again(made, capsys):
     assert found["trial"].tolist() == ["-", "tau=2.0"]
     assert found["steps"].tolist() == [2, 2]  # a quarter of the ten steps of smoke scale
     assert found["val_top1"].between(0, 100).all()
-    assert found["identity"].nunique() == 2
+    assert found["key"].nunique() == 2
     tune.main("digits", "kd_ood", "tau=2.0; tau=3.0")
     assert "'tau=2.0' was tried already" in capsys.readouterr().out
     again = pd.read_csv(tune.TUNING)
     assert again["trial"].tolist() == ["-", "tau=2.0", "tau=3.0"]
     pd.testing.assert_frame_equal(again[:2], found)
+
+    # The same parameters on another pool are another trial.
+    pool = paths.pool("digits") / "pool.safetensors"
+    examples = Examples.load(pool)
+    examples.having(input=255 - examples.input).save(pool)
+    tune.main("digits", "kd_ood", "-")
+    assert pd.read_csv(tune.TUNING)["trial"].tolist() == ["-", "tau=2.0", "tau=3.0", "-"]
 
 
 @pytest.mark.parametrize(

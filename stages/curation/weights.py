@@ -1,21 +1,25 @@
 """How often each image of a pool should be drawn so that the pool as a whole looks, to the teacher, like its training data."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 SKETCH = 1024  # numbers that stand for an image's statistics
 STEPS, LR = 300, 0.1  # of Adam, full batch
-FIRST, DOUBLINGS = 1e-3, 30  # of the penalty on uneven weights
+FIRST = 1e-3  # penalty on uneven weights
 FEWEST = 0.2  # of the images, that the weights must be worth: 1 / sum of w^2
 
 
-def sketched(deviations: Tensor, seed: int = 0) -> Tensor:
-    """(n, D) -> (n, 1024) at most: a Gaussian projection, in which squared lengths of sums of rows are kept on average."""
-    width = deviations.shape[1]
-    if width <= SKETCH:
-        return deviations
-    generator = torch.Generator().manual_seed(seed)
-    return deviations @ (torch.randn(width, SKETCH, generator=generator) / SKETCH**0.5).to(deviations.dtype)
+def sketched(batches: Iterable[Tensor]) -> Tensor:
+    """Batches (b, D) -> (n, 1024) at most: a Gaussian projection, which keeps squared lengths of sums of rows on average."""
+    projection, found = None, []
+    for rows in batches:
+        if projection is None and (width := rows.shape[1]) > SKETCH:
+            generator = torch.Generator().manual_seed(0)
+            projection = (torch.randn(width, SKETCH, generator=generator) / SKETCH**0.5).to(rows.dtype)
+        found.append(rows if projection is None else rows @ projection)
+    return torch.cat(found)
 
 
 def class_deviations(probabilities: Tensor) -> Tensor:
@@ -31,7 +35,7 @@ def matching(deviations: Tensor, fewest: float = FEWEST) -> tuple[Tensor, float]
     """
     n, penalty = len(deviations), FIRST
     logits = torch.zeros(n, dtype=deviations.dtype, requires_grad=True)
-    for _ in range(DOUBLINGS):
+    while True:
         optimizer = torch.optim.Adam([logits], LR)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
         for _ in range(STEPS):
@@ -44,9 +48,8 @@ def matching(deviations: Tensor, fewest: float = FEWEST) -> tuple[Tensor, float]
             rate.step()
         w = logits.detach().softmax(0)
         if effective(w) >= fewest * n:
-            break
+            return w, penalty
         penalty *= 2
-    return w, penalty
 
 
 def mismatch(weights: Tensor, deviations: Tensor) -> float:

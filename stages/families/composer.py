@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from stages.datasets.examples import INPUT, LOGITS, WEIGHT, Examples
@@ -12,13 +12,13 @@ from stages.families.method import POOL, Method, MethodParams
 from stages.families.views import resized_crop
 from stages.support.sections import Weight
 
-AREA = (0.35, 1.0)  # of an image that a tile shows
 Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class Mixing(MethodParams):
     """Of all composed images, the parts `cutmix` and `mixup` are made of two tiles; the others are one tile.
 
+    A tile shows at least the part `area` of an image; with 1 it is the image.
     Tiles are drawn by the weights of the pool (`curate.weights`); where it has none, in proportion to
     (images of the class that T sees)^-`balance`.
     """
@@ -26,25 +26,34 @@ class Mixing(MethodParams):
     cutmix: Part = 0.5
     mixup: Part = 0.25
     balance: Weight = 0.5
+    area: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _parts(self) -> "Mixing":
+        if self.cutmix + self.mixup > 1:
+            raise ValueError("`cutmix` and `mixup` are parts of the images; together they are 1 at most")
+        return self
 
 
 class Composer:
     """Composes `count` images at a time, over all ranks, for `method`, which sees the pool.
 
-    A tile is a resized crop, flipped where the schedule flips. With it "What Makes a Good Dataset for Knowledge Distillation?"
-    (CVPR 2025) distils from images of anything: mixing by CutMix (Yun et al. 2019, arXiv:1905.04899) and mixup (Zhang et al.
-    2018, arXiv:1710.09412), every image in its own way.
+    A tile is an image, cropped and flipped as the schedule says, or a resized part of it. So "What Makes a Good Dataset for
+    Knowledge Distillation?" (CVPR 2025) distils from images of anything: mixed by CutMix (Yun et al. 2019, arXiv:1905.04899) and
+    mixup (Zhang et al. 2018, arXiv:1710.09412), every image in its own way.
     """
 
     def __init__(self, method: Method, name: str, count: int, mixing: Mixing):
         pool, self.mixing, self.count = method.setting.data[POOL], mixing, method.setting.runtime.share(count, "composed images")
-        self.flip = method.schedule.augment.flip
+        pool = pool.subset(torch.arange(len(pool)).repeat(-(-2 * count // len(pool))))  # tiles are drawn again and again
         weights = tile_weights(pool, method.setting.classes, mixing.balance)
-        self.tiles = method.stream(name, pool, 2 * count, weights=weights)
+        self.tiles = method.stream(name, pool, 2 * count, method.schedule.augment, weights)
 
     def next(self) -> Tensor:
         """This rank's part of the next images, uint8: what T sees is then exactly what S sees, however often."""
-        tiles = resized_crop(self.tiles.next()[INPUT], AREA, self.flip)
+        tiles = self.tiles.next()[INPUT]
+        if self.mixing.area < 1:
+            tiles = resized_crop(tiles, (self.mixing.area, 1.0))
         first, second = tiles.chunk(2)
         share = shares(len(first), first.shape[2], first.shape[3], self.mixing.cutmix, self.mixing.mixup).to(first)
         return to_uint8((first * share + second * (1 - share)).clamp(0, 1))
@@ -65,10 +74,9 @@ def shares(n: int, height: int, width: int, cutmix: float, mixup: float) -> Tens
 
 
 def tile_weights(pool: Examples, classes: int, balance: float) -> Tensor:
-    """How often each image of the pool is drawn, (n,) up to a factor."""
-    if WEIGHT in pool.columns:
-        return pool.columns[WEIGHT]
-    return evenly(pool.columns[LOGITS].argmax(1), classes, balance)
+    """How often each image of the pool is drawn, (n,) up to a factor; in fp64, whose sums over millions of images are even."""
+    given = pool.columns.get(WEIGHT)
+    return (evenly(pool.columns[LOGITS].argmax(1), classes, balance) if given is None else given).double()
 
 
 def evenly(predicted: Tensor, classes: int, balance: float) -> Tensor:

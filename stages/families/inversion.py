@@ -12,7 +12,7 @@ from stages.datasets.images import augmented, to_uint8, to_unit
 from stages.engine.players import in_eval
 from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.families.method import Method, MethodParams, Seen
-from stages.families.ring import Ring
+from stages.families.ring import Ring, Row
 from stages.families.terms import Terms
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation, synthesis
@@ -83,9 +83,16 @@ class Inversion(Method):
         self.stored: list[Moments] = stored(self.norms)
         self.share = setting.runtime.share(p.batch, "the synthesis batch")
         image = setting.form.shape
-        form = {"images": (image, torch.uint8), "logits": ((setting.classes,), torch.get_default_dtype())}
+        form: dict[str, Row] = {"images": (image, torch.uint8)}
+        if self.cached:
+            form["logits"] = ((setting.classes,), torch.get_default_dtype())
         self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")
         self.memories["pool"] = self.pool
+
+    @property
+    def cached(self) -> bool:
+        """Whether the pool keeps T's logits: where S sees its images as they are."""
+        return not self.schedule.augment.changes
 
     @property
     def iterations(self) -> int:
@@ -117,7 +124,7 @@ class Inversion(Method):
         with in_eval(self.student.net):
             images, scalars = self.synthesise(self.targets())
         pixels = to_uint8(images)
-        self.pool.append(images=pixels, logits=self.teacher.logits(to_unit(pixels)))
+        self.pool.append(images=pixels, **({"logits": self.teacher.logits(to_unit(pixels))} if self.cached else {}))
         self.cost.images += self.share
         return scalars
 
@@ -154,7 +161,7 @@ class Inversion(Method):
         """The images of the pool at `rows`, augmented as the task says."""
         augment = self.schedule.augment
         images = to_unit(augmented(self.pool.rows["images"][rows], augment))
-        return images, None if augment.changes else self.pool.rows["logits"][rows]
+        return images, self.pool.rows["logits"][rows] if self.cached else None
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """KL(T || S) at the temperature tau, times tau^2."""

@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.losses.precision import exact
 
+
+@exact
 def resized_crop(images: Tensor, area: tuple[float, float] = (0.25, 1.0), flip: bool = False) -> Tensor:
     """A random part of each image with `area` of its pixels and an aspect ratio of 3/4 to 4/3, resized to the full size.
 

@@ -1,9 +1,9 @@
-"""Tessera, this project's own: mosaics of the pool's images and a few inverted ones, each looked at by T once, replayed to S."""
+"""Tessera, this project's own: mosaics of the pool's images and views of inverted ones, shown to T once and replayed to S."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -29,17 +29,17 @@ class Method(fast.Method):
     pooled feature of mosaics through a linear map.
 
     Rings keep the newest images with what T said, and S draws from them. Where no image is inverted and there is no hint, only
-    T's logits are asked for.
+    T's logits are asked for. S's optimiser is that of all rows.
     """
 
     class Params(fast.Method.Params, Mixing):
         """Those of Fast, without its warm-up, and of mixing; `student_steps` stand between two syntheses.
 
         The run takes the part `share` of the schedule's student steps. Of a student's batch the part `synthetic` is inverted,
-        once the part `alone` of the run is over, in which all are mosaics. One in `reuse` of a batch is new; each of both rings
-        holds `ring` images. `balance` evens the classes of tiles and of drawn mosaics. `hint` weighs the term on the pooled
-        feature. In the end S's running statistics are taken anew from `recalibrate` batches, half of inverted images, half of
-        bare ones of the pool.
+        once the part `alone` of the run is over, in which all are mosaics (until a synthesis begins). One in `reuse` of a batch
+        is new; each of both rings holds `ring` images. `balance` evens the classes of tiles and of drawn mosaics. `hint` weighs
+        the term on the pooled feature. In the end S's running statistics are taken anew from `recalibrate` batches, half of
+        inverted images, half of bare ones of the pool.
         """
 
         share: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -51,11 +51,11 @@ class Method(fast.Method):
         tau: Rate = 4.0
         hint: Weight = 1.0
         recalibrate: Annotated[int, Field(ge=0)] = 100
-        warmup: Annotated[int, Field(ge=0)] = 0
+        warmup: Literal[0] = 0
 
         def smoke(self) -> Self:
             """A few small batches."""
-            return super().smoke().model_copy(update={"ring": 64, "recalibrate": 2})
+            return super().smoke().model_copy(update={"student_steps": 2, "ring": 64, "recalibrate": 2})
 
     params: Params
     sees = frozenset({POOL})
@@ -64,6 +64,11 @@ class Method(fast.Method):
     def needs(cls, params: Any) -> frozenset[str]:
         """What Fast needs, where images are inverted."""
         return super().needs(params) if params.synthetic else frozenset()
+
+    @property
+    def cached(self) -> bool:
+        """T is asked about views of inverted images, never about the bare ones."""
+        return False
 
     def build(self) -> None:
         """Fast where images are inverted, the composer, both rings, and what the hint needs."""
@@ -79,8 +84,7 @@ class Method(fast.Method):
         self.mosaics = Replay(p.ring, setting, f"method.{self.name}.ring", watch)
         self.views = Replay(p.ring, setting, f"method.{self.name}.ring")
         self.memories |= {"mosaics": self.mosaics.ring, "views": self.views.ring}
-        # So many at a time that a batch of mosaics only and a mixed one both get as many new ones as they should.
-        piece = math.gcd(self._new(self.count), self._new(self.count - self.inverted))
+        piece = self._new(self.count - self.inverted) or self._new(self.count)  # at a time, as a mixed batch needs them
         self.composer = Composer(self, "tiles", piece * setting.runtime.world, p)
         weights = tile_weights(setting.data[POOL], setting.classes, p.balance)
         self.bare = self.stream("bare", setting.data[POOL], self.schedule.real, weights=weights)
@@ -142,7 +146,7 @@ class Method(fast.Method):
     def samples(self, count: int) -> Tensor:
         """`count` images that S has seen, mosaics first, then inverted ones."""
         kinds = [replay for replay in (self.mosaics, self.views) if len(replay)]
-        return torch.cat([to_unit(replay.draw(count // len(kinds))["images"]) for replay in kinds])
+        return torch.cat([to_unit(replay.draw(-(-count // len(kinds)))["images"]) for replay in kinds])[:count]
 
     def _new(self, count: int) -> int:
         """Of `count` images for S, those that T has not seen."""

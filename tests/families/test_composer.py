@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from stages.datasets.examples import pack
 from stages.families.composer import Composer, Mixing, evenly, shares, tile_weights
 from stages.families.views import resized_crop
-from tests.small import kind, method, setting
+from tests.small import method
 
 
 def naive_share(choice, r, down, across, height, width, cutmix, mixup):
@@ -54,7 +55,7 @@ def composer(mixing, pool=None):
 
 
 def test_without_mixing_an_image_is_one_tile():
-    maker = composer(Mixing(cutmix=0.0, mixup=0.0))
+    maker = composer(Mixing(cutmix=0.0, mixup=0.0, area=0.35))
     torch.manual_seed(5)
     made = maker.next()
     maker.tiles.seek(0)
@@ -70,7 +71,7 @@ def test_a_mosaic_lies_between_its_two_tiles():
     made = maker.next().float() / 255
     maker.tiles.seek(0)
     torch.manual_seed(5)
-    first, second = resized_crop(maker.tiles.next()["input"], (0.35, 1.0)).chunk(2)
+    first, second = maker.tiles.next()["input"].chunk(2)
     low, high = torch.minimum(first, second), torch.maximum(first, second)
     assert ((made >= low - 0.003) & (made <= high + 0.003)).all()
     assert (made - first).abs().amax() > 0.1
@@ -99,16 +100,33 @@ def test_balance_evens_the_classes(balance, share):
     weights = evenly(predicted, 3, balance)
     assert (weights[:90].sum() / weights.sum()).item() == pytest.approx(share)
     pool = pack(torch.zeros(100, 1, 16, 16, dtype=torch.uint8)).having(logits=torch.nn.functional.one_hot(predicted, 3).float())
-    torch.testing.assert_close(tile_weights(pool, 3, balance), weights)
+    torch.testing.assert_close(tile_weights(pool, 3, balance), weights.double())
 
 
-def test_the_teacher_sees_what_the_student_sees():
-    strong = method("kd_ood_strong", channels=3)
-    seen = []
-    hook = strong.teacher.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    images, logits = strong.next()
-    strong.teacher.logits(images)
-    hook.remove()
-    assert logits is None
-    assert torch.equal((images * 255).round() / 255, torch.cat(seen))
-    assert kind(3).form.shape == tuple(images.shape[1:]) == setting(channels=3).form.shape
+def test_the_teacher_sees_exactly_what_the_student_sees():
+    strong, seen = method("kd_ood_strong", channels=3), {}
+    for name, net in (("teacher", strong.teacher), ("student", strong.student.net)):
+        net.register_forward_pre_hook(lambda _, inputs, name=name: seen.setdefault(name, []).append(inputs[0]))
+    strong.step()
+    assert torch.equal(torch.cat(seen["teacher"]), torch.cat(seen["student"]))
+    assert len(torch.cat(seen["student"])) == 16
+    assert torch.equal((torch.cat(seen["student"]) * 255).round() / 255, torch.cat(seen["student"]))
+
+
+def test_a_pool_smaller_than_a_batch_of_tiles_is_drawn_from_again():
+    pool = pack(torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)).having(logits=torch.randn(5, 10))
+    assert composer(Mixing(), pool).next().shape == (8, 3, 16, 16)
+
+
+def test_crops_do_not_depend_on_the_precision_of_forwards():
+    images = torch.rand(4, 3, 64, 64)
+    torch.manual_seed(0)
+    plain = resized_crop(images, flip=True)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(resized_crop(images, flip=True), plain)
+
+
+def test_parts_are_no_more_than_all():
+    with pytest.raises(ValidationError, match="together they are 1 at most"):
+        Mixing(cutmix=0.7, mixup=0.4)

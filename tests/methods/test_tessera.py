@@ -31,16 +31,24 @@ def test_the_teacher_looks_once_at_every_mosaic_and_the_student_reuse_times(reus
 
 
 def test_the_teacher_is_asked_about_inverted_images_once_too():
-    """alone 0: from the first step on, half of 16 inverted. A synthesis is two inner steps on 8 images, and a look at them."""
+    """alone 0: from the first step on, half of 16 inverted. A synthesis is two inner steps on 8 images."""
     game = method("tessera", {"alone": 0.0, "hint": 0.0, "recalibrate": 0, "reuse": 4}, steps=20)
     before = game.teacher.forwards
     run(game)
     syntheses = 4
     looked = 2 * (8 + 19 * 2)
-    assert game.teacher.forwards - before == looked + syntheses * (2 * 8 + 8)
+    assert game.teacher.forwards - before == looked + syntheses * 2 * 8
     assert game.teacher.backwards == syntheses * 2 * 8
     assert len(game.pool) == 24  # the newest, of 32
     assert game.cost.images == 32
+
+
+@pytest.mark.parametrize(("alone", "synthetic", "kinds"), [(1.0, 0.5, (True, False)), (0.0, 1.0, (False, True))])
+def test_a_run_may_see_one_kind_of_image_only(alone, synthetic, kinds):
+    game = method("tessera", {"alone": alone, "synthetic": synthetic, "reuse": 3}, steps=20)
+    run(game)
+    assert (len(game.mosaics) > 0, len(game.views) > 0) == kinds
+    assert game.student.updates == 20
 
 
 def test_at_first_all_are_mosaics():

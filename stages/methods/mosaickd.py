@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.datasets.images import to_unit
+from stages.datasets.images import to_uint8, to_unit
 from stages.engine.players import Player
 from stages.families.composer import Composer, Mixing
 from stages.families.game import Game
 from stages.families.method import POOL, Seen, seen
+from stages.families.replay import Replay
 from stages.families.terms import Terms
 from stages.losses import distillation, synthesis
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
@@ -29,7 +30,8 @@ class Method(Game):
 
         `reference` restores two slips of the released code: the student's OOD stream is normalised with constants of the OOD
         set, `reference_mean` and `reference_std` (one, or one a channel), and generator steps move the student's running
-        statistics. The student's OOD stream is the pool, or images composed of its tiles, or none.
+        statistics. The student's OOD stream is the pool, or images composed of its tiles, or none. Of the synthetic images in its
+        batch one in `reuse` is new, and the rest are among the last `ring`, each with what T said of it once.
         """
 
         adversarial: Weight = 1.0
@@ -42,6 +44,8 @@ class Method(Game):
         patch_stride: Positive = 1
         discriminator_width: Positive = 128
         ood_stream: bool | Literal["composed"] = True
+        reuse: Positive = 1
+        ring: Positive = 20000
         reference: bool = False
         reference_mean: Constants = Field([0.5])
         reference_std: Constants = Field([0.5])
@@ -60,6 +64,9 @@ class Method(Game):
             constants = (setting.mean, setting.std, p.reference_mean, p.reference_std)
             placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
             self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
+        if p.reuse > 1:
+            self.replay = Replay(p.ring, setting, f"method.{self.name}.ring")
+            self.memories["replay"] = self.replay.ring
         if p.ood_stream == "composed":
             self.composer = Composer(self, "tiles", batch, Mixing())
         else:
@@ -96,11 +103,19 @@ class Method(Game):
 
     def student_batch(self) -> list[Seen]:
         """B fresh synthetic images and B of the pool."""
-        parts = super().student_batch()
+        parts = [self._replayed()] if self.params.reuse > 1 else super().student_batch()
         if self.params.ood_stream:
             images, logits = self._foreign_images()
             parts.append((self._as_reference(images), None) if self.params.reference else (images, logits))
         return parts
+
+    def _replayed(self) -> Seen:
+        """B synthetic images, of which those that are new are shown to T; the first batch is all new."""
+        new = -(-self.batch // self.params.reuse) if len(self.replay) else self.batch
+        self.replay.look(to_uint8(self.samples(new)))
+        self.cost.images += new
+        rows = self.replay.draw(self.batch)
+        return to_unit(rows["images"]), rows["logits"]
 
     def _foreign_images(self) -> Seen:
         """B images of the pool, or of its tiles."""

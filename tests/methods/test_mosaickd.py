@@ -153,8 +153,19 @@ def test_the_ood_stream_may_be_composed_of_tiles():
     assert len(synthetic) == len(mosaics) == 8
     assert logits is None
     bare = game.setting.data["pool"].input.float() / 255
-    assert not any((bare == image).flatten(1).all(1).any() for image in mosaics)
+    assert not all((bare == image).flatten(1).all(1).any() for image in mosaics)
     assert "ood" not in game.streams
+
+
+def test_samples_may_be_replayed():
+    """B 8, one in 4 new: five student steps cost T 8 + 4 * 2 synthetic images, and a generator step 8 more."""
+    game = method("mosaickd", {"reuse": 4, "ood_stream": False, "local": 0.0}, steps=10)
+    game.step()
+    assert game.cost.images == game.replay.ring.total == 16
+    assert game.teacher.forwards == 16 + 8
+    (images, logits) = game.student_batch()[0]
+    torch.testing.assert_close(logits, game.teacher.logits(images), atol=1e-4, rtol=1e-4)
+    assert len(images) == 8
 
 
 @pytest.mark.parametrize("params", [{"discriminator": "image"}, {"patch": 4}, {"patch": 1, "patch_stride": 2}])

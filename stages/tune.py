@@ -51,7 +51,7 @@ def main(name: str, row: str, trials: str) -> None:
                 print(f"{row} on {name}: '{text}' was tried already")
                 continue
             line = {"task": name, "row": row, "trial": text, "scale": scale, **trial(), "key": called}
-        tried = pd.concat([tried, pd.DataFrame([line])])
+        tried = pd.DataFrame([*tried.to_dict("records"), line])
         with replacing(TUNING) as temporary:
             tried.to_csv(temporary, index=False)
         print(", ".join(f"{what} {value}" for what, value in line.items()))

@@ -90,6 +90,26 @@ def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
     assert one.classes == two.classes == ("dog", "owl")
 
 
+def test_some_images_are_drawn_once_for_all_in_their_order():
+    options = {"source": "some", "images": {"source": "digits"}, "count": 50}
+    every = source(source="digits").read(form())
+    some, again = (source(**options).read(form()) for _ in range(2))
+    assert torch.equal(some.index, again.index)
+    assert len(some) == 50
+    assert torch.equal(some.index, some.index.sort().values)
+    assert torch.equal(some.input, every.input[some.index])
+    assert some.index[-1] > 500
+    with pytest.raises(UserError, match="`count` is 5,000, but there are 1,797 images"):
+        source(**{**options, "count": 5000}).read(form())
+
+
+def test_noise_is_uniform_and_always_the_same():
+    one, other = (source(source="noise", count=40).read(form(3, 16)) for _ in range(2))
+    assert torch.equal(one.input, other.input)
+    assert one.input.float().mean().item() == pytest.approx(127.5, abs=2)
+    assert one.input.float().std().item() == pytest.approx(256 / 12**0.5, abs=2)
+
+
 def test_patches_are_cut_and_shrunk_and_never_enlarged(folder):
     """Of images of one colour each, every patch has the colour of an image; whole, a fine grating stays as sharp as it is."""
     colours = np.random.default_rng(0).integers(256, size=(6, 3), dtype=np.uint8)

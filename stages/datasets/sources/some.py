@@ -1,0 +1,34 @@
+"""Some of another source's images."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from stages.datasets.examples import Examples
+from stages.datasets.images import ImageForm
+from stages.datasets.sources import Source as Images
+from stages.support.errors import UserError
+from stages.support.sections import Section
+from stages.support.seeds import mix
+
+
+class Source(Section):
+    """`count` of `images`, drawn at random, in their order; their test part as it is."""
+
+    source: Literal["some"]
+    images: Images
+    count: Annotated[int, Field(gt=0)]
+
+    def read(self, form: ImageForm) -> Examples:
+        """Always the same draw. Raises UserError where there are fewer."""
+        every = self.images.read(form)
+        if len(every) < self.count:
+            raise UserError(f"some: `count` is {self.count:,}, but there are {len(every):,} images; lower it")
+        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(mix(0)))
+        return every.subset(order[: self.count].sort().values)
+
+    def read_test(self, form: ImageForm) -> Examples | None:
+        """All of it."""
+        test: Examples | None = self.images.read_test(form)
+        return test

@@ -69,8 +69,9 @@ def _distill(task: Task) -> dict[str, Any]:
 
 
 def _pool(name: str, kind: Kind, teacher: Teacher) -> dict[str, float]:
+    """How far the pool is from the teacher's training images: for comparison only, a user has not these."""
     pool = Examples.load(paths.pool(name) / "pool.safetensors")
-    return pool_distance(teacher, kind, pool, Examples.load(paths.split(name, "val")))
+    return pool_distance(teacher, kind, pool, Examples.load(paths.split(name, "train")))
 
 
 if __name__ == "__main__":

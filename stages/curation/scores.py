@@ -9,8 +9,6 @@ import warnings
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 
@@ -38,6 +36,9 @@ def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: in
 def _centres(half: Tensor, count: int) -> Tensor:
     if len(half) < 2 * count:
         return half.mean(0, keepdim=True)
+    from sklearn.cluster import KMeans  # a second to import, which every plan would wait for
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than centres: some coincide
         means = KMeans(count, init="k-means++", n_init=1, max_iter=10, random_state=0).fit(half.double().numpy())

@@ -42,14 +42,23 @@ def draw(reports: Reports, headlines: dict[str, str]) -> None:
         shared = rows.groupby("method", sort=False)["task"].transform("nunique") > 1
         lines = rows[shared].rename(columns={"method": "row"})
         sns.lineplot(
-            lines, x="distance", y=headline, hue="row", style="row", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
+            lines,
+            x="distance",
+            y=headline,
+            hue="row",
+            style="row",
+            markers=True,
+            dashes=False,
+            errorbar=("pi", 100),
+            ax=ax,
         )
         ax.axhline(runs.loc[runs["method"] == TEACHER, headline].iloc[0], color="grey", linestyle="--")
         ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=f"{headline} on test, %")
         ax.set_xscale("log")
-        top = ax.secondary_xaxis("top")
-        top.set_xticks([report["pool"]["fd"] for report in group.values()], list(group), rotation=20, ha="left", fontsize=8)
-        top.minorticks_off()
+        distances = [report["pool"]["fd"] for report in group.values()]
+        for axis, labels in ((ax, [f"{distance:.3g}" for distance in distances]), (ax.secondary_xaxis("top"), list(group))):
+            axis.set_xticks(distances, labels, rotation=20, ha="center" if axis is ax else "left", fontsize=8)
+            axis.minorticks_off()
         if lines.empty:
             continue
         ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)

@@ -65,7 +65,7 @@ def test_every_seed_says_how_it_was_made(clone):
 
 def test_git_sees_only_what_people_read(clone):
     tracked = run(clone, "git", "ls-files", "data", "models", "results").split()
-    assert [name for name in tracked if name.endswith((".safetensors", ".csv"))] == ["results/table.csv"]
+    assert [name for name in tracked if name.endswith((".safetensors", ".csv"))] == ["results/table.csv", "results/tuning.csv"]
 
 
 def test_a_second_repro_does_nothing(clone):

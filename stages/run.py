@@ -39,11 +39,11 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     _stage("plan")
     train, ood = paths.split(task, "train"), paths.split(task, "ood")
     teacher, pool = (folder(task) for folder in (paths.teacher, paths.pool))
-    students = [teacher / name for name in (weights.WEIGHTS, weights.CARD)]
+    guide = [teacher / name for name in (weights.WEIGHTS, weights.CARD)]
     for stage, inputs, outputs in (
         ("prepare", [], [train, paths.split(task, "val"), ood, paths.split(task, "test")]),
-        ("train_teacher", [train], [*students, teacher / paths.RUN]),
-        ("curate", [train, ood, *students], [pool / "pool.safetensors"]),
+        ("train_teacher", [train], [*guide, teacher / paths.RUN]),
+        ("curate", [train, ood, *guide], [pool / "pool.safetensors"]),
     ):
         identity = plans.of_stage(settings, stage, task).identity
         if not _made(end, identity, inputs, outputs, stage, task):
@@ -51,28 +51,18 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
             return
     for row in names:
         identity = methods.plan(settings, row, task, methods.section(settings, row, task)).identity
-        seen = files(settings.task(task), task, methods.method_class(settings, row)).values()
+        read = [*guide, *files(settings.task(task), task, methods.method_class(settings, row)).values()]
+        written = {seed: [paths.student(task, row, seed) / paths.RUN] for seed in numbers}
         try:
-            if all(
-                _made(
-                    end,
-                    identity,
-                    [*students, *seen],
-                    [paths.student(task, row, seed) / paths.RUN],
-                    "distill",
-                    task,
-                    row,
-                    str(seed),
-                )
-                for seed in numbers
-            ):
+            if all(_made(end, identity, read, written[seed], "distill", task, row, str(seed)) for seed in numbers):
                 made.append(row)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             failed.append(error)
     if made:
-        axes.choose(params.PARAMS, HERE / params.PARAMS, [task], made, numbers)
-        _stage("plan")
+        if made != names:
+            axes.choose(params.PARAMS, HERE / params.PARAMS, [task], made, numbers)
+            _stage("plan")
         _stage("evaluate", task)
         _stage("report", task)
         _stage("overview")

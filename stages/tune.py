@@ -5,8 +5,6 @@ trial, and one that it has is not tried again. Not a stage: it wants what `dvc r
 Usage: python -m stages.tune TASK ROW 'KEY=VALUE KEY=VALUE; KEY=VALUE'
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +44,10 @@ def main(name: str, row: str, trials: str) -> None:
             f"{TUNING} has {'; '.join(of_row['trial']) or 'none'}"
         )
     for text, changed in asked.items():
-        with _open(changed, name, row) as (called, trial):
-            if (of_row["key"] == called).any():
-                print(f"{row} on {name}: '{text}' was tried already")
-                continue
-            line = {"task": name, "row": row, "trial": text, "scale": scale, **trial(), "key": called}
+        if (found := _tried(changed, name, row, set(of_row["key"]))) is None:
+            print(f"{row} on {name}: '{text}' was tried already")
+            continue
+        line = {"task": name, "row": row, "trial": text, "scale": scale, **found}
         tried = pd.DataFrame([*tried.to_dict("records"), line])
         with replacing(TUNING) as temporary:
             tried.to_csv(temporary, index=False)
@@ -68,30 +65,27 @@ def _changed(settings: Params, row: str, text: str) -> Params:
     return replace(settings, rows={**settings.rows, row: {**settings.rows[row], **changes}})
 
 
-@contextmanager
-def _open(settings: Params, name: str, row: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """What a trial depends on, as a key, and the trial itself, which returns its scores and where it was made."""
+def _tried(settings: Params, name: str, row: str, known: set[str]) -> dict[str, Any] | None:
+    """The scores of a trial, where it was made, and a key of all that it depends on; None where its key is `known`."""
     task, of, run = settings.task(name), methods.method_class(settings, row), settings.run
     section = methods.section(settings, row, name)
     identity = methods.plan(settings, row, name, section).identity
     inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, of).values()]
     with rt.running(task.precision or run.precision, run.compile) as runtime:
-        called = key(f"tune {name} {row} {identity}", SEED, runtime, inputs)
-
-        def trial() -> dict[str, Any]:
-            with until_done(called, run, runtime.rank) as checkpoint:
-                setting, _ = open_setting(name, task, of, SEED, runtime)
-                if reason := why_not(of, section, setting.kind.has, able(setting), data_of(task)):
-                    raise UserError(f"{row} does not run on {name}: it {reason}")
-                schedule = section.schedule.of(setting.schedule) if section.schedule else setting.schedule
-                quarter = replace(schedule, steps=max(1, schedule.steps // QUARTER))
-                method = of(replace(setting, schedule=quarter), section.model_copy(update={"schedule": None}))
-                end = train(method, runtime, SEED, checkpoint, open_probe(name, task, setting), f"tune {row}", points=4)[-1]
-                made = provenance(runtime, checkpoint.seconds)
-            scores = {what: round(value, 2) for what, value in end.items() if what.startswith("val_")}
-            return {"steps": method.student.updates, **scores, **{what: made[what] for what in ("seconds", "device", "revision")}}
-
-        yield called, trial
+        if (called := key(f"tune {name} {row} {identity}", SEED, runtime, inputs)) in known:
+            return None
+        with until_done(called, run, runtime.rank) as checkpoint:
+            setting, _ = open_setting(name, task, of, SEED, runtime)
+            if reason := why_not(of, section, setting.kind.has, able(setting), data_of(task)):
+                raise UserError(f"{row} does not run on {name}: it {reason}")
+            schedule = section.schedule.of(setting.schedule) if section.schedule else setting.schedule
+            quarter = replace(schedule, steps=max(1, schedule.steps // QUARTER))
+            method = of(replace(setting, schedule=quarter), section.model_copy(update={"schedule": None}))
+            end = train(method, runtime, SEED, checkpoint, open_probe(name, task, setting), f"tune {row}", points=4)[-1]
+            made = provenance(runtime, checkpoint.seconds)
+    scores = {what: round(value, 2) for what, value in end.items() if what.startswith("val_")}
+    where = {what: made[what] for what in ("seconds", "device", "revision")}
+    return {"steps": method.student.updates, **scores, **where, "key": called}
 
 
 if __name__ == "__main__":

@@ -40,13 +40,14 @@ class Composer:
 
     A tile is an image, cropped and flipped as the schedule says, or a resized part of it. So "What Makes a Good Dataset for
     Knowledge Distillation?" (CVPR 2025) distils from images of anything: mixed by CutMix (Yun et al. 2019, arXiv:1905.04899) and
-    mixup (Zhang et al. 2018, arXiv:1710.09412), every image in its own way.
+    mixup (Zhang et al. 2018, arXiv:1710.09412), every image in its own way. `weights` (n,) are the pool's.
     """
 
     def __init__(self, method: Method, name: str, count: int, mixing: Mixing):
         pool, self.mixing, self.count = method.setting.data[POOL], mixing, method.setting.runtime.share(count, "composed images")
-        pool = pool.subset(torch.arange(len(pool)).repeat(-(-2 * count // len(pool))))  # tiles are drawn again and again
-        weights = tile_weights(pool, method.setting.classes, mixing.balance)
+        self.weights = weights = tile_weights(pool, method.setting.classes, mixing.balance)
+        if (times := -(-2 * count // len(pool))) > 1:  # a stream wants a batch of examples, also where they are drawn again
+            pool, weights = pool.subset(torch.arange(len(pool)).repeat(times)), weights.repeat(times)
         self.tiles = method.stream(name, pool, 2 * count, method.schedule.augment, weights)
 
     def next(self) -> Tensor:

@@ -15,11 +15,12 @@ Rows = dict[str, Tensor]
 class Replay:
     """The newest `capacity` images, uint8, with T's logits and, where a `watch` looks, its pooled feature in half precision.
 
+    Of a batch for S one image in `reuse` is new.
     Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
     """
 
-    def __init__(self, capacity: int, setting: Setting, key: str, watch: Watch | None = None):
-        self.setting, self.watch = setting, watch
+    def __init__(self, capacity: int, reuse: int, setting: Setting, key: str, watch: Watch | None = None):
+        self.setting, self.watch, self.reuse = setting, watch, reuse
         form = {"images": (setting.form.shape, torch.uint8), "predicted": ((), torch.int64)}
         form |= {"logits": ((setting.classes,), torch.get_default_dtype())}
         if watch is not None:
@@ -28,6 +29,10 @@ class Replay:
 
     def __len__(self) -> int:
         return len(self.ring)
+
+    def new(self, count: int) -> int:
+        """Of a batch of `count` images for S, those that T has not seen: all of the first one."""
+        return -(-count // self.reuse) if len(self) else count
 
     def look(self, pixels: Tensor) -> None:
         """T looks at this rank's new images (n, C, H, W), uint8."""

@@ -65,7 +65,7 @@ class Method(Game):
             placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
             self.own_mean, self.own_std, self.pool_mean, self.pool_std = placed
         if p.reuse > 1:
-            self.replay = Replay(p.ring, setting, f"method.{self.name}.ring")
+            self.replay = Replay(p.ring, p.reuse, setting, f"method.{self.name}.ring")
             self.memories["replay"] = self.replay.ring
         if p.ood_stream == "composed":
             self.composer = Composer(self, "tiles", batch, Mixing())
@@ -110,8 +110,8 @@ class Method(Game):
         return parts
 
     def _replayed(self) -> Seen:
-        """B synthetic images, of which those that are new are shown to T; the first batch is all new."""
-        new = -(-self.batch // self.params.reuse) if len(self.replay) else self.batch
+        """B synthetic images, of which those that are new are shown to T."""
+        new = self.replay.new(self.batch)
         self.replay.look(to_uint8(self.samples(new)))
         self.cost.images += new
         rows = self.replay.draw(self.batch)

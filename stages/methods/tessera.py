@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from stages.datasets.images import augmented, to_unit
 from stages.engine.players import Player, descend, turns
-from stages.families.composer import Composer, Mixing, Part, tile_weights
+from stages.families.composer import Composer, Mixing, Part
 from stages.families.method import POOL
 from stages.families.observe import Watch
 from stages.families.replay import Replay
@@ -81,13 +81,12 @@ class Method(fast.Method):
         self.begins = math.ceil(p.alone * self.schedule.steps) if self.inverted else self.schedule.steps
         self.learners: list[Player] = [self.student]
         watch = self._hint() if p.hint else None
-        self.mosaics = Replay(p.ring, setting, f"method.{self.name}.ring", watch)
-        self.views = Replay(p.ring, setting, f"method.{self.name}.ring")
+        self.mosaics = Replay(p.ring, p.reuse, setting, f"method.{self.name}.ring", watch)
+        self.views = Replay(p.ring, p.reuse, setting, f"method.{self.name}.ring")
         self.memories |= {"mosaics": self.mosaics.ring, "views": self.views.ring}
-        piece = self._new(self.count - self.inverted) or self._new(self.count)  # at a time, as a mixed batch needs them
+        piece = -(-(self.count - self.inverted or self.count) // p.reuse)  # at a time, as a mixed batch needs them
         self.composer = Composer(self, "tiles", piece * setting.runtime.world, p)
-        weights = tile_weights(setting.data[POOL], setting.classes, p.balance)
-        self.bare = self.stream("bare", setting.data[POOL], self.schedule.real, weights=weights)
+        self.bare = self.stream("bare", setting.data[POOL], self.schedule.real, weights=self.composer.weights)
 
     def step(self) -> dict[str, Tensor]:
         """Synthesise, once it is time to; then learn."""
@@ -111,11 +110,11 @@ class Method(fast.Method):
         composed = self.count - inverted
         parts = []
         if composed:
-            new = self._new(composed) if len(self.mosaics) else composed
-            self.mosaics.look(torch.cat([self.composer.next() for _ in range(-(-new // self.composer.count))]))
+            pieces = math.ceil(self.mosaics.new(composed) / self.composer.count)
+            self.mosaics.look(torch.cat([self.composer.next() for _ in range(pieces)]))
             parts.append(self.mosaics.draw(composed, self.params.balance))
         if inverted:
-            rows = torch.randint(len(self.pool), (self._new(inverted) if len(self.views) else inverted,))
+            rows = torch.randint(len(self.pool), (self.views.new(inverted),))
             kept = self.pool.rows["images"][rows.to(self.setting.runtime.device)]
             self.views.look(augmented(kept, self.schedule.augment))
             parts.append(self.views.draw(inverted))
@@ -147,10 +146,6 @@ class Method(fast.Method):
         """`count` images that S has seen, mosaics first, then inverted ones."""
         kinds = [replay for replay in (self.mosaics, self.views) if len(replay)]
         return torch.cat([to_unit(replay.draw(-(-count // len(kinds)))["images"]) for replay in kinds])[:count]
-
-    def _new(self, count: int) -> int:
-        """Of `count` images for S, those that T has not seen."""
-        return -(-count // self.params.reuse)
 
     def _hint(self) -> Watch:
         """The map from S's pooled features to T's, and the mean and standard deviation of T's on the pool."""

@@ -4,16 +4,17 @@ Usage: python -m stages.curate TASK
 """
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.curation.rules import open_rule
-from stages.curation.scores import effective_classes, quantiles
+from stages.curation.rules import Scores, open_rule
+from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
-from stages.datasets.examples import LOGITS, Examples
+from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
 from stages.families.opening import open_teacher
@@ -27,6 +28,7 @@ from stages.support.progress import progress
 
 BATCH = 256
 HEARD = 64  # images at a time where all that enters batch normalisation is kept
+LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of no use once images are augmented
 
 
 def main(name: str) -> None:
@@ -46,13 +48,13 @@ def main(name: str) -> None:
                 f"params.yaml: task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
                 "one label an image; take `none`: methods that compose images make the classes even by themselves"
             )
-        batches = progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH))
-        logits, features = seen(teacher, batches, rule.features)
-        classes = len(kind.classes)
-        scores = kind.summary(logits)
+        scores, logits, features = scored(name, kind, teacher, ood, rule.features)
         scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
+        shares, classes = scores.pop("shares"), len(kind.classes)
         rows = rule.choose(scores, count, classes).sort().values
-        pool = ood.subset(rows).having(logits=logits[rows])
+        pool = ood.subset(rows).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
+        if logits is not None:
+            pool = pool.having(logits=logits[rows])
         if rule.weights == "moments":
             weights, matched = _weights(name, kind, teacher, pool)
             pool = pool.having(weight=weights)
@@ -61,7 +63,7 @@ def main(name: str) -> None:
     save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
     _write_index(folder / "index.csv", ood.index[rows], {key: value[rows] for key, value in scores.items()})
     overlap = set(read_json(paths.overlap(name))["near_duplicates"]) & set(rows.tolist())
-    facts = summary(scores, rows, classes) | matched | {"near_duplicates_of_test": len(overlap)}
+    facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": len(overlap)}
     write_json(folder / "summary.json", facts)
     empty = facts["histogram_after"].count(0)
     print(
@@ -74,18 +76,35 @@ def main(name: str) -> None:
         print(f"warning: {len(overlap)} images of the pool are, or nearly are, images of the in-domain test split")
 
 
-def summary(scores: dict[str, Tensor], rows: Tensor, classes: int) -> dict[str, Any]:
+def scored(
+    name: str, kind: Kind, teacher: Teacher, ood: Examples, with_features: bool
+) -> tuple[Scores, Tensor | None, Tensor | None]:
+    """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
+    kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
+    for answer, heard in seen(
+        teacher, progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH)), with_features
+    ):
+        said.append(kind.summary(answer))
+        logits += [answer] if kept else []
+        features += [] if heard is None else [heard]
+    if not kept:
+        print(f"{name}: the teacher's logits of the pool are not kept, there are too many; methods ask it again")
+    scores = {key: torch.cat([one[key] for one in said]) for key in said[0]}
+    scores[PREDICTED] = standing_out(scores["shares"])
+    return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
+
+
+def summary(scores: Scores, shares: Tensor, rows: Tensor) -> dict[str, Any]:
     """Size, means over the pool, quantiles of every score, and the classes that the teacher sees, before and after."""
-    predicted = scores["predicted"]
-    facts: dict[str, Any] = {"images": len(rows), "of": len(predicted)}
+    facts: dict[str, Any] = {"images": len(rows), "of": len(shares)}
     facts |= {key: scores[key][rows].mean().item() for key in ("entropy", "confidence")}
     facts["quantiles"] = {
         when: {key: quantiles(value[mine]) for key, value in scores.items() if value.is_floating_point()}
         for when, mine in (("before", slice(None)), ("after", rows))
     }
-    for when, chosen in (("before", predicted), ("after", predicted[rows])):
-        facts[f"effective_classes_{when}"] = effective_classes(chosen, classes)
-        facts[f"histogram_{when}"] = torch.bincount(chosen, minlength=classes).tolist()
+    for when, chosen in (("before", shares), ("after", shares[rows])):
+        facts[f"effective_classes_{when}"] = effective_classes(chosen)
+        facts[f"histogram_{when}"] = chosen.sum(0).round().long().tolist()
     return facts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import methods
+from stages.curation.scores import standing_out
 from stages.datasets.images import to_uint8
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import key, until_done
@@ -74,7 +75,7 @@ def _save_samples(method: Method, folder: Path) -> None:
     """What the method's images look like and what the teacher sees in them, for the report's figures."""
     images, setting = method.samples(SAMPLES), method.setting
     if images is not None:
-        predicted = setting.kind.summary(setting.teacher.logits(images))["predicted"]
+        predicted = standing_out(setting.kind.summary(setting.teacher.logits(images))["shares"])
         save_tensors(folder / "samples.safetensors", {"images": to_uint8(images.clamp(0, 1)), "predicted": predicted})
 
 

@@ -22,7 +22,7 @@ from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
-from stages.support.files import read_json, replacing, write_json
+from stages.support.files import read_json, write_json
 from stages.support.progress import progress
 
 BATCH = 256
@@ -55,8 +55,7 @@ def main(name: str) -> None:
         for domain, test in tests.items():
             logits = kind.answers(net, test, BATCH)
             scores[domain] = measure.scores(logits, teacher[domain], test)
-            with replacing(out / f"{domain}.csv") as temporary:
-                measure.predictions(logits, test).to_csv(temporary, index=False, float_format="%.4f")
+            measure.write_predictions(out / domain, logits, test)
         card = read_json(folder / weights.CARD)
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {

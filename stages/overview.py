@@ -42,8 +42,9 @@ def main() -> None:
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
                 text += [f"### {title}", tables.to_markdown(table, shown, called), *below]
-                found.append(table.assign(task=title, marks=[" ".join(marked[row]) for row in table.index]).reset_index())
-                cells[title] = tables.cells(table, headline, marked)
+                labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
+                found.append(table.assign(**labels).reset_index())
+                cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
                 if domain is None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
@@ -53,7 +54,7 @@ def main() -> None:
     with replacing(paths.RESULTS / "table.md") as temporary:
         temporary.write_text("\n\n".join([*text, " ".join([*said, tables.NOTE])]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
-        first = ["task", "method", "marks"]
+        first = ["task", "method", "marks", "headline"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
     distance.draw(reports, headlines)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stages import kinds
 from stages.datasets.examples import Examples
@@ -41,7 +40,7 @@ def main(name: str) -> None:
                 f"{where}: the student domain has classes {_short(shifted['train'].classes)}, the teacher "
                 f"{_short(labelled.classes)}; they must be the same, so rename or leave out folders (`classes`)"
             )
-    splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form)
+    splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
 
     limit = SMOKE_IMAGES if settings.run.scale == "smoke" else None
     for part, examples in splits.items():
@@ -73,8 +72,8 @@ def split(
         )
     if train is None:
         if test is None:
-            labelled, test = stratified(kind.strata(labelled), labelled, TEST)
-        labelled, held = stratified(kind.strata(labelled), labelled, val)
+            labelled, test = kind.held_out(labelled, TEST)
+        labelled, held = kind.held_out(labelled, val)
         return {"train": labelled, "val": held, "test": test}
     n = len(labelled)
     wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
@@ -82,27 +81,9 @@ def split(
         raise UserError(
             f"{where}: {n} images do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
         )
-    rest, chosen = stratified(kind.strata(labelled), labelled, wanted[0] / n, leave=1 + (test is None))
-    rest, held = stratified(kind.strata(rest), rest, wanted[1] / len(rest), leave=int(test is None))
+    rest, chosen = kind.held_out(labelled, wanted[0] / n, leave=1 + (test is None))
+    rest, held = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
     return {"train": chosen, "val": held, "test": rest if test is None else test}
-
-
-def stratified(strata: Tensor, images: Examples, part: float, leave: int = 1) -> tuple[Examples, Examples]:
-    """Split off about `part` of each of the `strata` (n,), always the same images; returns (rest, part).
-
-    At least one image of each, and at most so many that `leave` of them stay.
-    """
-    generator = torch.Generator().manual_seed(mix(0))
-    chosen = torch.zeros(len(images), dtype=torch.bool)
-    for label in strata.unique():
-        rows = (strata == label).nonzero().flatten()
-        count = max(1, min(round(part * len(rows)), len(rows) - leave))
-        chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
-    return images.subset(_rows(~chosen)), images.subset(_rows(chosen))
-
-
-def _rows(mask: Tensor) -> Tensor:
-    return mask.nonzero().flatten()
 
 
 def _first(images: Examples, limit: int | None) -> Examples:

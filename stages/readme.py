@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import methods
+from stages import kinds, methods
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
@@ -22,6 +22,7 @@ from stages.settings.params import TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
+from stages.support.parts import part, parts
 
 CAN = {BATCH_NORM: "batch normalisation", STAGES: "named stages", GRADIENT: "gradients", EMBEDDINGS: "embeddings as inputs"}
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
@@ -55,34 +56,35 @@ def results(path: Path, titles: list[str]) -> str:
 
 
 def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
-    """Rows by tasks, out of a table.csv: the mean of the first score, half its 95 % interval, n, and marks.
+    """Rows by tasks, out of a table.csv: the mean of the headline score, half its 95 % interval, n, and marks.
 
     Raises UserError for a task that is not there; a row that a task has not stands with a dash.
     """
     known = pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
     if missing := set(tasks) - set(known["task"]):
         raise UserError(f"{path} has no task '{min(missing)}'; it has {', '.join(known['task'].unique())}")
-    score = known.columns[3]
     wide = pd.DataFrame("–", index=pd.Index(rows, name="row"), columns=tasks)
     for line in known[known["task"].isin(tasks) & known["method"].isin(rows)].to_dict("records"):
         half = "" if pd.isna(line["ci95"]) else f" ± {line['ci95']:.2f}"
         n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
-        wide.loc[line["method"], line["task"]] = f"{float(line[score]):.2f}{half}{n} {line['marks']}".strip()
+        wide.loc[line["method"], line["task"]] = f"{line[line['headline']]:.2f}{half}{n} {line['marks']}".strip()
     return str(wide.to_markdown(disable_numparse=True))
 
 
 def table(params: Params) -> str:
-    """Every row of params.yaml: what its method sees, what the teacher must be able to do, what it is."""
+    """Every row of params.yaml: the kinds of task that it is for, what it sees, what it asks of the teacher, what it is."""
     lines, task = [], next(iter(params.tasks))
+    has = {name: part(kinds.FOLDER, name, "Kind", "kind of task").has for name in parts(kinds.FOLDER)}
     for row in params.rows:
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data = method.of_kind, SEES.keys()
         needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
         sees = [what for word, what in SEES.items() if why_not(method, section, kind, CAN.keys(), data - {word})]
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
-        lines.append([name, ", ".join(sees) or "nothing", ", ".join(needs) or "–", _what(params, row)])
+        tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
+        lines.append([name, ", ".join(tasks), ", ".join(sees) or "nothing", ", ".join(needs) or "–", _what(params, row)])
     return str(
-        pd.DataFrame(lines, columns=["row", "sees", "asks of the teacher", "what it is"]).to_markdown(
+        pd.DataFrame(lines, columns=["row", "kinds of task", "sees", "asks of the teacher", "what it is"]).to_markdown(
             index=False, disable_numparse=True
         )
     )

@@ -92,12 +92,15 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
     blueprint = Blueprint(task.teacher.network, examples.classes, examples.shape, mean, std)
     rt.seed(SEED)
     net = blueprint.build()
+    if recipe.start:
+        start, key_of = recipe.start, f"task.{name}.teacher.train.start"
+        weights.import_weights(net, Path(start.path), start.sha256, key_of, start.without, start.into)
     batch = min(recipe.batch, len(examples))
     steps = recipe.epochs * (len(examples) // batch)
     schedule = Schedule(steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, rate=recipe.rate)
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
     setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
-    method = Method(setting, Method.Params())
+    method = Method(setting, Method.Params(focal=recipe.focal))
     curve = train(method, runtime, SEED, checkpoint, Probe(kind, net, val, runtime.autocast), f"teacher {name}")
     return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 
@@ -109,7 +112,7 @@ def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made
         raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.shape[0]} values, one a channel")
     blueprint = Blueprint(task.teacher.network, val.classes, val.shape, given.mean, given.std)
     net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256, f"task.{name}.teacher.weights")
+    weights.import_weights(net, Path(given.path), given.sha256, f"task.{name}.teacher.weights", given.without)
     kind = open_kind(task, val.classes)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:

@@ -1,11 +1,13 @@
 """Small games for tests: real networks and real streams, a few images, no disk."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from stages.datasets.examples import Examples, pack
+from stages.curation.scores import standing_out
+from stages.datasets.examples import UNKNOWN, Examples, pack
 from stages.datasets.images import Augment, ImageForm
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
@@ -14,6 +16,7 @@ from stages.engine.streams import Stream
 from stages.engine.teacher import Teacher
 from stages.families.method import Rescheduled, Schedule, Setting
 from stages.kinds.classification import Kind
+from stages.kinds.segmentation import Kind as Segmentation
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
 from stages.support.parts import part
@@ -21,6 +24,7 @@ from stages.support.parts import part
 CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
 CLASSES = tuple("0123456789")
+OBLONG, SHADES = [16, 24], ("dark", "grey", "bright")  # of segmentation
 GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
 INVERSIONS = ("deepinversion", "cmi", "fast")
 HINTS = ("fitnet", "at", "sp", "rkd", "crd")
@@ -51,7 +55,7 @@ SMALL["sskd"] = {"head_steps": 4}
 SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
-SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "share": 1.0, "ring": 24, "recalibrate": 2}
+SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "ring": 24, "reuse": 4, "alone": 0.15, "hint": 1.0, "recalibrate": 2}
 SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 40} for name in ("dfq", "cmi")}
 
 
@@ -76,7 +80,8 @@ def kind(channels=1, size=16):
 
 def stream(name, examples: Examples, batch, seed=0, runtime=CPU, augment=None):
     """A stream of images as a classifier sees them."""
-    return Stream(name, examples, batch, seed, runtime, kind().view, augment or Augment())
+    channels, *size = examples.shape
+    return Stream(name, examples, batch, seed, runtime, kind(channels, size).view, augment or Augment())
 
 
 def network(name, channels=1, size=16, classes=10):
@@ -112,15 +117,42 @@ def taught(network, examples, schedule, mean, std):
     one = Kind(form(shape[0], shape[1]), classes)
     given = Setting(one, nobody, net, schedule, 0, CPU, {"in_domain": examples}, mean, std)
     learning = method_class("supervised")
-    train(learning(given, learning.Params()), CPU, 0, Checkpoint(Path("/nonexistent"), 1e6, 10**9), dict, "")
+    with tempfile.TemporaryDirectory() as folder:  # for what an interrupted test would leave
+        train(learning(given, learning.Params()), CPU, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, "")
     return Teacher(net, name=network)
 
 
 def answered(given):
-    """The setting with the teacher's logits of its pool, as curate leaves them."""
+    """The setting with what curate says of its pool."""
     with given.teacher.uncounted():
         logits = given.kind.answers(given.teacher, given.data["pool"], 64)
-    return with_data(given, pool=given.data["pool"].having(logits=logits))
+    said = given.kind.summary(logits)
+    known = {"predicted": standing_out(said["shares"]), "confidence": said["confidence"]}
+    return with_data(given, pool=given.data["pool"].having(logits=logits, **known))
+
+
+def maps(n=32, size=OBLONG, seed=0):
+    """Images whose pixels' classes are how bright they are; a corner is not labelled."""
+    examples = images(n, size=size, seed=seed)
+    label = (examples.input[:, 0].long() * 3) // 256
+    label[:, :2, :2] = UNKNOWN
+    return Examples({**examples.columns, "label": label}, SHADES)
+
+
+def dense(crop=None, steps=20, augment=None, batch=8, runtime=CPU):
+    """A setting of segmentation, trained on whole images or crops of `crop` pixels a side."""
+    rt.seed(7)
+    shape = ImageForm(size=OBLONG, channels=1, crop=crop)
+    teacher, student = (Normalized(build(name, 3, shape.shape), [0.5], [0.25]) for name in ("unet_4", "unet_2"))
+    data = {"pool": maps(size=[crop, crop] if crop else OBLONG).unlabelled(), "in_domain": maps(seed=1)}
+    schedule = Schedule(steps, batch, 2 * batch, 0.1, 1e-4, augment or Augment(crop=2, flip=True))
+    guide = Teacher(runtime.place(teacher), name="unet_4")
+    return answered(Setting(Segmentation(shape, SHADES), guide, student, schedule, 0, runtime, data, [0.5], [0.25]))
+
+
+def dense_method(name, **options):
+    found = method_class(name)
+    return found(dense(**options), found.Params(**{**SMALL.get(name, {}), "schedule": None}))
 
 
 def with_data(given, **data):

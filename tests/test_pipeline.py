@@ -34,6 +34,12 @@ def rows_of(table):
     return [line.split("|")[1].strip() for line in lines][2:]
 
 
+def columns(table):
+    """The column titles of the first table in a text; that of intervals, which one seed has not, is left out."""
+    titles = next(line for line in table.splitlines() if line.startswith("|")).split("|")[1:-1]
+    return [title.strip() for title in titles if "±" not in title]
+
+
 def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
     table = (clone / "results/table.md").read_text()
     assert rows_of(table) == ["teacher", "kd_in_domain †", "kd_ood", "mosaickd", "mosaickd_no_local", "augkd", "cmi"]
@@ -108,3 +114,23 @@ def test_another_task_joins_the_table_and_a_student_domain_has_its_own(clone):
     assert {"accuracy-student_domain", "confusion-student_domain", "samples"} <= figures
     curve = (clone / "results/curves/digits-shift/augkd/0.csv").read_text().splitlines()
     assert {"adversarial", "uncertainty", "mask", "f", "val_top1"} <= set(curve[0].split(","))
+
+
+def test_two_kinds_of_task_stand_beside_each_other_and_neither_has_the_others_columns(clone):
+    rows = ["kd_ood", "mosaickd", "cmi"]
+    changes = ["run.tasks=[digits,digit_scenes]", f"run.methods=[{','.join(rows)}]"]
+    run(clone, "dvc", "exp", "run", "-n", "kinds", *(word for change in changes for word in ("-S", change)))
+    beside, digits, scenes = (clone / "results/table.md").read_text().split("### ")[1:4]
+    assert columns(beside) == ["method", "digits, top-1 %", "digit_scenes, mIoU %"]
+    assert scenes.startswith("digit_scenes\n")
+    assert columns(digits)[1:8] == ["top-1 %", "n", "gain", "top-3 %", "agree %", "KL(T‖S)", "NLL"]
+    assert columns(scenes)[1:8] == ["mIoU %", "n", "gain", "pixels %", "agree %", "KL(T‖S)", "parameters"]
+    assert "n/a: `cmi` needs one label an example." in scenes
+    assert {path.stem for path in (clone / "results/figures/digit_scenes").iterdir()} == {
+        *("samples", "curves", "segmented", "classes", "accuracy", "diversity"),
+        *("pool-scores", "pool-classes", "pool-extremes"),
+    }
+    scores = json.loads((clone / "results/runs/digit_scenes/kd_ood/0/metrics.json").read_text())
+    assert set(scores["per_class"]) == {"ground", *"0123456789"}
+    assert json.loads((clone / "results/summary.json").read_text())["digit_scenes"].keys() == {"teacher", "kd_ood", "mosaickd"}
+    run(clone, "dvc", "plots", "show", "--out", "plots", "results/curves/digit_scenes/teacher/0.csv")  # by its last column

@@ -81,7 +81,7 @@ def test_a_students_domain_has_a_table_of_its_own(results):
     table = rows_of(section("shift-student_domain"))
     assert table["kd_ood ‡"]["top-1 %"] == "70.00"
     assert list(rows_of(section("Tasks beside each other"))) == ["teacher", "kd_ood"]
-    assert (paths.RESULTS / "table.csv").read_text().splitlines()[0].startswith("task,method,marks,top1")
+    assert (paths.RESULTS / "table.csv").read_text().splitlines()[0].startswith("task,method,marks,headline,top1")
 
 
 def test_the_parts_between_the_marks_are_written_and_nothing_else(results):

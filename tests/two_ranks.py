@@ -9,7 +9,10 @@ from torch import distributed
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from tests.small import method
+from tests.small import dense_method, method
+
+NAMES = ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd")
+DENSE = ("mosaickd", "dfad", "odsd")
 
 
 def tensors(state):
@@ -23,8 +26,9 @@ def tensors(state):
 def main():
     with rt.running("fp32") as runtime, tempfile.TemporaryDirectory() as folder:
         assert runtime.world == 2
-        for name in ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd"):
-            game = method(name, steps=20, runtime=runtime)
+        games = {name: method(name, steps=20, runtime=runtime) for name in NAMES}
+        games |= {f"dense {name}": dense_method(name, crop=8, runtime=runtime) for name in DENSE}
+        for name, game in games.items():
             train(game, runtime, 0, Checkpoint(Path(folder), 1e6, 10**9), dict, name)
             for stream in game.streams.values():
                 drawn = stream.next()["rows"]

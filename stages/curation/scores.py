@@ -1,6 +1,7 @@
 """Scores of OOD images, and choices by them.
 
-`logits` are (n, K), `features` (n, F) what enters T's last linear layer, `predicted` (n,) its classes; scores are (n,).
+`features` are (n, F), what enters T's last linear layer; `shares` (n, K) are each class's in what T predicts of an input, all or
+nothing where that is one class; `predicted` (n,) is the one that stands out; scores are (n,).
 ODSD is arXiv:2307.16601, whose formulas were not to be had: these keep its structure.
 """
 
@@ -12,9 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def outlier(features: Tensor, predicted: Tensor, classifier: Tensor) -> Tensor:
-    """1 - cosine of a feature to the row (F,) of its predicted class in T's `classifier` (K, F), in [0, 2]."""
-    return 1 - F.cosine_similarity(features.float(), classifier[predicted], dim=1)
+def standing_out(shares: Tensor) -> Tensor:
+    """The class (n,) whose share of an input is the largest beside its share of all of them."""
+    return (shares / shares.mean(0).clamp(min=1e-12)).argmax(1)
+
+
+def outlier(features: Tensor, shares: Tensor, classifier: Tensor) -> Tensor:
+    """1 - cosine of a feature to the rows of T's `classifier` (K, F) of what is predicted, in its shares; in [0, 2]."""
+    return 1 - F.cosine_similarity(features.float(), shares @ classifier, dim=1)
 
 
 def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
@@ -45,10 +51,10 @@ def _centres(half: Tensor, count: int) -> Tensor:
     return torch.from_numpy(means.cluster_centers_).to(half.dtype)
 
 
-def density(predicted: Tensor, classes: int) -> Tensor:
-    """How crowded the predicted class is: its share of the images, in units of the largest share."""
-    counts = torch.bincount(predicted, minlength=classes).float()
-    return (counts / counts.max())[predicted]
+def density(shares: Tensor) -> Tensor:
+    """How crowded the predicted classes are: their share of all images, in units of the largest; a mean of several."""
+    counts = shares.sum(0)
+    return shares @ (counts / counts.max())
 
 
 def quantiles(score: Tensor) -> dict[str, float]:
@@ -81,7 +87,7 @@ def best_of_each(score: Tensor, predicted: Tensor, classes: int, count: int) -> 
     return torch.cat([first, order[~taken[order]]])[:count]
 
 
-def effective_classes(predicted: Tensor, classes: int) -> float:
-    """exp of the entropy of the histogram of predictions: K where all are equally frequent."""
-    shares = torch.bincount(predicted, minlength=classes).double() / len(predicted)
-    return math.exp(-torch.special.xlogy(shares, shares).sum().item())
+def effective_classes(shares: Tensor) -> float:
+    """exp of the entropy of the mean shares: K where all classes are equally frequent."""
+    mean = shares.double().mean(0)
+    return math.exp(-torch.special.xlogy(mean, mean).sum().item())

@@ -17,7 +17,8 @@ from stages.support.errors import UserError
 from stages.support.files import save_tensors
 
 UNKNOWN = -1  # the label of an example whose class is not known
-INPUT, LABEL, INDEX, LOGITS, WEIGHT = "input", "label", "index", "logits", "weight"
+INPUT, LABEL, INDEX = "input", "label", "index"
+LOGITS, PREDICTED, CONFIDENCE, WEIGHT = "logits", "predicted", "confidence", "weight"  # what `curate` adds
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,13 @@ def train(
 
 
 def write_curve(path: Path, curve: list[Row]) -> None:
-    """Write a learning curve as CSV, atomically; what a phase of the run does not measure stays empty."""
-    names = dict.fromkeys(name for row in curve for name in row)
+    """Write a learning curve as CSV, atomically; what a phase of the run does not measure stays empty.
+
+    What was measured on validation stands last, and the headline score after all: DVC plots the last column.
+    """
+    names = sorted(dict.fromkeys(name for row in curve for name in row), key=lambda name: name.startswith("val_"))
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(names))
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(
             {name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()} for row in curve

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from stages.datasets.examples import INPUT, LOGITS, Examples
+from stages.datasets.examples import INPUT, Examples
 from stages.datasets.images import Augment
 from stages.engine.runtime import Runtime
 from stages.support.errors import UserError
@@ -23,8 +23,7 @@ class Stream:
     """Batches of `examples` for one rank, a new shuffle every epoch, the incomplete last batch left out.
 
     With `weights` (n,), one an example, an epoch is as many draws in proportion to them, with replacement. Batch number i is a
-    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch. A
-    column `logits` is handed out only while inputs are not augmented: a changed one has other logits.
+    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch.
     """
 
     def __init__(
@@ -44,11 +43,7 @@ class Stream:
                 "lower the task's `batch` or take more (`ood`, `curate.count`)"
             )
         self.examples = _near(examples, runtime)
-        self.columns = {
-            key: column.to(runtime.device)
-            for key, column in examples.columns.items()
-            if key != INPUT and not (key == LOGITS and augment.changes)
-        }
+        self.columns = {key: column.to(runtime.device) for key, column in examples.columns.items() if key != INPUT}
         self.batch, self.share = batch, runtime.share(batch, "a batch")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
         self.view, self.augment, self.weights = view, augment, weights

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from stages.datasets.examples import INPUT, LOGITS, WEIGHT, Examples
+from stages.datasets.examples import INPUT, PREDICTED, WEIGHT, Examples
 from stages.datasets.images import to_uint8
 from stages.families.method import POOL, Method, MethodParams
 from stages.families.views import resized_crop
@@ -20,7 +20,7 @@ class Mixing(MethodParams):
 
     A tile shows at least the part `area` of an image; with 1 it is the image.
     Tiles are drawn by the weights of the pool (`curate.weights`); where it has none, in proportion to
-    (images of the class that T sees)^-`balance`.
+    (images of the class that T sees, or that stands out)^-`balance`.
     """
 
     cutmix: Part = 0.5
@@ -77,7 +77,7 @@ def shares(n: int, height: int, width: int, cutmix: float, mixup: float) -> Tens
 def tile_weights(pool: Examples, classes: int, balance: float) -> Tensor:
     """How often each image of the pool is drawn, (n,) up to a factor; in fp64, whose sums over millions of images are even."""
     given = pool.columns.get(WEIGHT)
-    return (evenly(pool.columns[LOGITS].argmax(1), classes, balance) if given is None else given).double()
+    return (evenly(pool.columns[PREDICTED], classes, balance) if given is None else given).double()
 
 
 def evenly(predicted: Tensor, classes: int, balance: float) -> Tensor:

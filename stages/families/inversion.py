@@ -14,7 +14,7 @@ from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.families.method import Method, MethodParams, Seen
 from stages.families.ring import Ring, Row
 from stages.families.terms import Terms
-from stages.kinds import IMAGES, ONE_LABEL
+from stages.kinds import IMAGES
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
@@ -68,7 +68,7 @@ class Inversion(Method):
             """A few small batches."""
             return self.model_copy(update={"batch": 16, "steps": min(self.steps, 3), "student_steps": 5, "warmup": 1, "pool": 64})
 
-    of_kind = frozenset({IMAGES, ONE_LABEL})
+    of_kind = frozenset({IMAGES})
     params: Params
 
     @classmethod
@@ -85,7 +85,7 @@ class Inversion(Method):
         image = setting.form.shape
         form: dict[str, Row] = {"images": (image, torch.uint8)}
         if self.cached:
-            form["logits"] = ((setting.classes,), torch.get_default_dtype())
+            form["logits"] = (setting.kind.answer, torch.get_default_dtype())
         self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")
         self.memories["pool"] = self.pool
 
@@ -128,19 +128,22 @@ class Inversion(Method):
         self.cost.images += self.share
         return scalars
 
-    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """One batch of images (B, C, S, S) in [0, 1] that T should take for `labels` (B,), and scalars of the last step."""
+    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """One batch of images (B, C, S, S) in [0, 1] that T should take for `labels` (B,), and scalars of the last step.
+
+        Without labels T should be sure of what it sees, whatever that is.
+        """
         raise NotImplementedError
 
     def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """T's logits of `images` and what entered each of its batch-norm layers on the way."""
         return look(self.teacher, images, self.norms)
 
-    def guidance(self, view: Tensor, teacher: Tensor, labels: Tensor, statistics: list[Moments]) -> Terms:
+    def guidance(self, view: Tensor, teacher: Tensor, labels: Tensor | None, statistics: list[Moments]) -> Terms:
         """Confidence and batch-norm terms and, once S may be asked, the adversarial term, of what T says of `view`."""
         p = self.params
         terms: Terms = {
-            "confidence": (p.confidence, F.cross_entropy(full(teacher), labels)),
+            "confidence": (p.confidence, F.cross_entropy(full(teacher), teacher.argmax(1) if labels is None else labels)),
             "bn": (p.bn, synthesis.statistics_mismatch(statistics, self.stored)),
         }
         if p.adversarial and self.warm:
@@ -151,11 +154,10 @@ class Inversion(Method):
         """How far S is from T, where the images should be such that it is far."""
         return distillation.kl_where_agreed(teacher, student)
 
-    def targets(self) -> Tensor:
-        """Labels (B,) for one batch: every class equally often, the rest at random, shuffled."""
-        classes, device = self.setting.classes, self.setting.runtime.device
-        order = torch.cat([torch.randperm(classes) for _ in range(-(-self.share // classes))])[: self.share]
-        return order[torch.randperm(self.share)].to(device)
+    def targets(self) -> Tensor | None:
+        """Labels (B,) for one batch, where inputs have one each."""
+        labels = self.setting.kind.aims(self.share)
+        return None if labels is None else labels.to(self.setting.runtime.device)
 
     def student_batch(self, rows: Tensor) -> Seen:
         """The images of the pool at `rows`, augmented as the task says."""

@@ -8,15 +8,20 @@ from torch import Tensor, nn
 
 from stages.engine.players import Player, judged
 from stages.families.method import Setting
-from stages.networks.taps import last_linears, listening, stages
+from stages.networks.taps import heads, listening, stages, vectors
 
 
 class Observation(NamedTuple):
-    """`logits` (B, K); `pooled` (B, D), what enters the last linear layer; `maps`, the output (B, C, H, W) of each stage."""
+    """`logits` (B, K, ...); what `entered` the layers that give them; `maps`, the output (B, C, H, W) of each stage."""
 
     logits: Tensor
-    pooled: Tensor
+    entered: list[Tensor]
     maps: list[Tensor]
+
+    @property
+    def pooled(self) -> Tensor:
+        """The penultimate feature (B, D)."""
+        return vectors(self.entered)
 
 
 class Watch:
@@ -45,8 +50,8 @@ class Watch:
 
     def _see(self, net: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor) -> Observation:
         with (
-            listening(last_linears(net)) as pooled,
+            listening(heads(net)) as entered,
             listening(stages(net) if self._maps else [], outputs=True) as maps,
         ):
             logits = forward(images)
-        return Observation(logits, pooled[0] if len(pooled) == 1 else torch.cat(pooled, 1), maps)
+        return Observation(logits, entered, maps)

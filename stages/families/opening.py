@@ -52,7 +52,8 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
     net = student.build()
     key = f"task.{name}.distill.student"
     if given.weights:
-        weights.import_weights(net, Path(given.weights.path), given.weights.sha256, f"{key}.weights", given.weights.without)
+        start = given.weights
+        weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
     if given.teacher_layers:
         weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
     mean, std = made_for.mean or [], made_for.std or []

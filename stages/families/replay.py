@@ -21,8 +21,7 @@ class Replay:
 
     def __init__(self, capacity: int, reuse: int, setting: Setting, key: str, watch: Watch | None = None):
         self.setting, self.watch, self.reuse = setting, watch, reuse
-        form = {"images": (setting.form.shape, torch.uint8), "predicted": ((), torch.int64)}
-        form |= {"logits": ((setting.classes,), torch.get_default_dtype())}
+        form = {"images": (setting.form.shape, torch.uint8), "logits": (setting.kind.answer, torch.get_default_dtype())}
         if watch is not None:
             form |= {"features": (tuple(watch.teacher_shape.pooled.shape[1:]), torch.half)}
         self.ring = Ring(capacity, form, setting.runtime, key)
@@ -42,11 +41,15 @@ class Replay:
         else:
             seen = self.watch.teacher(images)
             logits, features = seen.logits, {"features": seen.pooled}
-        self.ring.append(images=pixels, logits=logits, predicted=logits.argmax(1), **features)
+        self.ring.append(images=pixels, logits=logits, **features)
 
     def draw(self, count: int, balance: float = 0.0) -> Rows:
-        """`count` kept rows for this rank, with replacement; classes are drawn in proportion to (their images)^(1 - balance)."""
+        """`count` kept rows for this rank, with replacement.
+
+        Images of one class are drawn in proportion to (their number)^(1 - balance).
+        """
         kept = {name: rows[: len(self)] for name, rows in self.ring.rows.items()}
-        chances = evenly(kept["predicted"], self.setting.classes, balance)
+        even = torch.ones(len(self), device=kept["logits"].device)
+        chances = evenly(kept["logits"].argmax(1), self.setting.classes, balance) if balance else even
         rows = torch.multinomial(chances, count, replacement=True)
         return {name: column[rows] for name, column in kept.items()}

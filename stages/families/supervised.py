@@ -4,12 +4,19 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from stages.families.method import Method
+from stages.families.method import Method, MethodParams
+from stages.support.sections import Weight
 
 
 class Supervised(Method):
     """SGD on the true labels, down the kind's loss; subclasses say of which domain."""
 
+    class Params(MethodParams):
+        """`focal` is the exponent of the focal loss; 0 is plain cross-entropy."""
+
+        focal: Weight = 0.0
+
+    params: Params
     nesterov = True
     domain: ClassVar[Literal["in_domain", "student_domain"]]
 
@@ -21,6 +28,6 @@ class Supervised(Method):
         """One step."""
         batch = self.examples.next()
         with self.cost.timed("distillation"), self.student.turn():
-            loss = self.setting.kind.loss(self.student(batch["input"]), batch)
+            loss = self.setting.kind.loss(self.student(batch["input"]), batch, self.params.focal)
             self.student.update(loss)
         return {"loss": loss}

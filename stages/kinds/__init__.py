@@ -1,7 +1,7 @@
 """What changes with the kind of labels: what networks see, how teachers learn, what is said of an example, what is measured.
 
 A kind is a folder: `__init__.py` holds its `Kind`, which training needs; `splits.py` how its data is split, `scores.py` its
-measures and `figures.py` its pictures, so that a new measure or figure re-trains nothing.
+measures and `figures.py` its pictures, so that a new measure or figure re-trains nothing. What kinds share lies beside them.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.datasets.examples import Examples
-from stages.datasets.images import Augment, ImageForm
+from stages.datasets.images import Augment
 from stages.engine.players import judged
 from stages.engine.streams import Batch
 from stages.losses.precision import full
@@ -22,17 +22,22 @@ from stages.support.parts import part
 
 FOLDER = "stages.kinds"
 IMAGES, ONE_LABEL = "images", "one_label"
-NO_CHANGE = Augment()
+_PLACES = 2**20  # pixels or tokens that a network answers at a time
 
 
 class Kind(ABC):
-    """A kind of task with the form of its inputs and the names of its classes. Logits are (B, K, ...)."""
+    """A kind of task with the form of the inputs of training and the names of its classes. Logits are (B, K, ...)."""
 
     has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES, ONE_LABEL an example
-    headline: ClassVar[str]  # the score by which rows are compared; curves show it as val_HEADLINE
+    headline: ClassVar[str]  # the score by which rows are compared, in percent; curves show it as val_HEADLINE
 
-    def __init__(self, form: ImageForm, classes: tuple[str, ...]):
+    def __init__(self, form: Any, classes: tuple[str, ...]):
         self.form, self.classes = form, classes
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The shape of the logits of one input of training."""
+        return (len(self.classes),)
 
     @abstractmethod
     def statistics(self, examples: Examples) -> tuple[list[float], list[float]] | tuple[None, None]:
@@ -40,15 +45,21 @@ class Kind(ABC):
 
     @abstractmethod
     def view(self, batch: Batch, augment: Augment) -> Batch:
-        """What a network sees of a batch: inputs, moved at random as `augment` says, and labels moved with them."""
+        """What a network sees of a batch in training: inputs, moved at random as `augment` says, and labels moved with them.
+
+        Of inputs that change, the column `logits` is left out: those were of the bare ones.
+        """
 
     @abstractmethod
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """How a teacher is trained: a scalar."""
+    def loss(self, logits: Tensor, batch: Batch, focal: float = 0.0) -> Tensor:
+        """How a teacher is trained: a scalar; `focal` is the exponent by which it passes over what is learned already."""
 
     @abstractmethod
     def summary(self, logits: Tensor) -> dict[str, Tensor]:
-        """All that curation may know, (n,) each: `predicted` class, `entropy` in nats, `confidence` in [1 / K, 1]."""
+        """All that curation may know of n inputs.
+
+        `shares` (n, K) of each class in what is predicted, `entropy` (n,) in nats, `confidence` (n,) in [1 / K, 1].
+        """
 
     @abstractmethod
     def measure(self, logits: Tensor, examples: Examples) -> float:
@@ -62,18 +73,31 @@ class Kind(ABC):
     def guess(self, examples: Examples) -> float:
         """The headline score of an answer that looks at no input."""
 
+    @abstractmethod
     def blank(self, n: int) -> Tensor:
-        """n inputs of which nothing matters but the form."""
-        return torch.zeros(n, *self.form.shape)
+        """n whole inputs of which nothing matters but the form."""
+
+    def aims(self, n: int) -> Tensor | None:
+        """Labels (n,) for n inputs that are to be made: every class equally often, shuffled; None where a label is no class."""
+        return None
+
+    def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
+        """Whether networks see, in training, inputs of `shape` otherwise than they are."""
+        return augment.changes
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Whole inputs as a network sees them when it is measured."""
+        return inputs
 
     def shown(self, examples: Examples, batch: int) -> Iterator[Tensor]:
-        """Inputs in order, `batch` at a time, as a network sees them."""
-        return (self.view({"input": inputs}, NO_CHANGE)["input"] for inputs in examples.batches(batch))
+        """Whole inputs in order, `batch` at a time, as a network sees them."""
+        return (self.plain(inputs) for inputs in examples.batches(batch))
 
     @torch.no_grad()
     def answers(self, net: nn.Module, examples: Examples, batch: int = 256) -> Tensor:
-        """Logits (n, K, ...) on the CPU, computed where `net` is."""
+        """Logits (n, K, ...) of whole inputs on the CPU, computed where `net` is, `batch` at a time or fewer large ones."""
         device = next(net.parameters()).device
+        batch = max(1, min(batch, _PLACES // torch.Size(examples.shape[1:] or examples.shape).numel()))
         return torch.cat([full(net(inputs.to(device))).cpu() for inputs in self.shown(examples, batch)])
 
 
@@ -91,10 +115,10 @@ class Probe:
         self.teacher = None if teacher is None else self._answers(teacher)
 
     def __call__(self) -> dict[str, float]:
-        """The headline score as val_HEADLINE and, where there is a teacher, val_agree."""
+        """Where there is a teacher, val_agree; then, last, the headline score as val_HEADLINE."""
         logits = self._answers(self.net)
-        result = {f"val_{self.kind.headline}": self.kind.measure(logits, self.val)}
-        return result if self.teacher is None else result | {"val_agree": self.kind.agreement(logits, self.teacher)}
+        agree = {} if self.teacher is None else {"val_agree": self.kind.agreement(logits, self.teacher)}
+        return agree | {f"val_{self.kind.headline}": self.kind.measure(logits, self.val)}
 
     def _answers(self, net: nn.Module) -> Tensor:
         with judged(net), self.autocast():

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stages.families.hints import Hints, paired
 from stages.families.observe import Observation
+from stages.kinds import IMAGES
 from stages.losses import representation
 from stages.support.sections import Weight
 
@@ -17,6 +18,7 @@ class Method(Hints):
 
         beta: Weight = 1000.0
 
+    of_kind = frozenset({IMAGES})
     with_maps = True
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:

@@ -6,10 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.datasets.examples import LOGITS
+from stages.datasets.examples import CONFIDENCE, PREDICTED
 from stages.families.imitation import Imitation
 from stages.families.method import POOL, Seen, seen
-from stages.kinds import ONE_LABEL
 
 
 class Method(Imitation):
@@ -24,14 +23,13 @@ class Method(Imitation):
         first: Literal["random", "confident"] = "random"
 
     params: Params
-    of_kind = frozenset({ONE_LABEL})
     sees = frozenset({POOL})
 
     def build(self) -> None:
         """One shuffled stream of the balanced set, as large as the pool."""
         pool = self.setting.data[POOL]
-        sure, predicted = pool.columns[LOGITS].softmax(1).max(1)
-        rows = even_rows(predicted, self.setting.classes, sure if self.params.first == "confident" else None)
+        sure = pool.columns[CONFIDENCE] if self.params.first == "confident" else None
+        rows = even_rows(pool.columns[PREDICTED], self.setting.classes, sure)
         self.pool = self.stream("pool", pool.subset(rows), self.schedule.real, self.schedule.augment)
 
     def next(self) -> Seen:

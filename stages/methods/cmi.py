@@ -13,6 +13,7 @@ from stages.families.ring import Ring
 from stages.families.terms import Terms, values, weighted
 from stages.families.union import moments, settle
 from stages.families.views import resized_crop
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import synthesis
 from stages.losses.precision import full
 from stages.networks.generator import generator_for, redraw
@@ -43,6 +44,7 @@ class Method(Inversion):
         negatives: Positive = 4096
 
     params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
 
     def build(self) -> None:
         """The generator and, for the contrast, the projection head, which lasts, and the bank of features."""
@@ -60,13 +62,13 @@ class Method(Inversion):
         self.bank = Ring(p.bank, {"local": feature, "views": feature}, setting.runtime, f"method.{self.name}.bank")
         self.memories["bank"] = self.bank
 
-    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Adam on G and z together; the features of the kept images join the bank."""
         p, runtime, lowest = self.params, self.setting.runtime, Lowest()
         weights = list(self.generator.parameters())
         redraw(self.generator)
         runtime.follow_first_([weight.data for weight in weights])
-        z = torch.randn(len(labels), p.latent, device=labels.device, requires_grad=True)
+        z = torch.randn(self.share, p.latent, device=runtime.device, requires_grad=True)
         optimizer = torch.optim.Adam([*weights, z], p.lr, betas=(0.5, 0.999), fused=True)
         for _ in range(p.steps):
             images = full(self.generator(z))
@@ -83,7 +85,7 @@ class Method(Inversion):
             self.bank.append(local=features[0], views=features[1])
         return images, values(terms)
 
-    def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, list[Tensor]]:
+    def terms(self, images: Tensor, labels: Tensor | None) -> tuple[Terms, list[Tensor]]:
         """Loss terms of one step, and the features (B, F) of the local and of the global views where they are compared."""
         p, augment = self.params, self.schedule.augment
         view = augmented(images, augment)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.datasets.examples import LOGITS
+from stages.datasets.examples import PREDICTED
 from stages.engine.runtime import Runtime
 from stages.families.hints import Hints
 from stages.families.method import POOL
@@ -46,7 +46,7 @@ class Method(Hints):
         self.count = len(pool)
         self.banks = {side: Bank(self.count, p.embedding, p.momentum, setting.runtime) for side in ("student", "teacher")}
         self.memories |= {f"bank_{side}": bank for side, bank in self.banks.items()}
-        labels = pool.columns[LOGITS].argmax(1) if p.other_classes else torch.arange(self.count)
+        labels = pool.columns[PREDICTED] if p.other_classes else torch.arange(self.count)
         self.order, self.block = (x.to(setting.runtime.device) for x in blocks(labels))
         if int((self.block[:, 1] - self.block[:, 0]).max()) == self.count:
             raise UserError("crd: the teacher sees one class in the whole pool; set method.crd.other_classes to false")

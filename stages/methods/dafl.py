@@ -9,7 +9,7 @@ from stages.families.game import Game
 from stages.families.terms import Terms
 from stages.losses import distillation
 from stages.losses.precision import full
-from stages.networks.taps import last_linears, look
+from stages.networks.taps import heads, look
 from stages.support.sections import Positive, Weight
 
 
@@ -29,7 +29,7 @@ class Method(Game):
     def build(self) -> None:
         """An ear on T's penultimate feature."""
         super().build()
-        self.heads = last_linears(self.teacher)
+        self.heads = heads(self.teacher)
 
     def terms(self, fake: Tensor) -> Terms:
         """One-hot, balance and activation terms."""

@@ -11,7 +11,10 @@ from stages.support.sections import Positive, Rate, Weight
 
 
 class Method(Inversion):
-    """Pixels descend T's cross-entropy for given classes, held to T's batch-norm statistics; S says what it knows already."""
+    """Pixels descend T's cross-entropy for given classes, held to T's batch-norm statistics; S says what it knows already.
+
+    Where every pixel has a class, T's own answers are what it should be surer of.
+    """
 
     class Params(Inversion.Params):
         """`reference` restores the released divergence: reversed, on clamped predictions."""
@@ -26,12 +29,12 @@ class Method(Inversion):
 
     params: Params
 
-    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Adam on the pixels, from noise, in T's normalised units; clipped to [0, 1] after each step."""
         setting, p, lowest = self.setting, self.params, Lowest()
-        device, dtype = labels.device, torch.get_default_dtype()
+        device, dtype = setting.runtime.device, torch.get_default_dtype()
         mean, std = (torch.tensor(v, device=device, dtype=dtype).view(-1, 1, 1) for v in (setting.mean, setting.std))
-        pixels = torch.randn(len(labels), *setting.form.shape, device=device, requires_grad=True)
+        pixels = torch.randn(self.share, *setting.form.shape, device=device, requires_grad=True)
         optimizer = torch.optim.Adam([pixels], p.lr, betas=(0.5, 0.99), fused=True)
         for _ in range(p.steps):
             images = pixels * std + mean

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.datasets.examples import LOGITS
+from stages.datasets.examples import LOGITS, PREDICTED
 from stages.engine.players import descend, turns
 from stages.families.method import POOL, MethodParams
 from stages.families.method import Method as Base
@@ -40,7 +40,7 @@ class Method(Base):
         """The pool, the weights of its classes, and the noise matrix."""
         setting, pool = self.setting, self.setting.data[POOL]
         self.pool = self.stream("pool", pool, self.schedule.real, self.schedule.augment)
-        counts = torch.bincount(pool.columns[LOGITS].argmax(1), minlength=setting.classes)
+        counts = torch.bincount(pool.columns[PREDICTED], minlength=setting.classes)
         self.weights = class_weights(counts).to(setting.runtime.device)
         net = setting.runtime.place(Adaptation(setting.classes, self.params.accuracy, learned=False))
         self.noise = self.player(

@@ -52,12 +52,12 @@ class Method(Inversion):
         self.averages = Averages(p.momentum)
         self.memories["averages"] = self.averages
 
-    def synthesise(self, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """A few steps of Adam on a copy of G and on z; then one step of G."""
         p, runtime, lowest = self.params, self.setting.runtime, Lowest()
         if self.batches + 1 == p.warmup + p.redraw:
             self._redraw()
-        z = torch.randn(len(labels), p.latent, device=labels.device, requires_grad=True)
+        z = torch.randn(self.share, p.latent, device=runtime.device, requires_grad=True)
         copy = {name: weight.detach().clone().requires_grad_() for name, weight in self.generator.net.named_parameters()}
         weights = list(copy.values())
         groups = [{"params": weights, "lr": p.lr}, {"params": [z], "lr": p.latent_lr}]
@@ -79,7 +79,7 @@ class Method(Inversion):
         self.averages.update([(mean.detach(), var.detach()) for mean, var in statistics])
         return lowest.kept[0], values(terms)
 
-    def terms(self, images: Tensor, labels: Tensor) -> tuple[Terms, list[Moments]]:
+    def terms(self, images: Tensor, labels: Tensor | None) -> tuple[Terms, list[Moments]]:
         """Loss terms of one step, and the batch statistics."""
         view = augmented(images, self.schedule.augment)
         teacher, heard = self.look(view)

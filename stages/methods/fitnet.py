@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stages.families.hints import Hints, paired
 from stages.families.observe import Observation
+from stages.kinds import IMAGES
 from stages.losses.precision import full
 from stages.support.errors import UserError
 from stages.support.sections import Weight
@@ -23,6 +24,7 @@ class Method(Hints):
         hints: Literal["stages", "single"] = "stages"
 
     params: Params
+    of_kind = frozenset({IMAGES})
     with_maps = True
 
     def make_heads(self, student: Observation, teacher: Observation) -> nn.Module:

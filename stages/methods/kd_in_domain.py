@@ -11,9 +11,10 @@ class Method(Imitation):
 
     def build(self) -> None:
         """One shuffled stream of the in-domain training split."""
-        examples = self.setting.data[IN_DOMAIN]
-        logits = self.setting.kind.answers(self.teacher, examples)
-        self.split = self.stream("in_domain", examples.having(logits=logits), self.schedule.real, self.schedule.augment)
+        examples, kind, augment = self.setting.data[IN_DOMAIN], self.setting.kind, self.schedule.augment
+        if not kind.changed(examples.shape, augment):
+            examples = examples.having(logits=kind.answers(self.teacher, examples))
+        self.split = self.stream("in_domain", examples, self.schedule.real, augment)
 
     def next(self) -> Seen:
         """The next in-domain examples."""

@@ -4,7 +4,7 @@ from stages.datasets.images import to_unit
 from stages.families.composer import Composer, Mixing
 from stages.families.imitation import Imitation
 from stages.families.method import POOL, Seen
-from stages.kinds import IMAGES, ONE_LABEL
+from stages.kinds import IMAGES
 
 
 class Method(Imitation):
@@ -14,7 +14,7 @@ class Method(Imitation):
         """Those of both."""
 
     params: Params
-    of_kind = frozenset({IMAGES, ONE_LABEL})
+    of_kind = frozenset({IMAGES})
     sees = frozenset({POOL})
 
     def build(self) -> None:

@@ -19,6 +19,7 @@ from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.normalize import Normalized
 from stages.support.sections import Positive, Rate, Weight
 
+SHARES = 1024  # images of the pool, by which the shares of classes are measured
 Constants = Annotated[list[Rate], Field(min_length=1, max_length=3)]
 
 
@@ -31,13 +32,15 @@ class Method(Game):
         `reference` restores two slips of the released code: the student's OOD stream is normalised with constants of the OOD
         set, `reference_mean` and `reference_std` (one, or one a channel), and generator steps move the student's running
         statistics. The student's OOD stream is the pool, or images composed of its tiles, or none. Of the synthetic images in its
-        batch one in `reuse` is new, and the rest are among the last `ring`, each with what T said of it once.
+        batch one in `reuse` is new, and the rest are among the last `ring`, each with what T said of it once. The balance term
+        evens the classes, or (`balance_target`) brings them to the shares that T sees in the pool: scenes are not even.
         """
 
         adversarial: Weight = 1.0
         align: Weight = 1.0
         local: Weight = 1.0
         balance: Weight = 10.0
+        balance_target: Literal["even", "pool"] = "even"
         latent: Positive = 100
         discriminator: Literal["patch", "image"] = "patch"
         patch: Literal[1, 2, 4, 10, 18, 22, 46] = 10
@@ -60,6 +63,7 @@ class Method(Game):
         setting, p, batch = self.setting, self.params, self.schedule.batch
         self.discriminator = self._discriminator() if p.local else None
         self.real = self.stream("real", setting.data[POOL], batch)
+        self.target = self._shares() if p.balance_target == "pool" else None
         if p.reference:
             constants = (setting.mean, setting.std, p.reference_mean, p.reference_std)
             placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
@@ -95,7 +99,7 @@ class Method(Game):
         terms = {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
             "align": (p.align, distillation.entropy(teacher).mean()),
-            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher))),
+            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher), target=self.target)),
         }
         if self.discriminator is not None:
             terms["local"] = (p.local, synthesis.patch_realism(self.discriminator(fake)))
@@ -120,6 +124,13 @@ class Method(Game):
     def _foreign_images(self) -> Seen:
         """B images of the pool, or of its tiles."""
         return (to_unit(self.composer.next()), None) if self.params.ood_stream == "composed" else seen(self.ood.next())
+
+    def _shares(self) -> Tensor:
+        """T's mean prediction (K,) of some of the pool."""
+        pool, kind = self.setting.data[POOL], self.setting.kind
+        rows = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:SHARES]
+        with self.teacher.uncounted():
+            return distillation.mean_prediction(kind.answers(self.teacher, pool.subset(rows), 64)).to(self.setting.runtime.device)
 
     def _as_reference(self, images: Tensor) -> Tensor:
         """Images such that the teacher's normaliser gives what the OOD set's own statistics would have given."""

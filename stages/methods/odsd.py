@@ -3,27 +3,30 @@
 The paper's formulas were not to be had; what follows keeps its structure.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.datasets.images import augmented
+from stages.datasets.images import Moves
 from stages.engine.players import Player, descend, turns
 from stages.families.method import POOL, MethodParams
 from stages.families.method import Method as Base
 from stages.families.noise import Adaptation
 from stages.families.observe import Observation, Watch
 from stages.families.terms import Terms, values, weighted
-from stages.kinds import IMAGES, ONE_LABEL
+from stages.kinds import IMAGES
 from stages.losses import distillation
+from stages.losses.distillation import by_place
 from stages.losses.precision import full
 from stages.losses.representation import across, two_views
 from stages.support.errors import UserError
 from stages.support.sections import Positive, Rate, Weight
 
 NOISE_LR, DIAGONAL = 1e-3, 0.9  # of the noise matrix
+PARTS = 4  # a side, of an image of which every place has a label: its relations are between these
 
 
 class Method(Base):
@@ -46,7 +49,7 @@ class Method(Base):
         mask_same_class: bool | None = None
 
     params: Params
-    of_kind = frozenset({IMAGES, ONE_LABEL})
+    of_kind = frozenset({IMAGES})
     sees = frozenset({POOL})
     nesterov = True
 
@@ -79,33 +82,54 @@ class Method(Base):
         """One step of S and its companions, on two views of B images; T looks at the first view."""
         with self.cost.timed("distillation"):
             images = self.pool.next()["input"]
-            both = torch.cat([augmented(images, self.schedule.augment) for _ in range(2)])
+            moves = [Moves(len(images), self.schedule.augment) for _ in range(2)]
+            both = torch.cat([move(images) for move in moves])
+            mirrored = (
+                torch.cat([move.mirrored for move in moves if move.mirrored is not None]) if self.schedule.augment.flip else None
+            )
             teacher = self.watch.teacher(both[: len(images)])
             with turns(self.learners):
-                terms = self.terms(teacher, self.watch.student(both))
+                terms = self.terms(teacher, self.watch.student(both), mirrored)
                 descend(weighted(terms), *self.learners)
         return values(terms)
 
-    def terms(self, teacher: Observation, student: Observation) -> Terms:
-        """Of T on B views and S on the same views and B others; relations are between all ranks' images."""
+    def terms(self, teacher: Observation, student: Observation, mirrored: Tensor | None = None) -> Terms:
+        """Of T on B views and S on the same views and B others; relations are between all ranks' images, or parts of images.
+
+        `mirrored` (2B,) says which views are.
+        """
         p, n, union = self.params, len(teacher.logits), self.setting.runtime.union
-        predicted = teacher.logits.argmax(1)
         targets = largest(teacher.logits, self.k) if p.noise == "topk" else teacher.logits
-        u, v = (union(view) for view in F.normalize(full(self.mapping(student.pooled)), dim=1).split(n))
-        t = union(F.normalize(full(teacher.pooled), dim=1))
-        alike = union(predicted) if self.mask else None
+        u, v = (union(view) for view in F.normalize(full(self.mapping(places(student.entered, mirrored))), dim=1).chunk(2))
+        first = None if mirrored is None else mirrored[:n]
+        t = union(F.normalize(full(places(teacher.entered, first)), dim=1))
+        alike = union(places([teacher.logits], first).argmax(1)) if self.mask else None
         terms: Terms = {
             "kd": (1.0, distillation.kl_divergence(targets, student.logits[:n], p.tau)),
             "student_student": (p.student_student, two_views(u, v, p.contrast_tau, alike)),
             "teacher_student": (p.teacher_student, across(u, t, p.contrast_tau, alike)),
         }
         if p.noise == "adaptation":
-            terms["noise"] = (1.0, self.players["noise"].net(student.logits[:n], predicted))
+            answers, predicted = (by_place(logits) for logits in (student.logits[:n], teacher.logits))
+            terms["noise"] = (1.0, self.players["noise"].net(answers, predicted.argmax(1)))
         return terms
 
 
+def places(maps: Sequence[Tensor], mirrored: Tensor | None) -> Tensor:
+    """Vectors (B, C) side by side; of maps (B, C, H, W) the means of 4 x 4 parts, (16 B, C).
+
+    Parts of the B views that are `mirrored` stand where those of the others do.
+    """
+    if maps[0].dim() == 2:
+        return torch.cat(list(maps), 1)
+    parts = torch.cat([F.adaptive_avg_pool2d(x, PARTS) for x in maps], 1)
+    if mirrored is not None:
+        parts = torch.where(mirrored.to(parts.device).view(-1, 1, 1, 1), parts.flip(3), parts)
+    return by_place(parts)
+
+
 def largest(logits: Tensor, k: int) -> Tensor:
-    """Logits (B, K) of which all but the k largest of each row say nothing: probability 0."""
+    """Logits (B, K, ...) of which all but the k largest of each place say nothing: probability 0."""
     kept = full(logits).topk(k, 1)
     floor = torch.full_like(full(logits), -1e4)  # finite, so that 0 times its logarithm is 0
     return floor.scatter(1, kept.indices, kept.values)

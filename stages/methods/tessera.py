@@ -1,4 +1,4 @@
-"""Tessera, this project's own: mosaics of the pool's images and views of inverted ones, shown to T once and replayed to S."""
+"""Tessera, this project's own: batches of mosaics of the pool's images and of views of inverted ones."""
 
 import math
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from stages.families.method import POOL
 from stages.families.observe import Watch
 from stages.families.replay import Replay
 from stages.families.terms import Terms, values, weighted
+from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses.precision import full
 from stages.methods import fast
 from stages.support.sections import Positive, Rate, Weight
@@ -25,11 +26,11 @@ GAUGE = 1024  # images of the pool, by whose features T's are standardised
 
 
 class Method(fast.Method):
-    """S learns T's logits of mosaics, which `Composer` makes, and of images that Fast-Datafree inverts, from `alone` on; and T's
-    pooled feature of mosaics through a linear map.
+    """S learns T's logits of mosaics, which `Composer` makes, and of images that Fast-Datafree inverts.
 
     Rings keep the newest images with what T said, and S draws from them. Where no image is inverted and there is no hint, only
-    T's logits are asked for. S's optimiser is that of all rows.
+    T's logits are asked for. S's optimiser is that of all rows. What is off by default cost accuracy on natural images: to show an
+    image more often than T looks (`reuse`), mosaics alone at first (`alone`), a `hint`, to `recalibrate`.
     """
 
     class Params(fast.Method.Params, Mixing):
@@ -38,19 +39,19 @@ class Method(fast.Method):
         The run takes the part `share` of the schedule's student steps. Of a student's batch the part `synthetic` is inverted,
         once the part `alone` of the run is over, in which all are mosaics (until a synthesis begins). One in `reuse` of a batch
         is new; each of both rings holds `ring` images. `balance` evens the classes of tiles and of drawn mosaics. `hint` weighs
-        the term on the pooled feature. In the end S's running statistics are taken anew from `recalibrate` batches, half of
+        a term on T's pooled feature of mosaics, which S gives through a linear map. In the end S's running statistics are taken anew from `recalibrate` batches, half of
         inverted images, half of bare ones of the pool.
         """
 
-        share: Annotated[float, Field(gt=0, le=1)] = 0.5
+        share: Annotated[float, Field(gt=0, le=1)] = 1.0
         student_steps: Positive = 200
-        alone: Part = 0.15
-        reuse: Positive = 4
+        alone: Part = 0.0
+        reuse: Positive = 1
         synthetic: Part = 0.5
         ring: Positive = 20000
         tau: Rate = 4.0
-        hint: Weight = 1.0
-        recalibrate: Annotated[int, Field(ge=0)] = 100
+        hint: Weight = 0.0
+        recalibrate: Annotated[int, Field(ge=0)] = 0
         warmup: Literal[0] = 0
 
         def smoke(self) -> Self:
@@ -58,6 +59,7 @@ class Method(fast.Method):
             return super().smoke().model_copy(update={"student_steps": 2, "ring": 64, "recalibrate": 2})
 
     params: Params
+    of_kind = frozenset({IMAGES, ONE_LABEL})
     sees = frozenset({POOL})
 
     @classmethod

@@ -42,19 +42,16 @@ def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tupl
 
 
 @torch.no_grad()
-def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> tuple[Tensor, Tensor | None]:
-    """T's logits (n, K, ...) of batches of inputs as it sees them and, if asked for, what enters its last linear layers (n, F).
+def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """T's logits (b, K, ...) of each batch of inputs as it sees them and, if asked for, its penultimate features (b, F).
 
     On the CPU, logits in fp32 at least, features in half precision.
     """
     device = next(teacher.parameters()).device
-    modules = last_linears(teacher) if features else []
-    logits, entered = [], []
+    modules = heads(teacher) if features else []
     for inputs in batches:
         answer, heard = look(teacher, inputs.to(device), modules)
-        logits.append(full(answer).cpu())
-        entered += [torch.cat(list(heard), 1).half().cpu()] if heard else []
-    return torch.cat(logits), torch.cat(entered) if features else None
+        yield full(answer).cpu(), vectors(heard).half().cpu() if features else None
 
 
 def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:
@@ -96,23 +93,36 @@ def pooled(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([full(x).mean((2, 3)) for x in inputs], 1)
 
 
-def last_linears(net: nn.Module) -> list[nn.Linear]:
-    """The layers whose inputs, side by side, are the penultimate feature (B, F): one, or one of each part of a teacher.
+def vectors(entered: Sequence[Tensor]) -> Tensor:
+    """The penultimate feature (B, F) of what entered the `heads`, side by side: a mean over places where those are maps."""
+    parts = [x.mean((2, 3)) if x.dim() == 4 else x for x in entered]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
-    Raises UserError for a network without a linear layer.
+
+def heads(net: nn.Module) -> list[nn.Linear | nn.Conv2d]:
+    """The layers that give the logits, and whose inputs are the penultimate features: one, or one of each part of a teacher.
+
+    The last linear layer; of a network without one the last convolution, which looks at one place. Raises UserError where it
+    looks at more.
     """
-    found = []
+    found: list[nn.Linear | nn.Conv2d] = []
     for part in net.parts if isinstance(net, Teacher) else [net]:
-        layers = [module for module in part.modules() if isinstance(module, nn.Linear)]
-        if not layers:
-            raise UserError(f"the network '{_name(net)}' has no linear layer, so it has no penultimate feature vector")
-        found.append(layers[-1])
+        linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
+        convolutions = [module for module in part.modules() if isinstance(module, nn.Conv2d)]
+        if linear:
+            found.append(linear[-1])
+        elif convolutions and convolutions[-1].kernel_size == (1, 1):
+            found.append(convolutions[-1])
+        else:
+            raise UserError(
+                f"the network '{_name(net)}' ends in no linear layer or 1x1 convolution, so it has no penultimate features"
+            )
     return found
 
 
 def classifier(teacher: Teacher) -> Tensor:
-    """The rows (K, F) of the teacher's last linear layers, on the CPU: those of a part are 0 where the features are others'."""
-    return torch.block_diag(*(full(layer.weight.detach()).cpu() for layer in last_linears(teacher)))
+    """The rows (K, F) of the teacher's `heads`, on the CPU: those of a part are 0 where the features are others'."""
+    return torch.block_diag(*(full(head.weight.detach()).flatten(1).cpu() for head in heads(teacher)))
 
 
 def stages(net: nn.Module) -> list[nn.Module]:

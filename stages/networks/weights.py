@@ -64,11 +64,11 @@ def load(folder: Path) -> tuple[Blueprint, nn.Module]:
     return blueprint, net
 
 
-def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = ()) -> None:
-    """Fill `net` from the user's safetensors or state_dict file at `path`, whose hash is `sha256`.
+def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = (), into: str = "") -> None:
+    """Fill `net`, or its module called `into`, from the user's safetensors or state_dict file at `path`, whose hash is `sha256`.
 
-    Tensors whose names begin with a word of `without` stay as they are. Raises UserError for a missing file, another hash, an
-    unreadable file, or tensors that do not fit the network; `key` is the section that says so.
+    Tensors whose names begin with a word of `without` are left out on both sides. Raises UserError for a missing file, another
+    hash, an unreadable file, or tensors that do not fit the network; `key` is the section that says so.
     """
     if not path.is_file():
         raise UserError(f"the weights {path} are missing; put the file there, or mend `{key}.path`")
@@ -76,10 +76,13 @@ def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: S
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise UserError(f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `{key}.sha256`")
-    expected = bare(net).state_dict()
-    if idle := [word for word in without if not any(name.startswith(word) for name in expected)]:
+    modules = dict(bare(net).named_modules())
+    if into not in modules:
+        raise UserError(f"params.yaml: {key}.into: the network has no module '{into}'; {nearest(into, modules)}")
+    expected, given = modules[into].state_dict(), _plain_state(path)
+    if idle := [word for word in without if not any(name.startswith(word) for name in (*expected, *given))]:
         raise UserError(f"params.yaml: {key}.without: the network has no tensor whose name begins with '{idle[0]}'")
-    state = {name: tensor for name, tensor in _plain_state(path).items() if not name.startswith(tuple(without))}
+    state = {name: tensor for name, tensor in given.items() if not name.startswith(tuple(without))}
     expected = {name: tensor for name, tensor in expected.items() if not name.startswith(tuple(without))}
     wrong = [f"no '{name}'" for name in expected if name not in state]
     wrong += [f"unexpected '{name}'" for name in state if name not in expected]
@@ -93,7 +96,7 @@ def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: S
         raise UserError(
             f"{path} does not fit the network beside `{key}`: {', '.join(wrong[:3])}{more}; name the network it is of"
         )
-    bare(net).load_state_dict(state, strict=not without)
+    modules[into].load_state_dict(state, strict=not without)
 
 
 def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str], key: str) -> None:

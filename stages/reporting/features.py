@@ -11,10 +11,8 @@ from stages.networks.taps import seen
 
 
 def penultimate(teacher: Teacher, batches: Iterable[Tensor]) -> Tensor:
-    """What enters the teacher's last linear layers, (n, F), for batches of inputs as a network sees them; to half precision."""
-    _, features = seen(teacher, batches, features=True)
-    assert features is not None
-    return full(features)
+    """The teacher's penultimate features (n, F), to half precision, for batches of inputs as a network sees them."""
+    return full(torch.cat([features for _, features in seen(teacher, batches, features=True) if features is not None]))
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

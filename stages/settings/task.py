@@ -26,17 +26,6 @@ Name = Annotated[str, AfterValidator(_name)]
 Precision = Literal["auto", "fp32", "bf16", "fast"]
 
 
-class Train(Section):
-    """How a teacher is trained: SGD with Nesterov momentum 0.9, the learning rate `lr` falling as `rate` says."""
-
-    epochs: Positive
-    batch: Annotated[int, Field(ge=2)]
-    lr: Rate
-    weight_decay: Weight
-    augment: Augment = Augment()
-    rate: Falling = "cosine"
-
-
 class File(Section):
     """Weights in a safetensors or state_dict file, and its hash."""
 
@@ -44,11 +33,37 @@ class File(Section):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+class Start(File):
+    """Weights to start from: all tensors of the network, or of its module `into` (`backbone`), but those whose names begin with
+    a word of `without` (its head).
+    """
+
+    into: str = ""
+    without: list[str] = Field([])
+
+
+class Train(Section):
+    """How a teacher is trained: SGD with Nesterov momentum 0.9, the learning rate `lr` falling as `rate` says.
+
+    From random weights or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal loss.
+    """
+
+    epochs: Positive
+    batch: Annotated[int, Field(ge=2)]
+    lr: Rate
+    weight_decay: Weight
+    augment: Augment = Augment()
+    rate: Falling = "cosine"
+    focal: Weight = 0.0
+    start: Start | None = None
+
+
 class Weights(File):
-    """A trained teacher to import, and the statistics that it normalises with."""
+    """A trained teacher to import, and the statistics that it normalises with; not what begins with a word of `without`."""
 
     mean: list[float]
     std: list[Rate]
+    without: list[str] = Field([])
 
 
 class Teacher(Section):
@@ -85,12 +100,6 @@ def _ood(content: Any) -> Any:
     if isinstance(content, dict) and content.get("source") == STUDENT_DOMAIN:
         return StudentDomain.model_validate(content)
     return _SOURCE.validate_python(content)
-
-
-class Start(File):
-    """Weights to start from: all tensors of the network but those whose names begin with a word of `without` (its head)."""
-
-    without: list[str] = Field([])
 
 
 class Student(Section):

@@ -31,9 +31,15 @@ def select(scores, count, classes, **curate):
     return open_rule("t", curate).choose(scores, count, classes).sort().values
 
 
+def said(logits):
+    """What curate knows of images with these logits."""
+    known = kind().summary(logits)
+    return known | {"predicted": sampling.standing_out(known["shares"])}
+
+
 def score(logits, features, **curate):
     """What the kind and the rule say of each image."""
-    known = kind().summary(logits)
+    known = said(logits)
     classifier = torch.randn(logits.shape[1], features.shape[1], generator=torch.Generator().manual_seed(1))
     return known | open_rule("t", curate).scores(known, features.half(), classifier)
 
@@ -51,7 +57,7 @@ def pool():
 def test_an_outlier_is_far_from_its_classs_row_of_the_classifier(pool):
     logits, features = pool
     predicted, rows = logits.argmax(1), torch.randn(4, 6)
-    found = sampling.outlier(features.half(), predicted, rows)
+    found = sampling.outlier(features.half(), F.one_hot(predicted, 4).float(), rows)
     for i in range(0, 200, 7):
         x, row = features[i], rows[predicted[i]]
         assert found[i].item() == pytest.approx(1 - float(x @ row / (x.norm() * row.norm())), abs=2e-3)
@@ -80,7 +86,16 @@ def test_a_small_class_has_its_mean_for_a_prototype():
 
 
 def test_density_is_relative_to_the_most_crowded_class():
-    assert sampling.density(torch.tensor([0, 0, 0, 0, 1, 2, 2]), 4).tolist() == [1, 1, 1, 1, 0.25, 0.5, 0.5]
+    shares = F.one_hot(torch.tensor([0, 0, 0, 0, 1, 2, 2]), 4).float()
+    assert sampling.density(shares).tolist() == [1, 1, 1, 1, 0.25, 0.5, 0.5]
+    assert sampling.density(torch.tensor([[0.5, 0.5], [0.0, 1.0]])).tolist() == pytest.approx([2 / 3, 1])  # 1/3 and 1
+
+
+def test_the_class_that_stands_out_is_the_predicted_one_or_the_rarest_of_several():
+    predicted = torch.tensor([0, 0, 0, 2, 0])
+    assert torch.equal(sampling.standing_out(F.one_hot(predicted, 4).float()), predicted)
+    ground = torch.tensor([[0.9, 0.1, 0.0], [0.95, 0.0, 0.05], [1.0, 0.0, 0.0]])
+    assert sampling.standing_out(ground).tolist() == [1, 2, 0]
 
 
 def test_scores_are_scaled_by_their_quantiles():
@@ -92,8 +107,8 @@ def test_scores_are_scaled_by_their_quantiles():
 def test_effective_classes_is_the_exponential_of_the_entropy(pool):
     predicted = pool[0].argmax(1)
     shares = np.bincount(predicted.numpy(), minlength=4)
-    assert sampling.effective_classes(predicted, 4) == pytest.approx(math.exp(scipy_entropy(shares)))
-    assert sampling.effective_classes(torch.arange(8), 8) == pytest.approx(8)
+    assert sampling.effective_classes(F.one_hot(predicted, 4)) == pytest.approx(math.exp(scipy_entropy(shares)))
+    assert sampling.effective_classes(torch.eye(8)) == pytest.approx(8)
 
 
 def test_quotas_take_the_best_of_each_class_and_fill_up_with_the_best_of_all(pool):
@@ -142,7 +157,8 @@ def test_the_summary_counts_classes_before_and_after(pool):
     logits, features = pool
     scores = score(logits, features, keep="odsd")
     rows = select(scores, 90, 4, keep="odsd")
-    facts = summary(scores, rows, 4)
+    shares = scores.pop("shares")
+    facts = summary(scores, shares, rows)
     assert facts["histogram_before"] == torch.bincount(logits.argmax(1), minlength=4).tolist()
     assert sum(facts["histogram_after"]) == facts["images"] == 90
     assert facts["histogram_after"][3] == 0
@@ -182,13 +198,14 @@ SAMPLERS = {
 
 def picked(teacher, pool, junk_from, count, classes, batch=256):
     """Share of junk and effective classes in what each sampler takes, and the rows themselves."""
-    logits, features = seen(teacher, (to_unit(x) for x in pool.batches(batch)), features=True)
-    known, found = kind().summary(logits), {}
+    answers = zip(*seen(teacher, (to_unit(x) for x in pool.batches(batch)), features=True), strict=True)
+    logits, features = (torch.cat(parts) for parts in answers)
+    known, found = said(logits), {}
     for name, curate in SAMPLERS.items():
         rule = open_rule("t", curate)
         scores = known | rule.scores(known, features, classifier(teacher))
         rows = rule.choose(scores, count, classes)
-        effective = sampling.effective_classes(known["predicted"][rows], classes)
+        effective = sampling.effective_classes(known["shares"][rows])
         found[name] = (rows >= junk_from).float().mean().item(), effective, rows
     return found
 

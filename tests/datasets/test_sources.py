@@ -13,7 +13,8 @@ from stages.datasets.examples import UNKNOWN, Examples, channel_statistics
 from stages.datasets.sources import Source
 from stages.datasets.sources.letters import LETTERS
 from stages.kinds.classification import splits
-from stages.prepare import split, stratified
+from stages.kinds.classification.splits import held_out
+from stages.prepare import split
 from stages.support.errors import UserError
 from tests.small import form, images, stream
 
@@ -224,7 +225,7 @@ def source_of_files():
 
 def test_splits_are_stratified_disjoint_and_the_same_every_time():
     digits = source(source="digits").read(form(1, 8))
-    (rest, part), again = stratified(digits.label, digits, 0.3), stratified(digits.label, digits, 0.3)[1]
+    (rest, part), again = held_out(digits, 0.3), held_out(digits, 0.3)[1]
     assert torch.equal(part.index, again.index)
     assert torch.equal(torch.cat([rest.index, part.index]).sort().values, torch.arange(1797))
     shares = torch.bincount(part.label) / torch.bincount(digits.label)

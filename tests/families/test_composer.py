@@ -80,7 +80,7 @@ def test_a_mosaic_lies_between_its_two_tiles():
 def test_the_stream_draws_images_as_often_as_their_weights_say():
     pixels = torch.arange(10, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 16, 16).repeat(4, 1, 1, 1)
     weights = torch.tensor([0.0, 1, 2, 3, 4, 0, 0, 0, 0, 0]).repeat(4)
-    pool = pack(pixels.contiguous()).having(weight=weights, logits=torch.zeros(40, 10))
+    pool = pack(pixels.contiguous()).having(weight=weights)
     maker = composer(Mixing(cutmix=0.0, mixup=0.0, balance=3.0), pool)
     seen = torch.cat([maker.next()[:, 0, 0, 0] for _ in range(500)]).long()
     shares_of = torch.bincount(seen, minlength=10) / len(seen)
@@ -99,7 +99,7 @@ def test_balance_evens_the_classes(balance, share):
     predicted = torch.tensor([0] * 90 + [1] * 10)
     weights = evenly(predicted, 3, balance)
     assert (weights[:90].sum() / weights.sum()).item() == pytest.approx(share)
-    pool = pack(torch.zeros(100, 1, 16, 16, dtype=torch.uint8)).having(logits=torch.nn.functional.one_hot(predicted, 3).float())
+    pool = pack(torch.zeros(100, 1, 16, 16, dtype=torch.uint8)).having(predicted=predicted)
     torch.testing.assert_close(tile_weights(pool, 3, balance), weights.double())
 
 
@@ -114,7 +114,7 @@ def test_the_teacher_sees_exactly_what_the_student_sees():
 
 
 def test_a_pool_smaller_than_a_batch_of_tiles_is_drawn_from_again():
-    pool = pack(torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)).having(logits=torch.randn(5, 10))
+    pool = pack(torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)).having(predicted=torch.arange(5))
     assert composer(Mixing(), pool).next().shape == (8, 3, 16, 16)
 
 

@@ -5,129 +5,21 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from stages import kinds
 from stages.datasets.examples import Examples, pack
-from stages.datasets.images import Augment, Moves, augmented, to_unit
+from stages.datasets.images import Augment, augmented
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.engine.players import Player
 from stages.engine.teacher import Teacher
 from stages.families.method import Schedule, Setting
-from stages.losses.precision import full
+from stages.kinds.classification import Kind as Classes
+from stages.losses.labels import cross_entropy
 from stages.networks import weights
 from stages.networks.normalize import Normalized
-from tests.small import CPU, INVERSIONS, METHODS, SMALL, answered, form, images, method, method_class, network
-
-IGNORED = -1
-
-
-class Dense(kinds.Kind):
-    """A class for every pixel; those labelled IGNORED do not count."""
-
-    has = frozenset({kinds.IMAGES})
-    headline = "pixels"
-
-    def statistics(self, examples):
-        return [0.5], [0.25]
-
-    def view(self, batch, augment):
-        moves = Moves(len(batch["input"]), augment)
-        seen = {**batch, "input": to_unit(moves(batch["input"]))}
-        if "label" in batch:
-            seen["label"] = moves(batch["label"][:, None], fill=IGNORED)[:, 0]
-        return seen
-
-    def loss(self, logits, batch):
-        return F.cross_entropy(full(logits), batch["label"], ignore_index=IGNORED)
-
-    def summary(self, logits):
-        p = logits.softmax(1)
-        return {
-            "predicted": p.mean((2, 3)).argmax(1),
-            "entropy": -(p * p.log()).sum(1).mean((1, 2)),
-            "confidence": p.amax(1).mean((1, 2)),
-        }
-
-    def measure(self, logits, examples):
-        valid = examples.label != IGNORED
-        return 100 * (logits.argmax(1) == examples.label)[valid].float().mean().item()
-
-    def agreement(self, logits, teacher):
-        return 100 * (logits.argmax(1) == teacher.argmax(1)).float().mean().item()
-
-    def guess(self, examples):
-        return 100 * torch.bincount(examples.label[examples.label != IGNORED]).max().item() / examples.label.numel()
-
-
-class Pixels(nn.Module):
-    """(B, 1, H, W) -> logits (B, 3, H, W)."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 3, 3, 1, 1))
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-def maps(n=32, size=(12, 20), seed=0):
-    """Images whose pixels' classes are how bright they are; a corner is ignored."""
-    examples = images(n, size=list(size), seed=seed)
-    label = (examples.input[:, 0].long() * 3) // 256
-    label[:, :2, :2] = IGNORED
-    return Examples({**examples.columns, "label": label}, ("dark", "grey", "bright"))
-
-
-def dense(steps=20, augment=None, student=None):
-    torch.manual_seed(0)
-    kind = Dense(form(1, [12, 20]), ("dark", "grey", "bright"))
-    teacher = Teacher(Normalized(Pixels(8), [0.5], [0.25]))
-    data = {"pool": maps().unlabelled(), "in_domain": maps(seed=1)}
-    schedule = Schedule(steps, 8, 16, 0.1, 1e-4, augment or Augment())
-    return answered(
-        Setting(kind, teacher, student or Normalized(Pixels(4), [0.5], [0.25]), schedule, 0, CPU, data, [0.5], [0.25])
-    )
-
-
-@pytest.mark.parametrize("name", ["supervised", "kd_in_domain", "kd_noise", "kd_ood", "mosaickd", "dfad", "zskt", "dfq"])
-def test_labels_that_are_maps_are_learned_by_whatever_reads_no_single_class(name, tmp_path):
-    of = method_class(name)
-    game = of(dense(augment=Augment(crop=2, flip=True)), of.Params(**SMALL.get(name, {})))
-    before = {key: value.clone() for key, value in game.student.net.state_dict().items()}
-    probe = kinds.Probe(game.setting.kind, game.setting.student, maps(seed=2), CPU.autocast, game.teacher)
-    curve = train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), probe, name)
-    assert set(curve[-1]) >= {"val_pixels", "val_agree"}
-    assert not any(torch.equal(value, before[key]) for key, value in game.student.net.state_dict().items() if "weight" in key)
-
-
-def test_masks_move_with_their_images():
-    kind, examples = Dense(form(1, [12, 20]), ("dark", "grey", "bright")), maps()
-    batch = kind.view({"input": examples.input, "label": examples.label}, Augment(crop=3, flip=True))
-    seen = (batch["input"][:, 0] * 255).round().long()
-    valid = batch["label"] != IGNORED
-    assert torch.equal(((seen * 3) // 256)[valid], batch["label"][valid])
-    assert 0 < (~valid).float().mean() < 0.5  # what came in from outside, and the corners
-
-
-def test_a_dense_student_learns_its_labels(tmp_path):
-    """Brightness is the class: a few steps of cross-entropy over the valid pixels find it."""
-    of = method_class("supervised")
-    game = of(dense(steps=60), of.Params())
-    kind, test = game.setting.kind, maps(seed=2)
-    train(game, CPU, 0, Checkpoint(tmp_path, 1e6, 10**9), dict, "")
-    found = kind.measure(kind.answers(game.student.net.eval(), test), test)
-    assert found > 2 * kind.guess(test)
-
-
-def test_curation_sees_one_class_of_a_dense_example():
-    given = dense()
-    said = given.kind.summary(given.data["pool"].columns["logits"])
-    assert {name: tuple(value.shape) for name, value in said.items()} == dict.fromkeys(
-        ("predicted", "entropy", "confidence"), (32,)
-    )
+from tests.small import CPU, INVERSIONS, METHODS, answered, images, method, method_class, network
 
 
 @dataclass(frozen=True)
@@ -153,11 +45,11 @@ class Text(kinds.Kind):
     def view(self, batch, augment):
         return batch
 
-    def loss(self, logits, batch):
-        return F.cross_entropy(full(logits), batch["label"])
+    def loss(self, logits, batch, focal=0.0):
+        return cross_entropy(logits, batch["label"], -1, focal)
 
     def summary(self, logits):
-        raise NotImplementedError
+        return Classes.summary(self, logits)
 
     def measure(self, logits, examples):
         return 100 * (logits.argmax(1) == examples.label).float().mean().item()

@@ -22,7 +22,7 @@ from stages.losses import distillation, synthesis
 from stages.methods import supervised
 from stages.networks.generator import Generator, TransposedGenerator, redraw
 from stages.networks.projection import Projection
-from stages.networks.taps import batch_norms, last_linears, listening, look, moments, pooled, stored
+from stages.networks.taps import batch_norms, heads, listening, look, moments, pooled, stored
 from stages.reporting.features import frechet_distance, pair_distances
 from stages.settings.rates import Drops
 from stages.support.errors import UserError
@@ -406,7 +406,7 @@ def test_moments_and_their_gradient_against_var_mean(fp64):
 
 def test_a_teacher_without_a_linear_layer_is_named():
     with pytest.raises(UserError, match="squeezenet"):
-        last_linears(Teacher(nn.Sequential(nn.Conv2d(1, 10, 16)), name="squeezenet"))
+        heads(Teacher(nn.Sequential(nn.Conv2d(1, 10, 16)), name="squeezenet"))
 
 
 def test_the_lowest_loss_is_kept_as_a_copy():

@@ -68,7 +68,6 @@ def test_what_is_replayed_is_what_the_teacher_said():
         kept = {name: rows[: len(replay)] for name, rows in replay.ring.rows.items()}
         logits = game.teacher.logits(kept["images"].float() / 255)
         torch.testing.assert_close(kept["logits"], logits, atol=1e-4, rtol=1e-4)
-        assert torch.equal(kept["predicted"], logits.argmax(1))
     features = game.watch.teacher(game.mosaics.ring.rows["images"].float() / 255).pooled
     torch.testing.assert_close(game.mosaics.ring.rows["features"].float(), features, atol=2e-2, rtol=2e-2)
 

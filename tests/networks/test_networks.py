@@ -1,10 +1,15 @@
+import hashlib
+import itertools
+
 import pytest
 import torch
 
+from stages.networks import weights
 from stages.networks.build import build
 from stages.networks.discriminator import PATCHES, ImageDiscriminator, PatchDiscriminator
 from stages.networks.generator import DeepGenerator, Generator, generator_for
 from stages.networks.normalize import Normalized
+from stages.networks.taps import heads
 from stages.support.errors import UserError
 
 
@@ -50,6 +55,59 @@ def test_lenet_has_lecuns_size_and_its_half_a_quarter_of_it():
 )
 def test_game_networks_have_the_released_sizes(net, parameters):
     assert count(net()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("deeplab_mobilenetv2", 5_111_307), ("deeplab_resnet50", 39_636_299), ("unet_16", 488_171), ("unet_8", 122_555)],
+)
+def test_networks_for_segmentation_have_the_sizes_of_the_specification(name, parameters):
+    """DeepLab's is the specification's arithmetic; U-Net's stands here."""
+    net = build(name, 11, (3, 64, 64))
+    assert count(net) == parameters
+    if name.startswith("unet"):
+        width = int(name[5:])
+
+        def twice(a, b):
+            return 9 * b * (a + b) + 4 * b
+
+        widths = [width * 2**k for k in range(4)]
+        down = sum(twice(a, b) for a, b in zip([3, *widths], widths, strict=False))
+        up = sum(twice(a + b, a) for a, b in itertools.pairwise(widths))
+        assert parameters == down + up + 11 * (width + 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["unet_4", "deeplab_mobilenetv2", "torchvision.lraspp_mobilenet_v3_large", "torchvision.deeplabv3_mobilenet_v3_large"]
+)
+def test_networks_for_segmentation_map_images_of_any_size_to_logits_of_every_pixel(name):
+    net = build(name, 5, (3, 48, 64)).eval()
+    for height, width in ((48, 64), (64, 32)):
+        assert net(torch.rand(1, 3, height, width)).shape == (1, 5, height, width)
+    (head,) = heads(net)
+    assert head.out_channels == 5
+
+
+def test_deeplabs_maps_are_an_eighth_of_the_image():
+    assert build("deeplab_mobilenetv2", 5, (3, 64, 64)).eval().backbone(torch.rand(1, 3, 64, 96)).shape == (1, 320, 8, 12)
+    with pytest.raises(UserError, match="'unet_4': it halves three times"):
+        build("unet_4", 5, (3, 60, 64))
+    with pytest.raises(UserError, match=r"'torchvision\.fcn': torchvision\.models has no such network"):
+        build("torchvision.fcn", 5, (3, 64, 64))
+
+
+def test_a_backbone_starts_from_a_file_of_another_network(tmp_path):
+    """A classifier's weights, but for its head, go into the backbone of a network for segmentation."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    given, net = models.resnet50(), build("torchvision.fcn_resnet50", 5, (3, 32, 32))
+    torch.save(given.state_dict(), path := tmp_path / "resnet50.pth")
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    weights.import_weights(net, path, sha256, "key", without=["fc"], into="backbone")
+    assert all(torch.equal(value, given.state_dict()[key]) for key, value in net.backbone.state_dict().items())
+    with pytest.raises(UserError, match=r"key\.into: the network has no module 'backbon'; did you mean 'backbone'"):
+        weights.import_weights(net, path, sha256, "key", without=["fc"], into="backbon")
 
 
 @pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "vgg11", "torchvision.mobilenet_v3_small"])

@@ -9,7 +9,7 @@ from stages.support.parts import part
 from stages.support.sections import Positive, Section, check
 
 FOLDER = "stages.curation.rules"
-Scores = dict[str, Tensor]  # of n examples, (n,) each: what the kind's summary says, and what a rule adds
+Scores = dict[str, Tensor]  # of n examples: what the kind's summary says, the class `predicted`, and what a rule adds (n,)
 
 
 class KeepRule(Section):

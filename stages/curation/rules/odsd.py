@@ -33,12 +33,11 @@ class Rule(KeepRule):
         """
         assert features is not None
         assert classifier is not None
-        predicted = known["predicted"]
         if self.prototypes == "pool":
-            outlier = of.outlier_in_pool(features, predicted, known["confidence"], self.clusters)
+            outlier = of.outlier_in_pool(features, known["predicted"], known["confidence"], self.clusters)
         else:
-            outlier = of.outlier(features, predicted, classifier)
-        density = of.density(predicted, len(classifier))
+            outlier = of.outlier(features, known["shares"], classifier)
+        density = of.density(known["shares"])
         total = self.confidence * of.scaled(known["confidence"]) - self.outlier * of.scaled(outlier)
         if self.balance == "density":
             total = total - self.density * of.scaled(density)

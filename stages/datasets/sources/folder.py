@@ -9,6 +9,7 @@ from pydantic import Field
 
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
+from stages.datasets.sources._files import Folder
 from stages.datasets.sources._tree import LAYOUT, Tree, decode
 from stages.support.errors import UserError
 
@@ -23,11 +24,10 @@ class Source(Tree):
         root = Path(self.path)
         if not root.is_dir():
             raise UserError(f"the image folder {root} is missing; {LAYOUT}")
-        names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        files, classes = self._members(names, top)
-        opened = ((name, (root / name).open("rb")) for name in files)
+        found = Folder(root)
+        files, classes = self._members(found.names, top)
         keep = len(files) * math.prod(form.shape) <= self.pack_gb * 1e9
-        images = decode(opened, dict(zip(files, classes, strict=True)), self.path, form, keep)
+        images = decode(found.opened(files), dict(zip(files, classes, strict=True)), self.path, form, keep)
         if keep:
             return images
         return replace(images, files=tuple(str(root / file) for file in images.files))

@@ -5,36 +5,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages import kinds
-from stages.datasets.examples import Examples, channel_statistics
-from stages.datasets.images import Augment, augmented, to_unit
-from stages.engine.streams import Batch
+from stages.datasets.examples import Examples
+from stages.kinds._images import ImageKind
 from stages.kinds._percent import percent
 from stages.losses.distillation import entropy
-from stages.losses.precision import full
 
 
-class Kind(kinds.Kind):
+class Kind(ImageKind):
     """One class an image."""
 
     has = frozenset({kinds.IMAGES, kinds.ONE_LABEL})
     headline = "top1"
 
-    def statistics(self, examples: Examples) -> tuple[list[float], list[float]]:
-        """Of each channel in [0, 1]."""
-        mean, std = channel_statistics(examples)
-        return mean.tolist(), std.clamp(min=1e-3).tolist()
-
-    def view(self, batch: Batch, augment: Augment) -> Batch:
-        """Images in [0, 1], each cropped and flipped for itself."""
-        return {**batch, "input": to_unit(augmented(batch["input"], augment))}
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy."""
-        return F.cross_entropy(full(logits), batch["label"])
-
     def summary(self, logits: Tensor) -> dict[str, Tensor]:
-        """Of the whole image."""
-        return {"predicted": logits.argmax(1), "entropy": entropy(logits), "confidence": logits.softmax(1).amax(1)}
+        """Of the whole image, which has one class."""
+        shares = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+        return {"shares": shares, "entropy": entropy(logits), "confidence": logits.softmax(1).amax(1)}
+
+    def aims(self, n: int) -> Tensor:
+        """Every class equally often, the rest at random."""
+        classes = len(self.classes)
+        order = torch.cat([torch.randperm(classes) for _ in range(-(-n // classes))])[:n]
+        return order[torch.randperm(n)]
 
     def measure(self, logits: Tensor, examples: Examples) -> float:
         """Top-1 accuracy in percent."""

@@ -1,16 +1,45 @@
 """Figures of classifiers."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+import torch
+from torch import Tensor
 
-from stages.reporting.figures.panels import save
+from stages.curation.scores import standing_out
+from stages.datasets.examples import Examples
+from stages.engine.teacher import Teacher
+from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, save, show
 from stages.settings import paths
 
 
-def predictions(task: str, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
+def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
+    """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
+    pool = Examples.load(paths.pool(task) / "pool.safetensors")
+    drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
+    shown = [("OOD pool", *_predicted(kind, teacher, pool.subset(drawn)))]
+    shown += first_samples(task, students)
+    shown.append(("in-domain (validation)", *_predicted(kind, teacher, Examples.load(paths.split(task, "val")))))
+    classes = min(len(kind.classes), CLASSES)
+    columns = min(3, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.0 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (title, images, predicted) in zip(axes.flat, shown, strict=False):
+        show(ax, mosaic(images, predicted, classes), title)
+    figure.suptitle(f"{task}: columns are classes as the teacher sees them ({', '.join(kind.classes[:classes])})", fontsize=10)
+    save(figure, task, "samples")
+
+
+def _predicted(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
+    return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
+
+
+def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
     groups = {str(label): list(seeds) for label, seeds in runs.groupby("method", sort=False)["seed"]}
     columns = min(4, len(groups))

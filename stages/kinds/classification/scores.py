@@ -1,5 +1,6 @@
 """How well a classifier does and how close it is to its teacher."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import Tensor
 from stages.datasets.examples import Examples
 from stages.kinds._percent import percent
 from stages.losses.distillation import kl_divergence
+from stages.support.files import replacing
 
 BINS = 15
 COLUMNS = {
@@ -46,11 +48,14 @@ def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any
     }
 
 
-def predictions(logits: Tensor, examples: Examples) -> pd.DataFrame:
-    """What the network said of each example: actual and predicted class, confidence."""
+def write_predictions(path: Path, logits: Tensor, examples: Examples) -> None:
+    """PATH.csv: what the network said of each example, actual and predicted class, confidence."""
     confidence, predicted = logits.softmax(1).max(1)
     names = [[examples.classes[k] for k in column.tolist()] for column in (examples.label, predicted)]
-    return pd.DataFrame({"actual": names[0], "predicted": names[1], "confidence": confidence.numpy()})
+    with replacing(path.with_suffix(".csv")) as temporary:
+        pd.DataFrame({"actual": names[0], "predicted": names[1], "confidence": confidence.numpy()}).to_csv(
+            temporary, index=False, float_format="%.4f"
+        )
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor) -> float:

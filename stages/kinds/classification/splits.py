@@ -6,6 +6,7 @@ from torch import Tensor
 from stages.curation.duplicates import near_duplicates
 from stages.datasets.examples import LABEL, UNKNOWN, Examples
 from stages.support.errors import UserError
+from stages.support.seeds import mix
 
 
 def check(examples: Examples, where: str) -> None:
@@ -18,9 +19,19 @@ def check(examples: Examples, where: str) -> None:
         raise UserError(f"{where}: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3")
 
 
-def strata(examples: Examples) -> Tensor:
-    """Groups (n,) of which every split has its share: the classes."""
-    return examples.label
+def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples, Examples]:
+    """Split off about `part` of each class, always the same images; returns (rest, part).
+
+    At least one image of each, and at most so many that `leave` of them stay.
+    """
+    generator = torch.Generator().manual_seed(mix(0))
+    chosen = torch.zeros(len(examples), dtype=torch.bool)
+    for label in examples.label.unique():
+        rows = (examples.label == label).nonzero().flatten()
+        count = max(1, min(round(part * len(rows)), len(rows) - leave))
+        chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
+    rest, taken = (mask.nonzero().flatten() for mask in (~chosen, chosen))
+    return examples.subset(rest), examples.subset(taken)
 
 
 def twins(examples: Examples, others: Examples, what: str) -> Tensor:

@@ -21,7 +21,7 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind."""
     runs = tables.runs(rows)
     students = runs[runs["method"] != TEACHER]
-    methods.samples(task, kind, teacher, students)
+    own.samples(task, kind, teacher, students)
     methods.diversity(task, kind, teacher, students)
     if len(students):
         methods.curves(task, kind, students)
@@ -29,7 +29,7 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
         scored = tables.runs(rows, domain)
         if not scored.empty and len(students):
             methods.bars(task, kind, scored, f"{task}{suffix}", suffix)
-            own.predictions(task, scored, f"{task}{suffix}", file, suffix)
+            own.predictions(task, kind, scored, f"{task}{suffix}", file, suffix)
     pool.scores(task)
     pool.classes(task, kind)
     pool.extremes(task, kind)

@@ -1,6 +1,5 @@
-"""Figures of the methods: their images, their learning curves, their results."""
+"""Figures of the methods: their learning curves, their results, how varied their images are."""
 
-import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,41 +7,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.reporting.features import pair_distances, penultimate
-from stages.reporting.figures.panels import CLASSES, mosaic, save, show
+from stages.reporting.figures.panels import first_samples, save
 from stages.reporting.intervals import half_interval
 from stages.settings import paths
 from stages.settings.params import TEACHER
 
 PAIRED = 300  # images of a set whose distances are drawn
-
-
-def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
-    """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
-    pool = Examples.load(paths.pool(task) / "pool.safetensors")
-    drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
-    shown = [("OOD pool", *_predicted(kind, teacher, pool.subset(drawn)))]
-    shown += _samples(task, students)
-    shown.append(("in-domain (validation)", *_predicted(kind, teacher, Examples.load(paths.split(task, "val")))))
-    classes = min(len(kind.classes), CLASSES)
-    columns = min(3, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.0 * rows), squeeze=False, layout="constrained")
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, (title, images, predicted) in zip(axes.flat, shown, strict=False):
-        show(ax, mosaic(images, predicted, classes), title)
-    figure.suptitle(f"{task}: columns are classes as the teacher sees them ({', '.join(kind.classes[:classes])})", fontsize=10)
-    save(figure, task, "samples")
-
-
-def _predicted(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
-    return examples.all_inputs(), kind.summary(kind.answers(teacher, examples))["predicted"]
 
 
 def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
@@ -84,7 +58,7 @@ def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> N
 
 def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
-    shown = {row: pack(images) for row, images, _ in _samples(task, students)}
+    shown = {row: pack(images) for row, images, _ in first_samples(task, students)}
     shown["in-domain (validation)"] = Examples.load(paths.split(task, "val"))
     first = {row: images.subset(torch.arange(min(PAIRED, len(images)))) for row, images in shown.items()}
     distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in first.items()}
@@ -94,14 +68,3 @@ def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) ->
     ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")
     ax.set(xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{task}: diversity")
     save(figure, task, "diversity")
-
-
-def _samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
-    """Name, images and predicted classes of each method that makes images, for its first seed."""
-    found = []
-    for row, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
-        path = paths.student(task, row, seed) / "samples.safetensors"
-        if path.exists():
-            tensors = load_file(path)
-            found.append((row, tensors["images"], tensors["predicted"]))
-    return found

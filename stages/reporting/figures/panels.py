@@ -2,7 +2,9 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -29,6 +31,17 @@ def show(ax: plt.Axes, image: np.ndarray, title: str) -> None:
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_title(title, fontsize=10)
     ax.axis("off")
+
+
+def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
+    """Name, images and predicted classes (n,) of each method that makes images, for its first seed."""
+    found = []
+    for row, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
+        path = paths.student(task, row, seed) / "samples.safetensors"
+        if path.exists():
+            tensors = load_file(path)
+            found.append((row, tensors["images"], tensors["predicted"]))
+    return found
 
 
 def save(figure: plt.Figure, task: str, name: str) -> None:

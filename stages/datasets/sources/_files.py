@@ -1,0 +1,69 @@
+"""The files of a folder, or of a tar archive as if it were one."""
+
+import io
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from stages.support.errors import UserError
+
+
+class Files:
+    """`names`, of files relative to the folder; `opened` yields some of them with their content."""
+
+    names: list[str]
+
+    def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        """Name and content of each, in the order in which they are read fastest."""
+        raise NotImplementedError
+
+
+class Folder(Files):
+    """Of a folder on disk."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+    def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        """In their order."""
+        return ((name, (self.root / name).open("rb")) for name in names)
+
+
+class Archive(Files):
+    """Of an open archive (.tar, .tar.gz, .tar.xz), read once from front to end."""
+
+    def __init__(self, archive: tarfile.TarFile):
+        self.archive = archive
+        self.members = {PurePosixPath(member.name).as_posix(): member for member in archive if member.isfile()}
+        self.names = list(self.members)
+
+    def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
+        """In the order of the archive: going back in an .xz means starting over."""
+        for name in sorted(names, key=lambda name: self.members[name].offset):
+            file = self.archive.extractfile(self.members[name])
+            yield name, io.BytesIO(b"" if file is None else file.read())
+
+
+@contextmanager
+def archive(path: str) -> Iterator[Archive]:
+    """The archive at `path`; raises UserError where it is missing or broken."""
+    try:
+        with tarfile.open(path) as file:
+            yield Archive(file)
+    except FileNotFoundError:
+        raise UserError(f"the archive {path} is missing; put it there, or set `path` to where it is") from None
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"the archive {path} cannot be read ({error}); is it complete?") from None
+
+
+@contextmanager
+def folder_or_archive(path: str) -> Iterator[Files]:
+    """Whichever stands at `path`."""
+    if Path(path).is_dir():
+        yield Folder(Path(path))
+    else:
+        with archive(path) as files:
+            yield files

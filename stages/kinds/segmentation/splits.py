@@ -1,0 +1,41 @@
+"""How images with label maps are split, and which of them are the same."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.curation.duplicates import near_duplicates
+from stages.datasets.examples import INPUT, LABEL, UNKNOWN, Examples
+from stages.support.errors import UserError
+
+
+def check(examples: Examples, where: str) -> None:
+    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
+    if LABEL not in examples.columns or examples.label.dim() != 3:
+        raise UserError(f"{where}: segmentation needs a label for every pixel; take a source of masks ({{source: masks, ...}})")
+    if len(examples.classes) < 2 or (examples.label == UNKNOWN).all():
+        raise UserError(f"{where}: needs two classes or more, and pixels that are labelled")
+    if len(examples) < 3:
+        raise UserError(f"{where}: has {len(examples)} images; train, val and test need one each, so at least 3")
+
+
+def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples, Examples]:
+    """Split off about `part` of the images, the last ones; returns (rest, part).
+
+    Neighbours in a source are often frames of one video, nearly the same: they lie in one split.
+    """
+    n = len(examples)
+    rows = torch.arange(n).split([n - (count := max(1, min(round(part * n), n - leave))), count])
+    return examples.subset(rows[0]), examples.subset(rows[1])
+
+
+def twins(examples: Examples, others: Examples, what: str) -> Tensor:
+    """Rows of `examples` that stand in `others` too, or nearly; these are cut and shrunk to the form of `examples`."""
+    _, height, width = examples.shape
+    ratio = min(others.shape[1] / height, others.shape[2] / width)
+    high, wide = round(ratio * height), round(ratio * width)
+    top, left = (others.shape[1] - high) // 2, (others.shape[2] - wide) // 2
+    middle = others.all_inputs()[:, :, top : top + high, left : left + wide]
+    return near_duplicates(
+        examples, others.having(**{INPUT: F.interpolate(middle, (height, width), antialias=True, mode="bilinear")}), what
+    )

@@ -115,10 +115,9 @@ def test_scenes_are_the_same_every_time_and_splits_share_no_digit():
 
 
 def test_a_mask_lies_where_the_ink_is():
-    """Ink differs from the ground around it by as much as is promised, on average over a digit."""
+    """Ink is brighter than the ground around it, on average over a digit."""
     scenes = DigitScenes(source="digit_scenes", count=60, test=5).read(ImageForm(size=32, channels=1))
     for image, label in zip(scenes.input[:, 0].float(), scenes.label, strict=True):
         ink = label > 0
         near = torch.nn.functional.max_pool2d(ink[None].float(), 7, 1, 3)[0].bool() & ~ink
-        if ink.any() and len(label.unique()) == 2:
-            assert (image[ink].mean() - image[near].mean()).abs() > 15
+        assert image[ink].mean() > image[near].mean() + 25

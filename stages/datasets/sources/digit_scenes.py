@@ -15,15 +15,17 @@ from stages.support.sections import Section
 GROUND = 0  # the class of what is no digit's ink
 PARTS = {"train": (0.0, 0.6), "val": (0.6, 0.7), "test": (0.7, 1.0)}  # of the digits, which no two splits share
 HELD = 0.1  # of the scenes that are read for training: those that prepare takes for validation
-COVER, VISIBLE = 0.5, 70  # of ink, from which a pixel is of its digit; least difference from the ground, of 255
+SIZES = (0.7, 0.95)  # of digits, of the image's shorter side
+GREYS = (10, 150)  # of the ground, of 255
+COVER, VISIBLE = 0.5, 40  # of ink, from which a pixel is of its digit; how much brighter than the ground it is at least
 EDGE = 3  # how much sharper the enlarged ink's edges are made
 
 
 class Source(Section):
-    """`count` scenes for training and `test` for testing: one or two of scikit-learn's digits on cluttered grey ground.
+    """`count` scenes for training and `test` for testing: one of scikit-learn's digits on cluttered grey ground.
 
-    Digits have random places, sizes and contrasts. The last tenth of the scenes for training, which prepare takes for validation,
-    has digits of its own, and so have those for testing.
+    Digits have random places, sizes and contrasts, and are brighter than what is behind them. The last tenth of the scenes for
+    training, which prepare takes for validation, has digits of its own, and so have those for testing.
     """
 
     source: Literal["digit_scenes"]
@@ -53,48 +55,37 @@ def _scenes(part: str, count: int, form: ImageForm) -> list[tuple[Tensor, Tensor
     begin, end = (round(share * len(digits)) for share in PARTS[part])
     mine = np.random.default_rng(0).permutation(len(digits))[begin:end]
     rng = np.random.default_rng([1, begin])
-
-    def digit() -> tuple[np.ndarray, int]:
-        row = mine[rng.integers(len(mine))]
-        return digits[row].reshape(8, 8) / 16, int(targets[row])
-
-    return [_scene(rng, [digit() for _ in range(rng.integers(1, 3))], form) for _ in range(count)]
+    rows = (mine[rng.integers(len(mine))] for _ in range(count))
+    return [_scene(rng, digits[row].reshape(8, 8) / 16, int(targets[row]), form) for row in rows]
 
 
-def _scene(rng: np.random.Generator, digits: list[tuple[np.ndarray, int]], form: ImageForm) -> tuple[Tensor, Tensor]:
+def _scene(rng: np.random.Generator, ink: np.ndarray, digit: int, form: ImageForm) -> tuple[Tensor, Tensor]:
     """Pixels (C, H, W) and labels (H, W)."""
-    height, width = form.height, form.width
-    canvas = _ground(rng, height, width)
-    label = np.full((height, width), GROUND)
-    side = min(height, width)
-    for ink, target in digits:
-        size = int(rng.integers(round(0.55 * side), round(0.85 * side)))
-        top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
-        place = (slice(top, top + size), slice(left, left + size))
-        if (label[place] != GROUND).mean() > 0.05:
-            continue  # it would hide another one
-        shape = Image.fromarray((255 * ink).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
-        cover = (EDGE * (np.asarray(shape, dtype=float) / 255 - COVER) + COVER).clip(0, 1)
-        around = canvas[place].mean()
-        dark, bright = around - VISIBLE, 255 - around - VISIBLE
-        up = rng.random() * (dark + bright) > dark if min(dark, bright) > 0 else bright > 0
-        level = around + VISIBLE + rng.random() * bright if up else around - VISIBLE - rng.random() * dark
-        canvas[place] = (1 - cover) * canvas[place] + cover * level
-        label[place][cover > COVER] = 1 + target
+    canvas = _ground(rng, form.height, form.width)
+    label = np.full(canvas.shape, GROUND)
+    side = min(canvas.shape)
+    size = int(rng.integers(round(SIZES[0] * side), round(SIZES[1] * side) + 1))
+    top, left = (rng.integers(room - size + 1) for room in canvas.shape)
+    place = (slice(top, top + size), slice(left, left + size))
+    shape = Image.fromarray((255 * ink).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+    cover = (EDGE * (np.asarray(shape, dtype=float) / 255 - COVER) + COVER).clip(0, 1)
+    level = rng.uniform(canvas[place].max() + VISIBLE, 255)
+    canvas[place] = (1 - cover) * canvas[place] + cover * level
+    label[place][cover > COVER] = 1 + digit
     noisy = canvas + rng.normal(0, 4, canvas.shape)
     picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     return to_pixels(picture, form.shape), torch.from_numpy(label)
 
 
 def _ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Grey (H, W): a few blurred shapes and some strokes, none of them a digit's ink."""
-    image = Image.new("L", (width, height), int(rng.integers(40, 216)))
+    """Grey (H, W): a few blurred shapes and some strokes, darker than ink."""
+    image = Image.new("L", (width, height), int(rng.integers(*GREYS)))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(2, 6)):
         x, y = np.sort(rng.integers(-4, width + 4, 2)), np.sort(rng.integers(-4, height + 4, 2))
         shape = draw.rectangle if rng.random() < 0.5 else draw.ellipse
-        shape([int(x[0]), int(y[0]), int(x[1]), int(y[1])], fill=int(rng.integers(40, 216)))
+        shape([int(x[0]), int(y[0]), int(x[1]), int(y[1])], fill=int(rng.integers(*GREYS)))
     for _ in range(rng.integers(0, 4)):
         ends = [int(value) for value in rng.integers(0, [width, height, width, height])]
-        draw.line(ends, fill=int(rng.integers(40, 216)), width=int(rng.integers(1, 3)))
+        draw.line(ends, fill=int(rng.integers(*GREYS)), width=int(rng.integers(1, 3)))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.5, 1.2)))), dtype=float)

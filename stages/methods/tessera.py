@@ -29,8 +29,8 @@ class Method(fast.Method):
     """S learns T's logits of mosaics, which `Composer` makes, and of images that Fast-Datafree inverts.
 
     Rings keep the newest images with what T said, and S draws from them. Where no image is inverted and there is no hint, only
-    T's logits are asked for. S's optimiser is that of all rows. What is off by default cost accuracy on natural images: to show an
-    image more often than T looks (`reuse`), mosaics alone at first (`alone`), a `hint`, to `recalibrate`.
+    T's logits are asked for. S's optimiser is that of all rows. What is off by default cost accuracy on natural images: to show
+    an image more often than T looks (`reuse`), mosaics alone at first (`alone`), a `hint`, to `recalibrate`.
     """
 
     class Params(fast.Method.Params, Mixing):
@@ -39,8 +39,8 @@ class Method(fast.Method):
         The run takes the part `share` of the schedule's student steps. Of a student's batch the part `synthetic` is inverted,
         once the part `alone` of the run is over, in which all are mosaics (until a synthesis begins). One in `reuse` of a batch
         is new; each of both rings holds `ring` images. `balance` evens the classes of tiles and of drawn mosaics. `hint` weighs
-        a term on T's pooled feature of mosaics, which S gives through a linear map. In the end S's running statistics are taken anew from `recalibrate` batches, half of
-        inverted images, half of bare ones of the pool.
+        a term on T's pooled feature of mosaics, which S gives through a linear map. In the end S's running statistics are taken
+        anew from `recalibrate` batches, half of inverted images, half of bare ones of the pool.
         """
 
         share: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -14,7 +14,7 @@ from stages.networks.build import build
 from stages.settings import params
 from stages.settings.task import Distill
 from tests.clones import REPOSITORY
-from tests.small import GAMES, METHODS, SMALL, method, method_class, setting
+from tests.small import METHODS, SMALL, method, method_class, setting
 
 EVERYTHING = DATA | {"student_domain"}
 CAN = {"gradient", "batch_norm", "stages"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages import methods
 from stages.curation.scores import standing_out
-from stages.datasets.images import to_uint8
+from stages.datasets.examples import INPUT, PREDICTED
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import key, until_done
 from stages.engine.loop import train, write_curve
@@ -21,11 +21,9 @@ from stages.settings import params, paths
 from stages.support.errors import UserError, run_script
 from stages.support.files import save_tensors, write_json
 
-SAMPLES = 1000
-
 
 def main(name: str, row: str, seed_text: str) -> None:
-    """Write the student's weights, card, learning curve and, where the method makes images, samples of them.
+    """Write the student's weights, card, learning curve and, where the method makes inputs, samples of them.
 
     Where the method cannot run on the task, write why instead of a student.
     """
@@ -72,11 +70,12 @@ def main(name: str, row: str, seed_text: str) -> None:
 
 
 def _save_samples(method: Method, folder: Path) -> None:
-    """What the method's images look like and what the teacher sees in them, for the report's figures."""
-    images, setting = method.samples(SAMPLES), method.setting
-    if images is not None:
-        predicted = standing_out(setting.kind.summary(setting.teacher.logits(images))["shares"])
-        save_tensors(folder / "samples.safetensors", {"images": to_uint8(images.clamp(0, 1)), "predicted": predicted})
+    """What the method's inputs look like and what the teacher sees in them, for the report's figures."""
+    kind, teacher = method.setting.kind, method.setting.teacher
+    inputs = method.samples(kind.samples)
+    if inputs is not None:
+        predicted = standing_out(kind.summary(teacher.logits(inputs))["shares"])
+        save_tensors(folder / "samples.safetensors", {INPUT: kind.stored(inputs), PREDICTED: predicted})
 
 
 def _seed(text: str) -> int:

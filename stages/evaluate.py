@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stages.datasets.examples import Examples, pack
+from stages.datasets.examples import INPUT, Examples, pack
 from stages.engine.runtime import start
 from stages.families.opening import open_teacher
 from stages.kinds import aspect
@@ -66,7 +66,7 @@ def main(name: str) -> None:
         if (samples := folder / "samples.safetensors").exists():
             if in_domain is None:
                 in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
-            shown = kind.shown(pack(load_file(samples)["images"]), BATCH)
+            shown = kind.shown(pack(load_file(samples)[INPUT]), BATCH)
             result |= likeness(penultimate(guide, shown), in_domain)
         write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 

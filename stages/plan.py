@@ -7,7 +7,7 @@ Usage: python -m stages.plan
 from stages import methods
 from stages.curation.rules import open_rule
 from stages.families.opening import DATA
-from stages.kinds import aspect
+from stages.kinds import check_form
 from stages.networks.build import find
 from stages.settings import paths, plans
 from stages.settings.params import STAGES, Params
@@ -22,7 +22,7 @@ def main() -> None:
     """Write a plan for each stage and each row of the tasks in `run`, and the identities of all rows of all tasks."""
     params = methods.load_all()
     for name, task in params.tasks.items():
-        aspect(task.kind, "splits", f"params.yaml: task.{name}.kind: ")
+        check_form(task, f"task.{name}")
         open_rule(name, task.curate)
         find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
         find(task.distill.student.network, f"params.yaml: task.{name}.distill.student.network: ")

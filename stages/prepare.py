@@ -24,6 +24,7 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "prepare", name).agree(paths.plan(name, "prepare"))
+    kinds.check_form(task, f"task.{name}")
     form, kind = task.form, kinds.aspect(task.kind, "splits")
 
     labelled = task.in_domain.read(form)
@@ -43,17 +44,20 @@ def main(name: str) -> None:
     splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
 
     limit = SMOKE_IMAGES if settings.run.scale == "smoke" else None
+    pack = kind.packer(splits["train"], form, paths.split(name, "train").parent)
+    splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
+    shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
     for part, examples in splits.items():
-        splits[part] = _save(_first(examples, limit), paths.split(name, part), part)
+        _save(examples, paths.split(name, part), part)
     for part, examples in shifted.items():
-        _save(_first(examples, limit), paths.student_domain(name, part), f"student domain, {part}")
-    rows = kind.twins(splits["ood"], splits["test"], f"{name}: look for test images in ood")
+        _save(examples, paths.student_domain(name, part), f"student domain, {part}")
+    rows = kind.twins(splits["ood"], splits["test"], f"{name}: look for test examples in ood")
     overlap = {"of": len(splits["ood"]), "near_duplicates": rows.tolist()}
     if shifted:
-        what = f"{name}: look for training images in the student domain's test"
+        what = f"{name}: look for training examples in the student domain's test"
         known = kind.twins(shifted["test"], shifted["train"], what)
         overlap["student_domain_test_in_train"] = len(known)
-        print(f"student domain: {len(known)} of {len(shifted['test'])} test images are, or nearly are, training images")
+        print(f"student domain: {len(known)} of {len(shifted['test'])} test examples are, or nearly are, training examples")
     write_json(paths.overlap(name), overlap)
 
 
@@ -79,25 +83,24 @@ def split(
     wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
     if sum(wanted) + (test is None) * len(labelled.classes) > n:
         raise UserError(
-            f"{where}: {n} images do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
+            f"{where}: {n} examples do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
         )
     rest, chosen = kind.held_out(labelled, wanted[0] / n, leave=1 + (test is None))
     rest, held = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
     return {"train": chosen, "val": held, "test": rest if test is None else test}
 
 
-def _first(images: Examples, limit: int | None) -> Examples:
-    """At most `limit` images, a seeded draw in the order of the source."""
-    if limit is None or len(images) <= limit:
-        return images
-    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(mix(0)))[:limit]
-    return images.subset(drawn.sort().values)
+def _first(examples: Examples, limit: int | None) -> Examples:
+    """At most `limit` examples, a seeded draw in the order of the source."""
+    if limit is None or len(examples) <= limit:
+        return examples
+    drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(mix(0)))[:limit]
+    return examples.subset(drawn.sort().values)
 
 
-def _save(images: Examples, path: Path, what: str) -> Examples:
-    images.save(path)
-    print(f"{what}: {len(images)} images, {len(images.classes)} classes")
-    return images
+def _save(examples: Examples, path: Path, what: str) -> None:
+    examples.save(path)
+    print(f"{what}: {len(examples)} examples, {len(examples.classes)} classes")
 
 
 def _short(classes: tuple[str, ...]) -> str:

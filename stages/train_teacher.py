@@ -88,8 +88,7 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
     recipe = task.teacher.train
     assert recipe is not None
     kind = open_kind(task, examples.classes)
-    mean, std = kind.statistics(examples)
-    blueprint = Blueprint(task.teacher.network, examples.classes, examples.shape, mean, std)
+    blueprint = kind.blueprint(task.teacher.network, examples, f"task.{name}.teacher")
     rt.seed(SEED)
     net = blueprint.build()
     if recipe.start:
@@ -97,7 +96,9 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
         weights.import_weights(net, Path(start.path), start.sha256, key_of, start.without, start.into)
     batch = min(recipe.batch, len(examples))
     steps = recipe.epochs * (len(examples) // batch)
-    schedule = Schedule(steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, rate=recipe.rate)
+    schedule = Schedule(
+        steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, recipe.optimizer, recipe.rate, recipe.clip
+    )
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
     setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
     method = Method(setting, Method.Params(focal=recipe.focal))
@@ -108,12 +109,10 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
 def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made:
     given = task.teacher.weights
     assert given is not None
-    if not len(given.mean) == len(given.std) == val.shape[0]:
-        raise UserError(f"params.yaml: task.{name}.teacher.weights: mean and std need {val.shape[0]} values, one a channel")
-    blueprint = Blueprint(task.teacher.network, val.classes, val.shape, given.mean, given.std)
+    kind, key_of = open_kind(task, val.classes), f"task.{name}.teacher.weights"
+    blueprint = kind.blueprint(task.teacher.network, val, key_of, given)
     net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256, f"task.{name}.teacher.weights", given.without)
-    kind = open_kind(task, val.classes)
+    weights.import_weights(net, Path(given.path), given.sha256, key_of, given.without)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:
         raise UserError(

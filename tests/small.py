@@ -9,6 +9,7 @@ import torch
 from stages.curation.scores import standing_out
 from stages.datasets.examples import UNKNOWN, Examples, pack
 from stages.datasets.images import Augment, ImageForm
+from stages.datasets.texts import TextForm, Vocabulary
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
@@ -17,8 +18,11 @@ from stages.engine.teacher import Teacher
 from stages.families.method import Rescheduled, Schedule, Setting
 from stages.kinds.classification import Kind
 from stages.kinds.segmentation import Kind as Segmentation
+from stages.kinds.text import Kind as Text
+from stages.networks import weights
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
+from stages.settings.rates import Warmed
 from stages.support.parts import part
 
 CPU = rt.Runtime(torch.device("cpu"))
@@ -162,3 +166,47 @@ def with_data(given, **data):
 def method(name, params=None, **options):
     found = method_class(name)
     return found(setting(**options), found.Params(**{**SMALL.get(name, {}), **(params or {})}))
+
+
+def vocabulary(words=60, pad=0):
+    """Made-up words behind five special tokens, of which padding is `pad`."""
+    special = [i for i in range(5) if i != pad]
+    names = tuple(f"word{i}" for i in range(words))
+    return Vocabulary(names, pad, special[0], special[1], special[2], tuple(range(5)))
+
+
+def sentences(n=48, seed=0, length=12, known=None):
+    """Texts of some length each; the class is whether early words outnumber late ones."""
+    known = known or vocabulary()
+    generator = torch.Generator().manual_seed(seed)
+    inner = torch.randint(5, len(known.words), (n, length), generator=generator)
+    ends = torch.randint(6, length + 1, (n, 1), generator=generator)
+    place = torch.arange(length)
+    inner[:, 0] = known.cls
+    ids = torch.where(place < ends - 1, inner, torch.where(place == ends - 1, known.sep, known.pad))
+    label = ((ids > 4) & (ids < len(known.words) // 2)).sum(1) * 2 > (ids > 4).sum(1)
+    columns = {"input": ids, "label": label.long(), "index": torch.arange(n), "length": ends.flatten()}
+    return Examples(columns, ("late", "early"), vocabulary=known)
+
+
+def encoder(name, length=12, known=None, classes=2):
+    """With weights that are larger than fresh ones: those answer the same to every text."""
+    net = build(name, classes, {"length": length, **(known or vocabulary()).tokens, "model": None})
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                parameter *= 10
+    return net
+
+
+def text(steps=20, batch=4, teacher="bert_2_16", student="bert_1_16", runtime=CPU):
+    """A setting of texts: encoders of 16 numbers a word, the student begun as the teacher's first layer."""
+    rt.seed(7)
+    guide, net = encoder(teacher), encoder(student)
+    if student == "bert_1_16":
+        weights.copy_layers(net, guide, "first", "")
+    data = {"pool": sentences().unlabelled(), "in_domain": sentences(seed=1)}
+    schedule = Schedule(steps, batch, 2 * batch, 1e-3, 0.01, optimizer="adamw", rate=Warmed(warmup=0.1), clip=1.0)
+    return answered(
+        Setting(Text(TextForm(length=12), ("late", "early")), Teacher(runtime.place(guide)), net, schedule, 0, runtime, data)
+    )

@@ -22,6 +22,14 @@ from stages.support.errors import UserError
 CASES = [
     ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
     ("run", {"tasks": ["digit"]}, "run.tasks: unknown task 'digit'; did you mean 'digits'"),
+    ("task.digits", {"in_domain": {"source": "topics", "count": 20}}, "task.digits: the source 'topics' gives texts"),
+    (
+        "task.topics",
+        {"ood": {"source": "mixture", "parts": [{"source": "digits"}, {"source": "letters", "count": 9}]}},
+        "task.topics: the source 'digits' gives images, and the task is of texts",
+    ),
+    ("task.topics", {"kind": "classification"}, "task.topics: the kind 'classification' wants `image`"),
+    ("task.digits", {"kind": "text"}, "task.digits: the kind 'text' wants `text`"),
     ("run", {"methods": ["mosaic"]}, "run.methods: unknown method 'mosaic'; did you mean 'mosaickd'"),
     (
         "run",
@@ -190,7 +198,7 @@ def test_a_student_domain_with_an_empty_class_is_refused(project, tmp_path):
     with pytest.raises(UserError, match="the student domain has classes 0, 1, 2, 3, 4, 5, 6, 7, 8, the teacher"):
         prepare.main("digits")
     Image.new("L", (16, 16)).save(tmp_path / "shifted" / "9" / "only.png")
-    with pytest.raises(UserError, match=r"task\.digits\.ood\.images: class '9' has 1 images"):
+    with pytest.raises(UserError, match=r"task\.digits\.ood\.images: class '9' has 1 examples"):
         prepare.main("digits")
     assert not paths.split("digits", "train").exists()
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from stages.datasets.images import to_pixels
+from stages.datasets.texts import Vocabulary
 from stages.support.errors import UserError
 from stages.support.files import save_tensors
 
 UNKNOWN = -1  # the label of an example whose class is not known
-INPUT, LABEL, INDEX = "input", "label", "index"
+INPUT, LABEL, INDEX, LENGTH = "input", "label", "index", "length"
 LOGITS, PREDICTED, CONFIDENCE, WEIGHT = "logits", "predicted", "confidence", "weight"  # what `curate` adds
 
 
@@ -27,13 +28,16 @@ class Examples:
 
     `columns` are tensors (n, ...): `input`, uint8 (n, C, H, W) for images or whole numbers (n, L) for sequences; `label` int64,
     (n,) or (n, H, W), where there are any, UNKNOWN for some; `index` int64 (n,), the row in the source; others as they come. A
-    set that stays in its folder has n `files` instead of the column `input`. `shape` is that of one input.
+    set that stays in its folder has n `files` instead of the column `input`, one that was not turned into tokens yet n `texts`.
+    `shape` is that of one input; sequences of tokens say of which `vocabulary`.
     """
 
     columns: dict[str, Tensor]
     classes: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         if INPUT in self.columns:
@@ -64,8 +68,9 @@ class Examples:
 
     def subset(self, rows: Tensor) -> "Examples":
         """The examples at `rows` (int64), in that order."""
-        files = tuple(self.files[i] for i in rows.tolist()) if self.files else ()
-        return replace(self, columns={name: column[rows] for name, column in self.columns.items()}, files=files)
+        files, texts = (tuple(named[i] for i in rows.tolist()) if named else () for named in (self.files, self.texts))
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, columns=columns, files=files, texts=texts)
 
     def having(self, **columns: Tensor) -> "Examples":
         """The same examples with more columns, or others of the same name."""
@@ -102,7 +107,10 @@ class Examples:
         if self.files:
             tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
         # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
-        save_tensors(path, tensors, {"info": json.dumps({"classes": self.classes, "shape": self.shape})})
+        info: dict[str, Any] = {"classes": self.classes, "shape": self.shape}
+        if self.vocabulary:
+            info["vocabulary"] = asdict(self.vocabulary)
+        save_tensors(path, tensors, {"info": json.dumps(info)})
 
     @classmethod
     def load(cls, path: Path) -> "Examples":
@@ -114,13 +122,21 @@ class Examples:
             columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
         files = columns.pop("files", None)
         names = tuple(bytes(files.numpy()).decode().split("\n")) if files is not None else ()
-        return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names)
+        vocabulary = Vocabulary.restored(info["vocabulary"]) if "vocabulary" in info else None
+        return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names, vocabulary=vocabulary)
 
 
 def pack(inputs: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
     """Examples of inputs (n, ...) in the order of their source, with labels where there are any."""
     columns = {INPUT: inputs, INDEX: torch.arange(len(inputs))}
     return Examples(columns if labels is None else {**columns, LABEL: labels}, classes)
+
+
+def written(texts: Iterable[str], labels: Tensor | None = None, classes: tuple[str, ...] = ()) -> Examples:
+    """Examples of texts in the order of their source, with labels where there are any."""
+    texts = tuple(texts)
+    columns = {INDEX: torch.arange(len(texts))}
+    return Examples(columns if labels is None else {**columns, LABEL: labels}, classes, texts=texts)
 
 
 def joined(sets: list[Examples]) -> Examples:
@@ -138,7 +154,8 @@ def joined(sets: list[Examples]) -> Examples:
         starts.append(starts[-1] + int(one.index.max()) + 1)
     sets = [one.having(index=one.index + start) for one, start in zip(sets, starts, strict=True)]
     columns = {name: torch.cat([one.columns[name] for one in sets]) for name in sets[0].columns}
-    return Examples(columns, sets[0].classes, first.shape, tuple(file for one in sets for file in one.files))
+    files, texts = (tuple(named for one in sets for named in getattr(one, field)) for field in ("files", "texts"))
+    return Examples(columns, sets[0].classes, first.shape, files, texts)
 
 
 def channel_statistics(images: Examples) -> tuple[Tensor, Tensor]:

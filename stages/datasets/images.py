@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.losses.precision import exact
 from stages.support.sections import Section
 
+IMAGES = "images"  # what a source gives that reads them, and what a kind of task has that is of them
 Side = Annotated[int, Field(ge=8, multiple_of=4)]
 
 

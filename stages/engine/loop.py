@@ -99,7 +99,7 @@ def train(
                 raise KeyboardInterrupt
     for player in method.players.values():
         player.align_ranks()
-    return curve
+    return curve or [{"step": 0, **probe()}]
 
 
 def write_curve(path: Path, curve: list[Row]) -> None:

@@ -33,14 +33,15 @@ class Teacher(nn.Module):
         """What a method may ask of it beside logits, and gets of every part.
 
         gradient: with respect to its inputs; batch_norm: running statistics of its training data; stages: maps of named stages
-        (of one part: those of several have no common order); embeddings: inputs given as vectors. A network
-        says of itself that it is not `differentiable`, that it `takes_embeddings`, and what its `taps` are.
+        (of one part: those of several have no common order); embeddings: inputs given as vectors (of one part, for each has a
+        table of its own). A network says of itself that it is not `differentiable`, that it `takes_embeddings`, and its `taps`.
         """
+        single = len(self.parts) == 1
         able = {
             GRADIENT: [all(getattr(m, "differentiable", True) for m in part.modules()) for part in self.parts],
             BATCH_NORM: [any(map(_remembers, part.modules())) for part in self.parts],
-            STAGES: [len(self.parts) == 1 and any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts],
-            EMBEDDINGS: [any(getattr(m, "takes_embeddings", False) for m in part.modules()) for part in self.parts],
+            STAGES: [single and any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts],
+            EMBEDDINGS: [single and any(getattr(m, "takes_embeddings", False) for m in part.modules()) for part in self.parts],
         }
         return frozenset(word for word, parts in able.items() if all(parts))
 

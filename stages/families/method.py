@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from stages.datasets.examples import LOGITS, Examples
-from stages.datasets.images import Augment, ImageForm
+from stages.datasets.images import Augment
 from stages.engine.cost import Cost
 from stages.engine.loop import Memory
 from stages.engine.players import Player
@@ -19,6 +19,7 @@ from stages.engine.teacher import Teacher
 from stages.kinds import Kind
 from stages.losses import distillation
 from stages.settings.rates import Falling
+from stages.settings.task import Optimizer
 from stages.support.sections import Positive, Rate, Section, Weight
 
 POOL, IN_DOMAIN, LABELS = "pool", "in_domain", "labels"
@@ -39,7 +40,7 @@ class Schedule:
     lr: float
     weight_decay: float
     augment: Augment = field(default_factory=Augment)
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Optimizer = "sgd"
     rate: Falling = "cosine"
     clip: float | None = None
 
@@ -61,7 +62,7 @@ class Rescheduled(Section):
     lr: Rate | None = None
     weight_decay: Weight | None = None
     augment: Augment | None = None
-    optimizer: Literal["sgd", "adam"] | None = None
+    optimizer: Optimizer | None = None
     rate: Falling | None = None
     clip: Rate | None = None
 
@@ -101,7 +102,7 @@ class Setting:
     std: list[float] = field(default_factory=list)
 
     @property
-    def form(self) -> ImageForm:
+    def form(self) -> Any:
         """Of one input."""
         return self.kind.form
 
@@ -157,14 +158,15 @@ class Method:
         raise NotImplementedError
 
     def samples(self, count: int) -> Tensor | None:
-        """`count` synthetic images (count, C, H, W) in [0, 1] as they are at the end, or None for a method that makes none."""
+        """`count` synthetic inputs as they are at the end, images in [0, 1] or embeddings; None for a method that makes none."""
         return None
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """As the schedule says, of the parameters that are not frozen."""
         schedule, free = self.schedule, [parameter for parameter in net.parameters() if parameter.requires_grad]
-        if schedule.optimizer == "adam":
-            return torch.optim.Adam(free, schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+        if schedule.optimizer != "sgd":
+            of = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[schedule.optimizer]
+            return of(free, schedule.lr, weight_decay=schedule.weight_decay, fused=True)
         return torch.optim.SGD(free, schedule.lr, 0.9, weight_decay=schedule.weight_decay, nesterov=self.nesterov, fused=True)
 
     def learner(self, name: str, net: nn.Module, span: tuple[float, float] = (0.0, 1.0)) -> Player:

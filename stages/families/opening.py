@@ -1,5 +1,6 @@
 """From a task in params.yaml and the files of earlier stages to the setting that a method is given."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from stages.datasets.examples import Examples
@@ -44,7 +45,7 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
     made_for, kind, teacher = open_teacher(name, task, runtime)
     given = task.distill.student
-    student = Blueprint(given.network, made_for.classes, made_for.shape, made_for.mean, made_for.std)
+    student = replace(made_for, network=given.network)
     data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
@@ -56,6 +57,8 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
         weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
     if given.teacher_layers:
         weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
+    for module in weights.modules(net, given.frozen, f"{key}.frozen"):
+        module.requires_grad_(False)
     mean, std = made_for.mean or [], made_for.std or []
     return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std), student
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
 from stages.families.method import Method
-from stages.kinds import IMAGES, ONE_LABEL
+from stages.kinds import IMAGES, ONE_LABEL, TEXTS
 from stages.settings.task import STUDENT_DOMAIN
 
 WANTED = {
@@ -14,6 +14,7 @@ WANTED = {
     STAGES: "a teacher of one network and a student that name their stages (convnet, wrn, resnet, vgg11)",
     EMBEDDINGS: "a teacher that takes embeddings as inputs",
     IMAGES: "images",
+    TEXTS: "texts",
     ONE_LABEL: "one label an example",
     STUDENT_DOMAIN: "labelled examples of the student's domain: `ood: {source: student_domain, ...}`",
 }

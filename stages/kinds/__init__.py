@@ -13,23 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from stages.datasets.examples import Examples
+from stages.datasets.images import IMAGES as IMAGES
 from stages.datasets.images import Augment
+from stages.datasets.texts import TEXTS
 from stages.engine.players import judged
 from stages.engine.streams import Batch
 from stages.losses.precision import full
-from stages.settings.task import Task
+from stages.networks.weights import Blueprint
+from stages.settings.task import Task, Weights
+from stages.support.errors import UserError
 from stages.support.parts import part
 
 FOLDER = "stages.kinds"
-IMAGES, ONE_LABEL = "images", "one_label"
+ONE_LABEL = "one_label"
 _PLACES = 2**20  # pixels or tokens that a network answers at a time
 
 
 class Kind(ABC):
     """A kind of task with the form of the inputs of training and the names of its classes. Logits are (B, K, ...)."""
 
-    has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES, ONE_LABEL an example
+    has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES or TEXTS, ONE_LABEL an example
     headline: ClassVar[str]  # the score by which rows are compared, in percent; curves show it as val_HEADLINE
+    samples: ClassVar[int] = 1000  # synthetic inputs that are kept of a run, for figures and their likeness to the domain
 
     def __init__(self, form: Any, classes: tuple[str, ...]):
         self.form, self.classes = form, classes
@@ -40,8 +45,11 @@ class Kind(ABC):
         return (len(self.classes),)
 
     @abstractmethod
-    def statistics(self, examples: Examples) -> tuple[list[float], list[float]] | tuple[None, None]:
-        """Mean and standard deviation by which networks normalise, one a channel; None where inputs are no numbers."""
+    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
+        """All that it takes to build a teacher for `examples`, or one of which the weights are `imported`.
+
+        Raises UserError that names the section `key` where what is imported does not fit the examples.
+        """
 
     @abstractmethod
     def view(self, batch: Batch, augment: Augment) -> Batch:
@@ -89,6 +97,10 @@ class Kind(ABC):
         """Whole inputs as a network sees them when it is measured."""
         return inputs
 
+    def stored(self, samples: Tensor) -> Tensor:
+        """Synthetic inputs as they lie on disk; `plain` turns them back."""
+        return samples
+
     def shown(self, examples: Examples, batch: int) -> Iterator[Tensor]:
         """Whole inputs in order, `batch` at a time, as a network sees them."""
         return (self.plain(inputs) for inputs in examples.batches(batch))
@@ -129,3 +141,10 @@ def aspect(kind: str, name: str, where: str = "") -> Any:
     """The module `splits`, `scores` or `figures` of a kind; raises UserError that begins with `where` for an unknown kind."""
     part(FOLDER, kind, "Kind", "kind of task", where)
     return importlib.import_module(f"{FOLDER}.{kind}.{name}")
+
+
+def check_form(task: Task, key: str) -> None:
+    """Raise UserError that names the section `key` for a task whose kind is of texts and form of images, or otherwise."""
+    wants = "text" if TEXTS in part(FOLDER, task.kind, "Kind", "kind of task", f"params.yaml: {key}.kind: ").has else "image"
+    if getattr(task, wants) is None:
+        raise UserError(f"params.yaml: {key}: the kind '{task.kind}' wants `{wants}`, which says what its inputs are like")

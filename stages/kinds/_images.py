@@ -1,13 +1,24 @@
 """What all kinds of labels of images have in common."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from stages import kinds
 from stages.datasets.examples import INPUT, LABEL, LOGITS, UNKNOWN, Examples, channel_statistics
-from stages.datasets.images import Augment, ImageForm, Moves, to_unit
+from stages.datasets.images import Augment, ImageForm, Moves, to_uint8, to_unit
 from stages.engine.streams import Batch
 from stages.losses.labels import cross_entropy
+from stages.networks.weights import Blueprint
+from stages.settings.task import Weights
+from stages.support.errors import UserError
+
+
+def packer(train: Examples, form: ImageForm, folder: Path) -> Callable[[Examples], Examples]:
+    """How examples get the form that networks take: images have it."""
+    return lambda examples: examples
 
 
 class ImageKind(kinds.Kind):
@@ -22,10 +33,16 @@ class ImageKind(kinds.Kind):
         super().__init__(form.trained, classes)
         self.whole = form
 
-    def statistics(self, examples: Examples) -> tuple[list[float], list[float]]:
-        """Of each channel in [0, 1]."""
-        mean, std = channel_statistics(examples)
-        return mean.tolist(), std.clamp(min=1e-3).tolist()
+    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
+        """With the mean and standard deviation of each channel in [0, 1], by which the network normalises."""
+        if imported:
+            mean, std = imported.mean, imported.std
+            if not len(mean) == len(std) == examples.shape[0]:
+                raise UserError(f"params.yaml: {key}: mean and std need {examples.shape[0]} values, one a channel")
+        else:
+            found = channel_statistics(examples)
+            mean, std = found[0].tolist(), found[1].clamp(min=1e-3).tolist()
+        return Blueprint(network, examples.classes, examples.shape, mean, std)
 
     def blank(self, n: int) -> Tensor:
         """Black images."""
@@ -34,6 +51,10 @@ class ImageKind(kinds.Kind):
     def plain(self, inputs: Tensor) -> Tensor:
         """Images in [0, 1]."""
         return to_unit(inputs)
+
+    def stored(self, samples: Tensor) -> Tensor:
+        """Of 8 bits."""
+        return to_uint8(samples.clamp(0, 1))
 
     def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
         """Moved, or cut."""

@@ -12,14 +12,20 @@ from stages.support.parts import leading, parts
 FOLDER = "stages.networks"
 
 
-def build(name: str, classes: int, shape: tuple[int, ...]) -> nn.Module:
-    """The network called `name` with fresh weights: inputs (B, *shape) -> logits (B, classes, ...).
+def build(name: str, classes: int, form: Any) -> nn.Module:
+    """The network called `name` with fresh weights: inputs (B, ...) -> logits (B, classes, ...).
+
+    `form` is the shape of an input or, of an encoder of texts, what it knows of them (`Blueprint.text`).
 
     Raises UserError for an unknown name, or for one that its file cannot build.
     """
     file, match = find(name)
+    if isinstance(form, dict) != getattr(file, "TEXTS", False):
+        raise UserError(
+            f"network '{name}' is for {'images' if isinstance(form, dict) else 'texts'}; take one for the task's kind"
+        )
     try:
-        net: nn.Module = file.build(match, classes, shape)
+        net: nn.Module = file.build(match, classes, form)
     except ValueError as error:
         raise UserError(f"network '{name}': {error}") from None
     return net

@@ -22,6 +22,8 @@ class Normalize(nn.Module):
 class Normalized(nn.Module):
     """A network that sees normalised images while everything outside of it keeps images in [0, 1]."""
 
+    wraps = True
+
     def __init__(self, net: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
         self.normalize = Normalize(mean, std)

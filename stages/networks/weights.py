@@ -4,9 +4,9 @@ import copy
 import hashlib
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -27,6 +27,8 @@ class Blueprint:
     """All that it takes to build a network of inputs of `shape` and logits of `classes`.
 
     Images come in [0, 1] and are normalised inside with `mean` and `std`, one a channel; without these, inputs stay as they are.
+    `text` is of an encoder of texts: the `length` of an input, `Vocabulary.tokens`, and the `model`'s own configuration where it
+    was imported.
     """
 
     network: str
@@ -34,29 +36,32 @@ class Blueprint:
     shape: tuple[int, ...]
     mean: list[float] | None = None
     std: list[float] | None = None
+    text: dict[str, Any] | None = None
 
     def build(self) -> nn.Module:
         """The network with fresh weights, behind its normaliser."""
-        net = build(self.network, len(self.classes), self.shape)
+        net = build(self.network, len(self.classes), self.text or self.shape)
         return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
 
 
 def bare(net: nn.Module) -> nn.Module:
-    """The network without its normaliser: what is stored."""
-    return net.net if isinstance(net, Normalized) else net
+    """The network without what we put around it: what is stored."""
+    inner: nn.Module = net.get_submodule("net") if getattr(net, "wraps", False) else net
+    return inner
 
 
 def save(folder: Path, blueprint: Blueprint, net: nn.Module, example: Tensor, facts: dict[str, Any]) -> None:
     """Write weights and card, each atomically; `facts` (how it was made) go into the card. `example` is one input, (1, ...)."""
     save_tensors(folder / WEIGHTS, bare(net).state_dict())
-    write_json(folder / CARD, {**blueprint.__dict__, **architecture(net, example), **facts})
+    write_json(folder / CARD, {**asdict(blueprint), **architecture(net, example), **facts})
 
 
 def load(folder: Path) -> tuple[Blueprint, nn.Module]:
     """Read what `save` wrote; raises UserError where it is missing."""
     try:
         card = read_json(folder / CARD)
-        blueprint = Blueprint(card["network"], tuple(card["classes"]), tuple(card["shape"]), card["mean"], card["std"])
+        facts = {key: card[key] for key in ("network", "mean", "std", "text")}
+        blueprint = Blueprint(classes=tuple(card["classes"]), shape=tuple(card["shape"]), **facts)
         net = blueprint.build()
         bare(net).load_state_dict(load_file(folder / WEIGHTS))
     except FileNotFoundError as error:
@@ -76,10 +81,10 @@ def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: S
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise UserError(f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `{key}.sha256`")
-    modules = dict(bare(net).named_modules())
-    if into not in modules:
-        raise UserError(f"params.yaml: {key}.into: the network has no module '{into}'; {nearest(into, modules)}")
-    expected, given = modules[into].state_dict(), _plain_state(path)
+    known = dict(bare(net).named_modules())
+    if into not in known:
+        raise UserError(f"params.yaml: {key}.into: the network has no module '{into}'; {nearest(into, known)}")
+    expected, given = known[into].state_dict(), _plain_state(path)
     if idle := [word for word in without if not any(name.startswith(word) for name in (*expected, *given))]:
         raise UserError(f"params.yaml: {key}.without: the network has no tensor whose name begins with '{idle[0]}'")
     state = {name: tensor for name, tensor in given.items() if not name.startswith(tuple(without))}
@@ -96,23 +101,38 @@ def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: S
         raise UserError(
             f"{path} does not fit the network beside `{key}`: {', '.join(wrong[:3])}{more}; name the network it is of"
         )
-    modules[into].load_state_dict(state, strict=not without)
+    known[into].load_state_dict(state, strict=not without)
 
 
-def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str], key: str) -> None:
+def modules(net: nn.Module, names: Sequence[str], key: str, of: str = "student") -> list[nn.Module]:
+    """The modules of the network with these names; raises UserError that names `key` for one that it has not."""
+    known = dict(bare(net).named_modules())
+    for name in names:
+        if name not in known:
+            raise UserError(f"params.yaml: {key}: the {of}'s network has no module '{name}'; {nearest(name, known)}")
+    return [known[name] for name in names]
+
+
+def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str] | Literal["spread", "first"], key: str) -> None:
     """Copy the modules called `layers` of one network into another of the same names and forms, parameters and buffers.
 
-    Raises UserError that names `key` where one of them lacks a module, or the two differ.
+    Of encoders, `spread` or `first`: all but the layers, and as many of these as `net` has, evenly spaced with the last, or the
+    first ones. Raises UserError that names `key` where one of them lacks a module, or the two differ.
     """
-    mine, theirs = (dict(bare(one).named_modules()) for one in (net, source))
-    for name in layers:
-        for where, known in (("student", mine), ("teacher", theirs)):
-            if name not in known:
-                raise UserError(f"params.yaml: {key}: the {where}'s network has no module '{name}'; {nearest(name, known)}")
-        ours, given = mine[name].state_dict(), theirs[name].state_dict()
-        if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in given.items()}:
-            raise UserError(f"params.yaml: {key}: '{name}' has another form in the teacher than in the student; leave it out")
-        mine[name].load_state_dict(given)
+    if isinstance(layers, str):
+        shallower: Any = getattr(net, "shallower", None)
+        if shallower is None or type(net) is not type(source):
+            raise UserError(f"params.yaml: {key}: `{layers}` is of encoders of texts; name the modules to copy instead")
+        _fill(bare(net), shallower(source, layers), layers, key)
+        return
+    for name, mine, given in zip(layers, modules(net, layers, key), modules(source, layers, key, "teacher"), strict=True):
+        _fill(mine, given.state_dict(), name, key)
+
+
+def _fill(net: nn.Module, given: dict[str, Tensor], what: str, key: str) -> None:
+    if {k: v.shape for k, v in net.state_dict().items()} != {k: v.shape for k, v in given.items()}:
+        raise UserError(f"params.yaml: {key}: '{what}' has another form in the teacher than in the student; leave it out")
+    net.load_state_dict(given)
 
 
 def _plain_state(path: Path) -> dict[str, Tensor]:

@@ -27,12 +27,12 @@ RUN = ("scale", "precision", "compile")
 TABLE = ("scale", "methods", "seeds")
 # Of the sections `run` and `task`, what each stage takes.
 TAKES = {
-    "prepare": (("scale",), ("kind", "image", "in_domain", "ood")),
-    "train_teacher": (RUN, ("kind", "image", "precision", "teacher")),
-    "curate": (("scale",), ("kind", "image", "curate")),
-    "distill": (RUN, ("kind", "image", "precision", "distill")),
-    "evaluate": (TABLE, ("kind", "image")),
-    "report": (TABLE, ("kind", "image")),
+    "prepare": (("scale",), ("kind", "image", "text", "in_domain", "ood")),
+    "train_teacher": (RUN, ("kind", "image", "text", "precision", "teacher")),
+    "curate": (("scale",), ("kind", "image", "text", "curate")),
+    "distill": (RUN, ("kind", "image", "text", "precision", "distill")),
+    "evaluate": (TABLE, ("kind", "image", "text")),
+    "report": (TABLE, ("kind", "image", "text")),
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

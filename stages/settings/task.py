@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, model_validator
 
-from stages.datasets.images import Augment, ImageForm
-from stages.datasets.sources import Source
+from stages.datasets.images import IMAGES, Augment, ImageForm
+from stages.datasets.sources import FOLDER, Source, names
+from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.rates import Falling
+from stages.support.parts import part
 from stages.support.sections import Positive, Rate, Section, Weight
 
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
@@ -42,10 +44,14 @@ class Start(File):
     without: list[str] = Field([])
 
 
-class Train(Section):
-    """How a teacher is trained: SGD with Nesterov momentum 0.9, the learning rate `lr` falling as `rate` says.
+Optimizer = Literal["sgd", "adam", "adamw"]
 
-    From random weights or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal loss.
+
+class Train(Section):
+    """How a teacher is trained: SGD with Nesterov momentum 0.9, or another `optimizer`, the learning rate falling as `rate` says.
+
+    From random weights or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal loss; gradients longer
+    than `clip` are shortened to it.
     """
 
     epochs: Positive
@@ -53,16 +59,21 @@ class Train(Section):
     lr: Rate
     weight_decay: Weight
     augment: Augment = Augment()
+    optimizer: Optimizer = "sgd"
     rate: Falling = "cosine"
+    clip: Rate | None = None
     focal: Weight = 0.0
     start: Start | None = None
 
 
 class Weights(File):
-    """A trained teacher to import, and the statistics that it normalises with; not what begins with a word of `without`."""
+    """A trained teacher to import, and the statistics by which it normalises images; not what begins with a word of `without`.
 
-    mean: list[float]
-    std: list[Rate]
+    Weights of Hugging Face have their `config.json` beside them.
+    """
+
+    mean: list[float] = Field([])
+    std: list[Rate] = Field([])
     without: list[str] = Field([])
 
 
@@ -105,12 +116,15 @@ def _ood(content: Any) -> Any:
 class Student(Section):
     """The student's network, and what it starts from: random weights, a file, or modules of the teacher by name.
 
-    A module of `teacher_layers` is copied with all that is in it; it must have the same name and form in both networks.
+    A module of `teacher_layers` is copied with all that is in it; it must have the same name and form in both networks. Of an
+    encoder, `spread` copies all but its layers, and these from evenly spaced ones of the teacher, the last included; `first` from
+    the teacher's first. Modules that are `frozen` stay as they start.
     """
 
     network: str
     weights: Start | None = None
-    teacher_layers: list[str] = Field([])
+    teacher_layers: Literal["spread", "first"] | list[str] = Field([])
+    frozen: list[str] = Field([])
 
     @model_validator(mode="after")
     def _one_start(self) -> "Student":
@@ -123,8 +137,8 @@ class Distill(Section):
     """The student and its schedule, the same for every method that does not bring its own (`method.NAME.schedule`).
 
     `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
-    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam), the rate a cosine to 0 (or constant, or dropping); gradients
-    longer than `clip` are shortened to it.
+    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam, AdamW), the rate a cosine to 0 (or constant, dropping, warmed
+    up); gradients longer than `clip` are shortened to it.
     """
 
     student: Annotated[Student, BeforeValidator(lambda given: {"network": given} if isinstance(given, str) else given)]
@@ -133,7 +147,7 @@ class Distill(Section):
     lr: Rate
     weight_decay: Weight
     augment: Augment = Augment()
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Optimizer = "sgd"
     rate: Falling = "cosine"
     clip: Rate | None = None
 
@@ -146,7 +160,8 @@ class Task(Section):
     """
 
     kind: str = "classification"
-    image: ImageForm
+    image: ImageForm | None = None
+    text: TextForm | None = None
     in_domain: Source
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher
@@ -154,10 +169,25 @@ class Task(Section):
     distill: Distill
     precision: Precision | None = None
 
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if (self.image is None) == (self.text is None):
+            raise ValueError("give either `image` (what images are like) or `text` (what texts are like)")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        wanted = TEXTS if self.text else IMAGES
+        for name in sorted(names([self.in_domain.model_dump(), self.ood.model_dump()]) - {STUDENT_DOMAIN}):
+            gives = getattr(part(FOLDER, name, "Source", "source"), "gives", IMAGES)
+            if gives not in (None, wanted):
+                raise ValueError(f"the source '{name}' gives {gives}, and the task is of {wanted}; take another one")
+        return self
+
     @property
-    def form(self) -> ImageForm:
+    def form(self) -> Any:
         """Of one input, whatever the kind."""
-        return self.image
+        return self.image or self.text
 
     @property
     def student_domain(self) -> StudentDomain | None:

@@ -279,5 +279,5 @@ def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, size
 
 
 def test_a_split_that_leaves_nothing_for_test_is_refused():
-    with pytest.raises(UserError, match=r"task\.x: 64 images do not make 50 for train, 10 for val and some for test"):
+    with pytest.raises(UserError, match=r"task\.x: 64 examples do not make 50 for train, 10 for val and some for test"):
         split(splits, images(64), None, "task.x", 50, 10)

@@ -39,8 +39,8 @@ class Text(kinds.Kind):
     def blank(self, n):
         return torch.zeros(n, self.form.length, dtype=torch.int64)
 
-    def statistics(self, examples):
-        return None, None
+    def blueprint(self, network, examples, key, imported=None):
+        return weights.Blueprint(network, examples.classes, examples.shape)
 
     def view(self, batch, augment):
         return batch

@@ -1,6 +1,6 @@
 """Several sources as one."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ from stages.support.sections import Section
 class Source(Section):
     """Several sources as one set; labelled where all parts have the same classes."""
 
+    gives: ClassVar[str | None] = None  # what its parts give
     source: Literal["mixture"]
     parts: Annotated[list[Part], Field(min_length=2)]
 

@@ -1,6 +1,6 @@
 """Some of another source's images."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from stages.support.seeds import mix
 class Source(Section):
     """`count` of `images`, drawn at random, in their order; their test part as it is."""
 
+    gives: ClassVar[str | None] = None  # what the other gives
     source: Literal["some"]
     images: Images
     count: Annotated[int, Field(gt=0)]

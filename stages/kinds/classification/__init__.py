@@ -1,41 +1,11 @@
 """Classification of images: logits (n, K), labels (n,)."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from stages import kinds
-from stages.datasets.examples import Examples
 from stages.kinds._images import ImageKind
-from stages.kinds._percent import percent
-from stages.losses.distillation import entropy
+from stages.kinds._one_label import OneLabel
 
 
-class Kind(ImageKind):
+class Kind(OneLabel, ImageKind):
     """One class an image."""
 
     has = frozenset({kinds.IMAGES, kinds.ONE_LABEL})
-    headline = "top1"
-
-    def summary(self, logits: Tensor) -> dict[str, Tensor]:
-        """Of the whole image, which has one class."""
-        shares = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
-        return {"shares": shares, "entropy": entropy(logits), "confidence": logits.softmax(1).amax(1)}
-
-    def aims(self, n: int) -> Tensor:
-        """Every class equally often, the rest at random."""
-        classes = len(self.classes)
-        order = torch.cat([torch.randperm(classes) for _ in range(-(-n // classes))])[:n]
-        return order[torch.randperm(n)]
-
-    def measure(self, logits: Tensor, examples: Examples) -> float:
-        """Top-1 accuracy in percent."""
-        return percent(logits.argmax(1) == examples.label)
-
-    def agreement(self, logits: Tensor, teacher: Tensor) -> float:
-        """The same class predicted."""
-        return percent(logits.argmax(1) == teacher.argmax(1))
-
-    def guess(self, examples: Examples) -> float:
-        """Always the most frequent class."""
-        return percent(examples.label == torch.bincount(examples.label).argmax())

@@ -13,7 +13,10 @@ from stages.curation.scores import standing_out
 from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, save, show
+from stages.reporting.figures.pool import extremes
 from stages.settings import paths
+
+__all__ = ["extremes", "predictions", "samples"]
 
 
 def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:

@@ -5,18 +5,21 @@ from torch import Tensor
 
 from stages.curation.duplicates import near_duplicates
 from stages.datasets.examples import LABEL, UNKNOWN, Examples
+from stages.kinds._images import packer
 from stages.support.errors import UserError
 from stages.support.seeds import mix
+
+__all__ = ["check", "held_out", "packer", "twins"]
 
 
 def check(examples: Examples, where: str) -> None:
     """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
     if len(examples.classes) < 2 or LABEL not in examples.columns or (examples.label == UNKNOWN).any():
-        raise UserError(f"{where}: needs labelled images of two classes or more; use one sub-folder a class")
+        raise UserError(f"{where}: needs labelled examples of two classes or more; of a folder, one sub-folder a class")
     counts = torch.bincount(examples.label, minlength=len(examples.classes))
     if counts.min() < 3:
         few = examples.classes[int(counts.argmin())]
-        raise UserError(f"{where}: class '{few}' has {counts.min()} images; train, val and test need one each, so at least 3")
+        raise UserError(f"{where}: class '{few}' has {counts.min()} examples; train, val and test need one each, so at least 3")
 
 
 def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples, Examples]:

@@ -15,8 +15,11 @@ from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.kinds.segmentation._overlap import overlaps
 from stages.reporting.figures.panels import first_samples, save
+from stages.reporting.figures.pool import extremes
 from stages.settings import paths
 from stages.settings.params import TEACHER
+
+__all__ = ["extremes", "predictions", "samples"]
 
 COLUMNS = 8  # of synthetic images
 

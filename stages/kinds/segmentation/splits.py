@@ -6,7 +6,10 @@ from torch import Tensor
 
 from stages.curation.duplicates import near_duplicates
 from stages.datasets.examples import INPUT, LABEL, UNKNOWN, Examples
+from stages.kinds._images import packer
 from stages.support.errors import UserError
+
+__all__ = ["check", "held_out", "packer", "twins"]
 
 
 def check(examples: Examples, where: str) -> None:

@@ -32,4 +32,4 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
             own.predictions(task, kind, scored, f"{task}{suffix}", file, suffix)
     pool.scores(task)
     pool.classes(task, kind)
-    pool.extremes(task, kind)
+    own.extremes(task, kind)

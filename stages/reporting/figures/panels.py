@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from stages.datasets.examples import INPUT, PREDICTED
 from stages.settings import paths
 from stages.support.files import replacing
 
@@ -40,7 +41,7 @@ def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, 
         path = paths.student(task, row, seed) / "samples.safetensors"
         if path.exists():
             tensors = load_file(path)
-            found.append((row, tensors["images"], tensors["predicted"]))
+            found.append((row, tensors[INPUT], tensors[PREDICTED]))
     return found
 
 

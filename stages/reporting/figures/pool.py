@@ -44,10 +44,10 @@ def scores(task: str) -> None:
         ax.axis("off")
     for ax, name in zip(axes.flat, known, strict=False):
         ax.axis("on")
-        frame = pd.DataFrame({name: tensors[name].numpy(), "image": np.where(kept, "kept", "left out")})
-        sns.histplot(frame, x=name, hue="image", hue_order=["kept", "left out"], multiple="stack", bins=40, ax=ax)
-        ax.set(xlabel=UNITS[name], ylabel="OOD images")
-    figure.suptitle(f"{task}: what the teacher says of the OOD images; {kept.sum()} of {len(kept)} kept", fontsize=11)
+        frame = pd.DataFrame({name: tensors[name].numpy(), "of": np.where(kept, "kept", "left out")})
+        sns.histplot(frame, x=name, hue="of", hue_order=["kept", "left out"], multiple="stack", bins=40, ax=ax)
+        ax.set(xlabel=UNITS[name], ylabel="OOD examples")
+    figure.suptitle(f"{task}: what the teacher says of the OOD examples; {kept.sum()} of {len(kept)} kept", fontsize=11)
     save(figure, task, "pool-scores")
 
 
@@ -57,7 +57,7 @@ def classes(task: str, kind: Any) -> None:
     names = kind.classes
     shares = {
         f"{label} ({facts[f'effective_classes_{when}']:.1f} effective classes)": np.array(facts[f"histogram_{when}"])
-        for when, label in (("before", "all OOD images"), ("after", "pool"))
+        for when, label in (("before", "all OOD examples"), ("after", "pool"))
     }
     frame = pd.concat(
         [pd.DataFrame({"class": names, "share": 100 * n / n.sum(), "images": label}) for label, n in shares.items()]
@@ -73,18 +73,22 @@ def classes(task: str, kind: Any) -> None:
 
 def extremes(task: str, kind: Any) -> None:
     """The best and the worst images of each class by ODSD's score, or else by the teacher's confidence."""
-    tensors, _ = _load(task)
-    by = "total" if "total" in tensors else "confidence"
-    names = kind.classes[:CLASSES]
+    names, (order, predicted, unit) = kind.classes[:CLASSES], ranked(task)
     ood = Examples.load(paths.split(task, "ood"))
-    order = tensors[by].argsort(descending=True, stable=True)
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.4), layout="constrained")
     for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
-        first = _first_of_each(tensors["predicted"][rows], len(names))
+        first = _first_of_each(predicted[rows], len(names))
         chosen = ood.subset(rows[first])
-        show(ax, mosaic(chosen.all_inputs(), tensors["predicted"][rows[first]], len(names)), f"{title} by {UNITS[by]}")
+        show(ax, mosaic(chosen.all_inputs(), predicted[rows[first]], len(names)), f"{title} by {unit}")
     figure.suptitle(f"{task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
     save(figure, task, "pool-extremes")
+
+
+def ranked(task: str) -> tuple[Tensor, Tensor, str]:
+    """The OOD examples from best to worst, by ODSD's score or else by the teacher's confidence: rows, predictions, the unit."""
+    tensors, _ = _load(task)
+    by = "total" if "total" in tensors else "confidence"
+    return tensors[by].argsort(descending=True, stable=True), tensors["predicted"], UNITS[by]
 
 
 def _first_of_each(predicted: Tensor, count: int) -> Tensor:

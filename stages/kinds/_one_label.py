@@ -1,0 +1,39 @@
+"""What kinds with one label an example have in common: logits (n, K), labels (n,)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages import kinds
+from stages.datasets.examples import Examples
+from stages.kinds._percent import percent
+from stages.losses.distillation import entropy
+
+
+class OneLabel(kinds.Kind):
+    """One class an example."""
+
+    headline = "top1"
+
+    def summary(self, logits: Tensor) -> dict[str, Tensor]:
+        """Of the whole example, which has one class."""
+        shares = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+        return {"shares": shares, "entropy": entropy(logits), "confidence": logits.softmax(1).amax(1)}
+
+    def aims(self, n: int) -> Tensor:
+        """Every class equally often, the rest at random."""
+        classes = len(self.classes)
+        order = torch.cat([torch.randperm(classes) for _ in range(-(-n // classes))])[:n]
+        return order[torch.randperm(n)]
+
+    def measure(self, logits: Tensor, examples: Examples) -> float:
+        """Top-1 accuracy in percent."""
+        return percent(logits.argmax(1) == examples.label)
+
+    def agreement(self, logits: Tensor, teacher: Tensor) -> float:
+        """The same class predicted."""
+        return percent(logits.argmax(1) == teacher.argmax(1))
+
+    def guess(self, examples: Examples) -> float:
+        """Always the most frequent class."""
+        return percent(examples.label == torch.bincount(examples.label).argmax())

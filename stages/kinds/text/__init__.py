@@ -1,0 +1,82 @@
+"""Classification of texts: token ids (n, L), [PAD] behind the end; logits (n, K), labels (n,)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages import kinds
+from stages.datasets.examples import LABEL, UNKNOWN, Examples
+from stages.datasets.images import Augment
+from stages.datasets.texts import TextForm
+from stages.engine.streams import Batch
+from stages.kinds._one_label import OneLabel
+from stages.losses.labels import cross_entropy
+from stages.networks.weights import Blueprint
+from stages.settings.task import Weights
+from stages.support.errors import UserError
+
+CONFIG = "config.json"  # beside weights of Hugging Face
+SOME_WORD = 5  # no padding in any vocabulary
+
+
+class Kind(OneLabel):
+    """One class a text. Nothing is augmented."""
+
+    has = frozenset({kinds.TEXTS, kinds.ONE_LABEL})
+    samples = 200  # of embeddings, which are large
+    form: TextForm
+
+    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
+        """With what a network must know of the vocabulary, and the configuration that lies beside imported weights."""
+        assert examples.vocabulary is not None
+        text: dict[str, Any] = {"length": self.form.length, **examples.vocabulary.tokens, "model": None}
+        if imported:
+            text["model"] = _configuration(Path(imported.path).with_name(CONFIG), text, key)
+        return Blueprint(network, examples.classes, examples.shape, text=text)
+
+    def view(self, batch: Batch, augment: Augment) -> Batch:
+        """As it is."""
+        return batch
+
+    def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
+        """Never."""
+        return False
+
+    def loss(self, logits: Tensor, batch: Batch, focal: float = 0.0) -> Tensor:
+        """Cross-entropy, or focal loss."""
+        return cross_entropy(logits, batch[LABEL], UNKNOWN, focal)
+
+    def blank(self, n: int) -> Tensor:
+        """Texts of one word, over and over."""
+        return torch.full((n, self.form.length), SOME_WORD)
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Token ids as they are, embeddings in torch's default type."""
+        return inputs.to(torch.get_default_dtype()) if inputs.is_floating_point() else inputs
+
+    def stored(self, samples: Tensor) -> Tensor:
+        """Embeddings in half precision; token ids as they are."""
+        return samples.half() if samples.is_floating_point() else samples
+
+
+def _configuration(path: Path, text: dict[str, Any], key: str) -> dict[str, Any]:
+    """What is in the model's own config.json; raises UserError where it is missing, or has no room for the texts."""
+    try:
+        model: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; weights of Hugging Face have it beside them: copy the whole folder") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is no JSON ({error}); copy the folder again") from None
+    for word, there, wanted in (
+        ("vocab_size", "words", text["vocabulary"]),
+        ("max_position_embeddings", "positions", text["length"]),
+    ):
+        if (room := model.get(word)) is not None and room < wanted:
+            raise UserError(
+                f"params.yaml: {key}: the model has {room} {there}, the task's texts {wanted}; take its own `text.tokenizer`, "
+                "and a `text.length` that it has room for"
+            )
+    return model

@@ -1,0 +1,12 @@
+"""The student as it starts, untrained: where layers are copied from the teacher, this is what copying alone gives."""
+
+from stages.families.method import Method as Base
+
+
+class Method(Base):
+    """No step at all."""
+
+    @property
+    def iterations(self) -> int:
+        """None."""
+        return 0

@@ -1,0 +1,19 @@
+"""Knowledge distillation on noise in the space of word embeddings: the floor of what is made up."""
+
+from torch import Tensor
+
+from stages.families.method import Seen
+from stages.families.pseudo import PseudoTexts
+
+
+class Method(PseudoTexts):
+    """KL(T || S) on independent embeddings with the mean and deviation of the teacher's table, framed by [CLS] and [SEP]."""
+
+    def next(self) -> Seen:
+        """Fresh noise."""
+        self.cost.images += self.batch
+        return self.samples(self.batch), None
+
+    def samples(self, count: int) -> Tensor:
+        """`count` inputs (count, L, d)."""
+        return self.framed(self.noise(count), self.lengths(count))

@@ -1,0 +1,182 @@
+"""Tasks of text from table to student, by a teacher of our own and by one from a folder of Hugging Face."""
+
+import csv
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from stages import curate, distill, evaluate, prepare, report, train_teacher
+from stages.datasets.examples import Examples
+from stages.engine import runtime as rt
+from stages.engine.teacher import Teacher
+from stages.families.opening import open_setting
+from stages.kinds.text.figures import words
+from stages.methods import method_class
+from stages.networks import weights
+from stages.settings import params, paths
+from stages.support.errors import UserError
+from tests.small import encoder, sentences, text, vocabulary
+
+WORDS = ["river", "bank", "money", "water", "boat", "loan", "tide", "credit"]
+
+
+def table(path, label, n=90):
+    """Texts of three words to eight, and what `label` says of each."""
+    rng = np.random.default_rng(len(path.name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        for _ in range(n):
+            text = " ".join(map(str, rng.choice(WORDS, rng.integers(3, 9))))
+            csv.writer(file).writerow([label(text), text])
+
+
+def folder_of(kind, where):
+    """A randomly initialised classifier with its tokenizer, as Hugging Face's library saves them; returns it and what it says."""
+    import tokenizers
+    import transformers
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if kind == "roberta" else ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    order = ("cls", "pad", "sep", "unk", "mask") if kind == "roberta" else ("pad", "unk", "cls", "sep", "mask")
+    names = dict(zip(order, special, strict=True))
+    ids = {word: i for i, word in enumerate([*special, "[unused0]", *WORDS])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token=names["unk"]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{names['cls']} $A {names['sep']}", special_tokens=[(names[word], ids[names[word]]) for word in ("cls", "sep")]
+    )
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{word}_token": name for word, name in names.items()}
+    )
+    fast.save_pretrained(where)
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(
+        kind,
+        vocab_size=len(ids),
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=20,
+        pad_token_id=ids[names["pad"]],
+        initializer_range=0.3,
+    )
+    net = transformers.AutoModelForSequenceClassification.from_config(config)
+    net.eval().save_pretrained(where)
+    return net, lambda text: int(net(torch.tensor([fast(text).input_ids])).logits[0].diff() > 0)
+
+
+@pytest.fixture
+def brought(project, tmp_path):
+    """The task agnews-bert with data, a tokenizer and a teacher of a few numbers, whose answers are the labels."""
+
+    def make(kind="bert", **changes):
+        net, says = folder_of(kind, tmp_path / "hf")
+        for name in ("train.csv", "test.csv"):
+            table(tmp_path / "news" / name, says)
+        table(tmp_path / "other" / "train.csv", len)
+        sha256 = hashlib.sha256((tmp_path / "hf" / "model.safetensors").read_bytes()).hexdigest()
+        project.change(
+            "task.agnews-bert",
+            text={"length": 12, "tokenizer": "hf"},
+            in_domain={"source": "csv", "path": "news", "test": "test.csv", "label": 0, "text": [1]},
+            ood={"source": "csv", "path": "other", "text": [1]},
+            curate={"keep": "all"},
+            teacher={"network": "huggingface", "weights": {"path": "hf/model.safetensors", "sha256": sha256}},
+            distill={
+                **project.params["task"]["agnews-bert"]["distill"],
+                "student": {"network": "huggingface_2", "teacher_layers": "spread", "frozen": [f"{kind}.embeddings"]},
+            },
+        )
+        project.change("task.agnews-bert", **changes)
+        project.change("run", tasks=["agnews-bert"], methods=["asdfd", "initialised"], seeds=[0])
+        return net
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
+    net = brought(kind)
+    prepare.main("agnews-bert")
+    train = Examples.load(paths.split("agnews-bert", "train"))
+    known = train.vocabulary
+    assert known.words[known.mask] == ("<mask>" if kind == "roberta" else "[MASK]")
+    assert known.words.index("[unused0]") in known.special
+    train_teacher.main("agnews-bert")
+    _, teacher = weights.load(paths.teacher("agnews-bert"))
+    ids = train.input[:8]
+    with torch.no_grad():
+        assert torch.allclose(teacher.eval()(ids), net(ids, attention_mask=(ids != known.pad).long()).logits, atol=1e-5)
+    curate.main("agnews-bert")
+    for row in ("asdfd", "initialised"):
+        distill.main("agnews-bert", row, "0")
+    started, trained = (load_file(paths.student("agnews-bert", row, 0) / weights.WEIGHTS) for row in ("initialised", "asdfd"))
+    theirs = net.state_dict()
+    for name, value in started.items():
+        source = name.replace("layer.1.", "layer.3.").replace("layer.0.", "layer.1.")
+        assert torch.equal(value, theirs[source]), name
+    frozen = {name for name, value in trained.items() if torch.equal(value, started[name])}
+    assert {name for name in trained if ".embeddings." in name} <= frozen
+    assert not any(".encoder.layer.0.attention.self.query.weight" in name for name in frozen)
+    evaluate.main("agnews-bert")
+    report.main("agnews-bert")
+    assert "| asdfd " in (paths.figures("agnews-bert") / "samples.md").read_text()
+    scores = json.loads((paths.scores("agnews-bert", "asdfd", 0) / "metrics.json").read_text())
+    assert {"top1", "agree", "spread", "forwards"} <= scores.keys()
+    assert scores["backwards"] == scores["images"] * 5
+
+
+def test_what_does_not_fit_an_imported_teacher_is_said(brought, tmp_path):
+    brought(text={"length": 32, "tokenizer": "hf"})
+    prepare.main("agnews-bert")
+    with pytest.raises(UserError, match=r"the model has 20 positions, the task's texts 32"):
+        train_teacher.main("agnews-bert")
+    brought(text={"length": 12, "vocabulary": 100})
+    prepare.main("agnews-bert")
+    with pytest.raises(UserError, match=r"the model has 14 words, the task's texts \d+; take its own `text.tokenizer`"):
+        train_teacher.main("agnews-bert")
+    brought()
+    (tmp_path / "hf" / "config.json").unlink()
+    prepare.main("agnews-bert")
+    with pytest.raises(UserError, match=r"hf/config.json is missing; weights of Hugging Face have it beside them"):
+        train_teacher.main("agnews-bert")
+
+
+def test_a_task_has_one_form(project):
+    project.change("task.topics", image={"size": 16, "channels": 1})
+    with pytest.raises(UserError, match=r"task\.topics: give either `image` .* or `text`"):
+        params.load()
+
+
+def test_frozen_modules_are_named(project):
+    project.change("run", tasks=["topics"], scale="smoke")
+    student = project.params["task"]["topics"]["distill"]["student"]
+    for stage in (prepare, train_teacher, curate):
+        stage.main("topics")
+    project.change("task.topics.distill", student={**student, "frozen": ["bert.embedings"]})
+    settings = params.load()
+    with pytest.raises(UserError, match=r"student\.frozen: the student's network has no module 'bert.embedings'; did you mean"):
+        open_setting("topics", settings.task("topics"), method_class(settings, "kd_ood"), 0, rt.Runtime(torch.device("cpu")))
+
+
+def test_the_nearest_words_are_by_cosine():
+    table = torch.eye(4)
+    found = words(torch.tensor([[0.1, 3.0, 0.0, 9.0], [5.0, 4.0, 0.0, 0.0]]), table, torch.tensor([0, 1, 2]))
+    assert found.tolist() == [1, 0]
+
+
+def test_samples_of_texts_come_back_from_disk_as_they_were():
+    kind = text().kind
+    ids, vectors = sentences().input, torch.randn(3, 12, 16)
+    assert torch.equal(kind.plain(kind.stored(ids)), ids)
+    assert torch.allclose(kind.plain(kind.stored(vectors)), vectors, atol=1e-2)
+    assert kind.plain(kind.stored(vectors)).dtype == torch.float32
+    net = encoder("bert_1_16").eval()
+    assert kind.answers(Teacher(net), sentences()).shape == (48, 2)
+    assert isinstance(net.net.classifier, nn.Linear)
+    assert len(vocabulary().words) == len(net.table)

@@ -1,12 +1,13 @@
 """Write a page's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
 
-A mark is a comment `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; or `<!-- rows: TASK, TASK: ROW, ROW -->`,
-rows by tasks; or `<!-- methods -->`. The part ends with `<!-- end -->`. Not a stage: run it when results that a page shows were
-made anew.
+A mark is a comment: `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; `<!-- rows: TASK, TASK: ROW, ROW -->`,
+rows by tasks; `<!-- paired: TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed; or `<!-- methods -->`. The part ends
+with `<!-- end -->`. Not a stage: run it when results that a page shows were made anew.
 Usage: python -m stages.readme README.md
 """
 
 import importlib
+import math
 import re
 from pathlib import Path
 
@@ -16,17 +17,19 @@ from stages import kinds, methods
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
+from stages.reporting import records
+from stages.reporting.intervals import half_interval
 from stages.reporting.tables import said
 from stages.settings import paths
 from stages.settings.params import TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
-from stages.support.parts import part, parts
+from stages.support.parts import nearest, part, parts
 
 CAN = {BATCH_NORM: "batch normalisation", STAGES: "named stages", GRADIENT: "gradients", EMBEDDINGS: "embeddings as inputs"}
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
-MARK = re.compile(r"(<!-- (results|rows|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (results|rows|paired|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main(file: str) -> None:
@@ -42,6 +45,8 @@ def _part(what: str, titles: str | None) -> str:
     if what == "results":
         return results(paths.RESULTS / "table.md", (titles or "").split(", "))
     tasks, _, rows = (titles or "").partition(": ")
+    if what == "paired":
+        return paired(tasks, rows.split(", "))
     return beside(paths.RESULTS / "table.csv", tasks.split(", "), rows.split(", "))
 
 
@@ -69,6 +74,26 @@ def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
         n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
         wide.loc[line["method"], line["task"]] = f"{line[line['headline']]:.2f}{half}{n} {line['marks']}".strip()
     return str(wide.to_markdown(disable_numparse=True))
+
+
+def paired(task: str, pairs: list[str]) -> str:
+    """Row minus row of the headline score of `task` over the seeds that both have: mean, half its 95 % interval, n.
+
+    Raises UserError for a row that the task has not.
+    """
+    content, lines = records.load(task), []
+    rows = content["rows"]
+    for pair in pairs:
+        names = pair.split(" - ")
+        if missing := [name for name in names if "seeds" not in rows.get(name, {})]:
+            raise UserError(f"results/tasks/{task}.json has no seeds of '{missing[0]}'; {nearest(missing[0], rows)}")
+        headline = part(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
+        one, other = (rows[name]["seeds"] for name in names)
+        differences = [one[seed][headline] - other[seed][headline] for seed in one if seed in other]
+        mean, half = sum(differences) / len(differences), half_interval(differences)
+        lines.append([pair, f"{mean:+.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}"), str(len(differences))])
+    frame = pd.DataFrame(lines, columns=["difference, points", task, "n"])
+    return str(frame.to_markdown(index=False, disable_numparse=True))
 
 
 def table(params: Params) -> str:

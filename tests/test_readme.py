@@ -77,6 +77,22 @@ def test_a_schedule_of_its_own_is_marked_and_said(results):
     assert f"§ `mosaickd` {said}." in section("digits")
 
 
+def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):
+    """By hand: seeds 0 and 1 differ by a and b; half of the interval of two is 12.706 |a - b| / 2."""
+    rows = json.loads(paths.report("digits").read_text())["rows"]
+    one, other = (rows[name]["seeds"] for name in ("mosaickd", "kd_ood"))
+    a, b = (one[seed]["top1"] - other[seed]["top1"] for seed in "01")
+    page = results / "page.md"
+    page.write_text("<!-- paired: digits: mosaickd - kd_ood, kd_ood - kd_ood -->\nold\n<!-- end -->\n")
+    readme.main("page.md")
+    table = rows_of(page.read_text())
+    assert table["mosaickd - kd_ood"]["digits"] == f"{(a + b) / 2:+.2f} ± {12.7062 * abs(a - b) / 2:.2f}"
+    assert table["kd_ood - kd_ood"] == {"difference, points": "kd_ood - kd_ood", "digits": "+0.00 ± 0.00", "n": "2"}
+    page.write_text("<!-- paired: digits: mosaikd - kd_ood -->\n<!-- end -->\n")
+    with pytest.raises(UserError, match="no seeds of 'mosaikd'; did you mean 'mosaickd'"):
+        readme.main("page.md")
+
+
 def test_a_students_domain_has_a_table_of_its_own(results):
     table = rows_of(section("shift-student_domain"))
     assert table["kd_ood ‡"]["top-1 %"] == "70.00"

@@ -14,12 +14,15 @@ from stages import curate, distill, evaluate, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from stages.families.opening import open_setting
+from stages.families.opening import DATA, able, open_setting
+from stages.families.refusal import why_not
 from stages.kinds.text.figures import words
 from stages.methods import method_class
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
+from stages.support.parts import parts
+from tests import small
 from tests.small import encoder, sentences, text, vocabulary
 
 WORDS = ["river", "bank", "money", "water", "boat", "loan", "tide", "credit"]
@@ -145,6 +148,32 @@ def test_what_does_not_fit_an_imported_teacher_is_said(brought, tmp_path):
     prepare.main("agnews-bert")
     with pytest.raises(UserError, match=r"hf/config.json is missing; weights of Hugging Face have it beside them"):
         train_teacher.main("agnews-bert")
+
+
+EVERY = ("supervised", "kd_in_domain", "kd_ood", "balanced", "dfnd", "asdfd", "random_tokens", "noise_embeddings")
+
+
+def test_who_serves_texts():
+    task = text()
+    served = {
+        name
+        for name in parts("stages.methods")
+        if not why_not(of := small.method_class(name), of.Params(), task.kind.has, able(task), DATA)
+    }
+    assert served == {*EVERY, "initialised"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_student_learns_from_texts_and_the_teacher_stays(name):
+    of = small.method_class(name)
+    game = of(text(), of.Params())
+    before = {key: value.clone() for key, value in game.teacher.state_dict().items()}
+    start = {key: value.clone() for key, value in game.student.net.state_dict().items()}
+    game.student.anneal(0.5)
+    for _ in range(2):
+        assert all(torch.isfinite(value).all() for value in game.step().values())
+    assert all(torch.equal(value, before[key]) for key, value in game.teacher.state_dict().items())
+    assert not all(torch.equal(value, start[key]) for key, value in game.student.net.state_dict().items())
 
 
 def test_a_task_has_one_form(project):

@@ -13,8 +13,8 @@ TEXTS = "texts"  # what a source gives that reads them, and what a kind of task 
 class TextForm(Section):
     """Every text of a task: `length` tokens at most, [CLS] and [SEP] included; longer ones are cut, shorter ones padded.
 
-    A vocabulary of `vocabulary` word pieces is trained on the training split, or is that of the Hugging Face folder `tokenizer`,
-    which then says how a text becomes tokens.
+    A vocabulary of `vocabulary` word pieces (more where there are more letters) is trained on the training split, or is that of
+    the Hugging Face folder `tokenizer`, which then says how a text becomes tokens.
     """
 
     length: Annotated[int, Field(ge=8)]

@@ -36,7 +36,7 @@ class PseudoTexts(Imitation):
         return frozenset({EMBEDDINGS})
 
     def build(self) -> None:
-        """What the table says. Raises UserError for a student with embeddings of another width."""
+        """What the table says. Raises UserError for a student with other embeddings."""
         student: Any = self.setting.student
         encoder: Any = self.teacher.parts[0]
         self.encoder, table = encoder, encoder.table
@@ -44,6 +44,11 @@ class PseudoTexts(Imitation):
             raise UserError(
                 f"word embeddings are {table.shape[1]} wide in the teacher and {student.table.shape[1]} in the student; a "
                 "student of made-up embeddings needs the teacher's width"
+            )
+        if not torch.equal(student.table.to(table.device), table):
+            raise UserError(
+                "params.yaml: the student's word embeddings are not the teacher's, in whose space inputs are made up; copy them "
+                "(distill.student.teacher_layers: spread, first, or the module that holds them)"
             )
         self.words: Tensor = table[encoder.pieces]
         self.mean, self.std = self.words.mean(0), self.words.std(0, correction=0)

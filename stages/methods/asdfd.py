@@ -27,7 +27,8 @@ class Method(PseudoTexts):
     """Guess embeddings of which T is sure and which S cannot tell (stage 1), then S learns T's logits of them (stage 2).
 
     W, a linear map beside S, tells the embedding that was hidden behind [MASK] from S's last hidden state there. S and W get
-    better at it; guesses are made harder by it, within what T takes for their class.
+    better at it; guesses are made harder by it, within what T takes for their class. Of several processes each makes guesses of
+    its own.
     """
 
     class Params(PseudoTexts.Params):
@@ -75,23 +76,23 @@ class Method(PseudoTexts):
         self.cost.images += len(inputs)
         with self.cost.timed("distillation"):
             teacher = self.teacher.logits(inputs)
-            for _ in range(self.params.reuse):
+            for _ in range(min(self.params.reuse, self.schedule.steps - self.student.updates)):
                 learned = self.learn(inputs, lengths, teacher)
         return told | learned
 
     def guess(self, count: int, alpha: float) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Stage 1: embeddings (count, L, d) without a graph, their lengths, and what T said of them before the last step."""
-        p, runtime = self.params, self.setting.runtime
+        p, device = self.params, self.setting.runtime.device
         aims = self.setting.kind.aims(count)
         assert aims is not None
-        aims, lengths = aims.to(runtime.device), self.lengths(count)
+        aims, lengths = aims.to(device), self.lengths(count)
         guess = self.noise(count).requires_grad_()
         optimizer = torch.optim.Adam([guess], p.lr * self.std.mean().item())
         for _ in range(p.guesses):
             with self.watching():
                 inputs = self.framed(guess, lengths)
                 answer = full(self.teacher(inputs))
-                terms: Terms = {"ce": (1.0, runtime.union(F.cross_entropy(answer, aims, reduction="none")).mean())}
+                terms: Terms = {"ce": (1.0, F.cross_entropy(answer, aims))}
                 if alpha:
                     terms["hidden"] = (-alpha, self.hidden(inputs, lengths).clamp(max=p.cap))
                 terms["range"] = (p.gamma, self.spread(inputs, lengths).mean())
@@ -106,7 +107,7 @@ class Method(PseudoTexts):
         return self.framed(guess.detach(), lengths), lengths, {"confidence": sure.mean(), **values(terms)}
 
     def learn(self, inputs: Tensor, lengths: Tensor, teacher: Tensor) -> dict[str, Tensor]:
-        """Stage 2: one step of S, and of W where it has a say."""
+        """Stage 2: one step of S, and of W where it has a say; each one's gradient is clipped by itself."""
         beta = self.params.beta
         players = [self.student, self.teller] if beta else [self.student]
         with turns(players):
@@ -125,7 +126,7 @@ class Method(PseudoTexts):
         behind = torch.arange(inputs.shape[1], device=inputs.device) == place[:, None]
         states = student.states(torch.where(behind[:, :, None], self.masked, inputs))
         missed = (full(self.teller(states[rows, place])) - target).square().mean(1)
-        return self.setting.runtime.union(missed).mean()
+        return missed.mean()
 
     def spread(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """R(E) of each text: how far the mean and the deviation of its places are from the table's, in its units, squared."""

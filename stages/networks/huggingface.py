@@ -1,5 +1,6 @@
 """Encoders of texts by Hugging Face's library, which is in the group `text`: `uv sync --group text`."""
 
+import inspect
 import re
 from typing import Any
 
@@ -19,7 +20,10 @@ def build(match: re.Match[str], classes: int, form: dict[str, Any]) -> nn.Module
     """
     if not form.get("model"):
         raise ValueError("the teacher was not imported from Hugging Face; write bert_LAYERS_WIDTH")
-    model = {**form["model"]}
+    # Whatever precision it was saved in: students are trained in full.
+    model = {key: value for key, value in form["model"].items() if key not in ("dtype", "torch_dtype")}
+    if "model_type" not in model:
+        raise ValueError("its config.json names no `model_type`; add it (bert, roberta, ...)")
     config = library().AutoConfig.for_model(model.pop("model_type"), **model)
     config.num_labels = classes
     if match[1]:
@@ -48,7 +52,7 @@ class Encoder(nn.Module):
     def __init__(self, config: Any, form: dict[str, Any]):
         super().__init__()
         self.net = library().AutoModelForSequenceClassification.from_config(config)
-        if not hasattr(self.net.base_model, "get_input_embeddings"):
+        if "inputs_embeds" not in inspect.signature(self.net.forward).parameters:
             raise ValueError(f"a {config.model_type} takes no embeddings as inputs")
         self.pad, self.cls, self.sep, self.mask = (int(form[word]) for word in ("pad", "cls", "sep", "mask"))
         self.register_buffer("pieces", _pieces(form), persistent=False)

@@ -49,6 +49,19 @@ def test_columns_have_names_and_tables_lie_in_archives(tmp_path):
     examples = read(str(tmp_path / "a.tar.xz"), train="sub/train.csv", label="kind", text=["body"])
     assert examples.texts == ("hello there", "buy now")
     assert examples.classes == ("ham", "spam")
+    table(tmp_path, "train.csv", "kind,body\nb,x\n\na,y\n")
+    table(tmp_path, "test.csv", "kind,body\na,x\n\nc,y\n")
+    named = Csv(source="csv", path=str(tmp_path), label="kind", text=["body"], test="test.csv")
+    assert (named.read(FORM).classes, named.read(FORM).label.tolist()) == (("a", "b"), [1, 0])
+    with pytest.raises(UserError, match="row 4: the label 'c' is none of"):
+        named.read_test(FORM)
+    table(tmp_path, "classes.txt", "b\na\n")  # says the order
+    assert (named.read(FORM).classes, named.read(FORM).label.tolist()) == (("b", "a"), [0, 1])
+
+
+def test_numbers_are_in_their_order_below_nought_too(tmp_path):
+    path = table(tmp_path, "train.csv", "0,a\n-1,b\n10,c\n2,d\n")
+    assert read(path).classes == ("-1", "0", "2", "10")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +70,7 @@ def test_columns_have_names_and_tables_lie_in_archives(tmp_path):
         ("0,a\n1,\n", {}, r"train\.csv, row 2: the text is empty"),
         ("0,a\n1\n", {}, r"train\.csv, row 2: has 1 columns, column 1 is asked for"),
         ("", {}, r"train\.csv has no rows"),
+        ("0,a\n,b\n", {}, r"train\.csv, row 2: the label is empty"),
         ("k,t\n0,a\n", {"label": "kind", "text": ["t"]}, r"has no column 'kind' in its first row; it has k, t"),
         ("0,a\n", {"train": "tain.csv"}, r"has no tain\.csv; it has train\.csv"),
     ],
@@ -125,6 +139,8 @@ def test_texts_become_framed_padded_ids_that_can_be_read_back(tmp_path):
         assert not (row[:n] == known.pad).any()
     again = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert again.decode(examples.input[0].tolist()) == "the keeper scores"
+    assert pack(written(["the [PAD] goal"])).columns["length"].item() > 5  # written out, not the token
+    assert not (pack(written(["the [PAD] goal"])).input[0, :6] == known.pad).any()
     assert len(known.words) <= 150
     assert set(known.special) == {0, 1, 2, 3, 4}
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from stages import curate, distill, evaluate, prepare, report, train_teacher
 from stages.datasets.examples import Examples
@@ -23,7 +22,7 @@ from stages.settings import params, paths
 from stages.support.errors import UserError
 from stages.support.parts import parts
 from tests import small
-from tests.small import encoder, sentences, text, vocabulary
+from tests.small import encoder, sentences, text
 
 WORDS = ["river", "bank", "money", "water", "boat", "loan", "tide", "credit"]
 
@@ -207,5 +206,3 @@ def test_samples_of_texts_come_back_from_disk_as_they_were():
     assert kind.plain(kind.stored(vectors)).dtype == torch.float32
     net = encoder("bert_1_16").eval()
     assert kind.answers(Teacher(net), sentences()).shape == (48, 2)
-    assert isinstance(net.net.classifier, nn.Linear)
-    assert len(vocabulary().words) == len(net.table)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
@@ -24,7 +25,7 @@ class Source(Section):
     """Tables `train` and `test` in a folder or tar archive: the columns `text` side by side, and the `label` of each row.
 
     A column is its number, from 0, or its name in the first row. Labels are what stands in the training table, numbers in their
-    order; `classes.txt` beside it, where there is one, names them, a line each. Without `label` texts have none; without `test`,
+    order; `classes.txt` beside it, where there is one, names them, a line each, or says their order. Without `label` texts have none; without `test`,
     prepare splits off 30 % of `train`.
     """
 
@@ -47,40 +48,48 @@ class Source(Section):
     def _table(self, name: str) -> Examples:
         with folder_or_archive(self.path) as files:
             listed = str(PurePosixPath(self.train).with_name(LISTED))
-            names = self._text(files, listed).split("\n") if self.label is not None and listed in files.names else []
-            texts, labels = self._rows(files, name)
-            known = labels if name == self.train else self._rows(files, self.train)[1]
+            lines = self._text(files, listed).splitlines() if self.label is not None and listed in files.names else []
+            rows = self._rows(files, name)
+            known = rows if name == self.train else self._rows(files, self.train)
+        texts = [text for _, text, _ in rows]
         if self.label is None:
             return written(texts)
-        values = sorted(set(known), key=lambda value: (not value.isdecimal(), int(value) if value.isdecimal() else 0, value))
-        names = [line.strip() for line in names if line.strip()] or values
+        values = sorted({label for _, _, label in known}, key=_order)
+        names = [line.strip() for line in lines if line.strip()] or values
+        if set(names) == set(values):
+            values = names  # they say the order
         if len(names) != len(values):
             raise UserError(f"{self.path}/{listed} names {len(names)} classes, {self.train} has {len(values)}: {_few(values)}")
         number = {value: place for place, value in enumerate(values)}
-        if strange := [(row, value) for row, value in enumerate(labels, 1) if value not in number]:
-            row, value = strange[0]
-            raise UserError(f"{self.path}/{name}, row {row}: the label '{value}' is none of {self.train}: {_few(values)}")
-        return written(texts, torch.tensor([number[value] for value in labels]), tuple(names))
+        for row, _, label in rows:
+            if label not in number:
+                raise UserError(f"{self.path}/{name}, row {row}: the label '{label}' is none of {self.train}: {_few(values)}")
+        return written(texts, torch.tensor([number[label] for _, _, label in rows]), tuple(names))
 
-    def _rows(self, files: Files, name: str) -> tuple[list[str], list[str]]:
-        """The text of each row, and its label ('' without `label`)."""
-        table = list(csv.reader(io.StringIO(self._text(files, name), newline="")))
+    def _rows(self, files: Files, name: str) -> list[tuple[int, str, str]]:
+        """The number of each row in the file, its text, and its label ('' without `label`)."""
+        try:
+            table = list(csv.reader(io.StringIO(self._text(files, name), newline="")))
+        except csv.Error as error:
+            raise UserError(f"{self.path}/{name} is no table ({error}); is a quote left open?") from None
         wanted = [*self.text, *([] if self.label is None else [self.label])]
         titled = any(isinstance(column, str) for column in wanted)
-        title = table.pop(0) if titled and table else []
-        columns = [self._column(column, title, name) for column in wanted]
-        texts, labels = [], []
-        for number, row in enumerate(table, 1 + titled):
+        columns = [self._column(column, table[0] if titled and table else [], name) for column in wanted]
+        rows = []
+        for number, row in enumerate(table, 1):
+            if not row or (titled and number == 1):
+                continue
+            where = f"{self.path}/{name}, row {number}"
             if max(columns) >= len(row):
-                raise UserError(f"{self.path}/{name}, row {number}: has {len(row)} columns, column {max(columns)} is asked for")
+                raise UserError(f"{where}: has {len(row)} columns, column {max(columns)} is asked for")
             text = " ".join(row[column] for column in columns[: len(self.text)]).strip()
-            if not text:
-                raise UserError(f"{self.path}/{name}, row {number}: the text is empty; remove the row")
-            texts.append(text)
-            labels.append("" if self.label is None else row[columns[-1]].strip())
-        if not texts:
+            label = "" if self.label is None else row[columns[-1]].strip()
+            if not text or (self.label is not None and not label):
+                raise UserError(f"{where}: the {'label' if text else 'text'} is empty; remove the row")
+            rows.append((number, text, label))
+        if not rows:
             raise UserError(f"{self.path}/{name} has no rows")
-        return texts, labels
+        return rows
 
     def _column(self, column: int | str, title: list[str], name: str) -> int:
         if isinstance(column, int):
@@ -100,6 +109,12 @@ class Source(Section):
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.path}/{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
+def _order(label: str) -> tuple[bool, int, str]:
+    """Numbers first, by their size."""
+    number = re.fullmatch(r"-?\d+", label)
+    return not number, int(label) if number else 0, label
 
 
 def _few(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from stages.settings.task import Weights
 from stages.support.errors import UserError
 
 CONFIG = "config.json"  # beside weights of Hugging Face
-SOME_WORD = 5  # no padding in any vocabulary
+SOME_WORD = 5  # not the padding of BERT or RoBERTa
 
 
 class Kind(OneLabel):
@@ -35,7 +35,14 @@ class Kind(OneLabel):
         text: dict[str, Any] = {"length": self.form.length, **examples.vocabulary.tokens, "model": None}
         if imported:
             text["model"] = _configuration(Path(imported.path).with_name(CONFIG), text, key)
-        return Blueprint(network, examples.classes, examples.shape, text=text)
+        blueprint = Blueprint(network, examples.classes, examples.shape, text=text)
+        try:
+            blueprint.build().eval()(self.blank(1))
+        except (IndexError, RuntimeError):  # a RoBERTa has two positions fewer than it says
+            raise UserError(
+                f"params.yaml: {key}: the network has no room for {self.form.length} tokens; lower `text.length`"
+            ) from None
+        return blueprint
 
     def view(self, batch: Batch, augment: Augment) -> Batch:
         """As it is."""

@@ -32,6 +32,7 @@ def packer(train: Examples, form: TextForm, folder: Path) -> Callable[[Examples]
     tokenizer, vocabulary = _given(form.tokenizer) if form.tokenizer else _trained(train, form)
     tokenizer.enable_truncation(form.length)
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # a text that says [PAD] means the word
     with replacing(folder / FILE) as temporary:
         temporary.write_text(tokenizer.to_str())
 

@@ -25,8 +25,8 @@ class Source(Section):
     """Tables `train` and `test` in a folder or tar archive: the columns `text` side by side, and the `label` of each row.
 
     A column is its number, from 0, or its name in the first row. Labels are what stands in the training table, numbers in their
-    order; `classes.txt` beside it, where there is one, names them, a line each, or says their order. Without `label` texts have none; without `test`,
-    prepare splits off 30 % of `train`.
+    order; `classes.txt` beside it, where there is one, names them, a line each, or says their order. Without `label` texts have
+    none; without `test`, prepare splits off 30 % of `train`.
     """
 
     gives: ClassVar[str] = TEXTS

@@ -16,6 +16,13 @@ from tests.clones import REPOSITORY
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
 
 
+LONGEST = ("test_pipeline.py", "test_processes.py")  # files of minutes: one that began last would run alone
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 class Project:
     """A folder with a params.yaml of its own: the committed one, at smoke scale, with changes."""
 

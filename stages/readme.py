@@ -72,7 +72,7 @@ def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
     for line in known[known["task"].isin(tasks) & known["method"].isin(rows)].to_dict("records"):
         half = "" if pd.isna(line["ci95"]) else f" ± {line['ci95']:.2f}"
         n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
-        wide.loc[line["method"], line["task"]] = f"{line[line['headline']]:.2f}{half}{n} {line['marks']}".strip()
+        wide.loc[line["method"], line["task"]] = f"{float(line[line['headline']]):.2f}{half}{n} {line['marks']}".strip()
     return str(wide.to_markdown(disable_numparse=True))
 
 

@@ -77,6 +77,18 @@ def test_a_schedule_of_its_own_is_marked_and_said(results):
     assert f"§ `mosaickd` {said}." in section("digits")
 
 
+def test_tasks_of_several_kinds_stand_beside_each_other_by_their_own_scores(tmp_path):
+    lines = [
+        "task,method,headline,top1,miou,ci95,n,marks",
+        "a,kd_ood,top1,50.126,,1.5,3,",
+        "b,kd_ood,miou,,20.5,,1,‡",
+        "b,gone,miou,,,,0,",
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = rows_of(readme.beside(tmp_path / "table.csv", ["a", "b"], ["kd_ood"]))
+    assert table["kd_ood"] == {"row": "kd_ood", "a": "50.13 ± 1.50 (n=3)", "b": "20.50 (n=1) ‡"}
+
+
 def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):
     """By hand: seeds 0 and 1 differ by a and b; half of the interval of two is 12.706 |a - b| / 2."""
     rows = json.loads(paths.report("digits").read_text())["rows"]

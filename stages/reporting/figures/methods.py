@@ -24,9 +24,10 @@ def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
     runs = zip(students["method"], students["seed"], strict=True)
     frames = [pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label, seed in runs]
     for frame in frames:
-        frame["done"] = 100 * frame["step"] / frame["step"].max()
+        frame["done"] = 100 * frame["step"] / max(frame["step"].max(), 1)  # a row that takes no step stands at its start
     figure, ax = plt.subplots(figsize=(7, 4))
-    sns.lineplot(pd.concat(frames), x="done", y=f"val_{kind.headline}", hue="method", style="method", errorbar=("pi", 100), ax=ax)
+    every = pd.concat(frames, ignore_index=True)
+    sns.lineplot(every, x="done", y=f"val_{kind.headline}", hue="method", style="method", errorbar=("pi", 100), ax=ax)
     ax.set(
         xlabel="schedule done, %",
         ylabel=f"{kind.headline} on validation split, %",

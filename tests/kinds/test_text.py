@@ -127,7 +127,14 @@ def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     assert not any(".encoder.layer.0.attention.self.query.weight" in name for name in frozen)
     evaluate.main("agnews-bert")
     report.main("agnews-bert")
-    assert "| asdfd " in (paths.figures("agnews-bert") / "samples.md").read_text()
+    folder = paths.figures("agnews-bert")
+    assert {path.name for path in folder.iterdir()} == {
+        *("samples.md", "pool-extremes.md", "curves.png", "accuracy.png", "confusion.png", "diversity.png"),
+        *("pool-scores.png", "pool-classes.png"),
+    }
+    shown = (folder / "samples.md").read_text()
+    assert "| asdfd " in shown
+    assert not set(shown.split()) & {known.words[i] for i in known.special}
     scores = json.loads((paths.scores("agnews-bert", "asdfd", 0) / "metrics.json").read_text())
     assert {"top1", "agree", "spread", "forwards"} <= scores.keys()
     assert scores["backwards"] == scores["images"] * 5

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stages.engine.teacher import EMBEDDINGS
 from stages.families.imitation import Imitation
-from stages.families.method import MethodParams
+from stages.families.method import MethodParams, Seen
 from stages.kinds import TEXTS
 from stages.support.errors import UserError
 from stages.support.sections import Rate
@@ -54,6 +54,15 @@ class PseudoTexts(Imitation):
         self.mean, self.std = self.words.mean(0), self.words.std(0, correction=0)
         self.begin, self.end, self.masked = (table[getattr(encoder, word)] for word in ("cls", "sep", "mask"))
         self.batch = self.setting.runtime.share(self.schedule.real, "the student's batch")
+
+    def next(self) -> Seen:
+        """Fresh ones, as `samples` makes them."""
+        self.cost.images += self.batch
+        return self.samples(self.batch), None
+
+    def samples(self, count: int) -> Tensor:
+        """`count` inputs (count, L, d), framed."""
+        raise NotImplementedError
 
     def lengths(self, count: int) -> Tensor:
         """Tokens of each of `count` texts, [CLS] and [SEP] included, (count,)."""

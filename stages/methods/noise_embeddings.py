@@ -2,17 +2,11 @@
 
 from torch import Tensor
 
-from stages.families.method import Seen
 from stages.families.pseudo import PseudoTexts
 
 
 class Method(PseudoTexts):
     """KL(T || S) on independent embeddings with the mean and deviation of the teacher's table, framed by [CLS] and [SEP]."""
-
-    def next(self) -> Seen:
-        """Fresh noise."""
-        self.cost.images += self.batch
-        return self.samples(self.batch), None
 
     def samples(self, count: int) -> Tensor:
         """`count` inputs (count, L, d)."""

@@ -3,17 +3,11 @@
 import torch
 from torch import Tensor
 
-from stages.families.method import Seen
 from stages.families.pseudo import PseudoTexts
 
 
 class Method(PseudoTexts):
     """KL(T || S) on uniform draws of the vocabulary's pieces of words, framed by [CLS] and [SEP]."""
-
-    def next(self) -> Seen:
-        """Fresh words."""
-        self.cost.images += self.batch
-        return self.samples(self.batch), None
 
     def samples(self, count: int) -> Tensor:
         """`count` inputs (count, L, d): the embeddings of the words."""

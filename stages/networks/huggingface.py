@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.support.errors import UserError
+from stages.support.extras import optional
 
 TEXTS = True
 FORMS = {r"huggingface(?:_(\d+))?": "huggingface or huggingface_LAYERS"}
@@ -33,11 +34,7 @@ def build(match: re.Match[str], classes: int, form: dict[str, Any]) -> nn.Module
 
 def library() -> Any:
     """`transformers`; raises UserError where it is not installed."""
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("texts need the group `text`; install it: uv sync --group text") from None
-    return transformers
+    return optional("transformers", "text")
 
 
 class Encoder(nn.Module):

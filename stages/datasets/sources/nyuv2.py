@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
+from stages.support.extras import optional
 from stages.support.progress import progress
 from stages.support.sections import Section
 
@@ -49,10 +50,7 @@ class Source(Section):
         return self._split("testNdxs", form)
 
     def _split(self, name: str, form: ImageForm) -> Examples:
-        try:
-            import h5py
-        except ImportError:
-            raise UserError("nyuv2: its file wants the package h5py; run `uv sync --group nyuv2`") from None
+        h5py = optional("h5py", "nyuv2")
         for file in (LABELED, SPLITS, TO_40, TO_13):
             if not (Path(self.path) / file).is_file():
                 raise UserError(

@@ -23,9 +23,9 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
     """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
     pool = Examples.load(paths.pool(task) / "pool.safetensors")
     drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
-    shown = [("OOD pool", *_predicted(kind, teacher, pool.subset(drawn)))]
+    shown = [("OOD pool", *seen_as(kind, teacher, pool.subset(drawn)))]
     shown += first_samples(task, students)
-    shown.append(("in-domain (validation)", *_predicted(kind, teacher, Examples.load(paths.split(task, "val")))))
+    shown.append(("in-domain (validation)", *seen_as(kind, teacher, Examples.load(paths.split(task, "val")))))
     classes = min(len(kind.classes), CLASSES)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -38,7 +38,8 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
     save(figure, task, "samples")
 
 
-def _predicted(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
+def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
+    """All inputs, and the class (n,) that the teacher sees in each."""
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 

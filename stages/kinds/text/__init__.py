@@ -36,6 +36,8 @@ class Kind(OneLabel):
         if imported:
             text["model"] = _configuration(Path(imported.path).with_name(CONFIG), text, key)
         blueprint = Blueprint(network, examples.classes, examples.shape, text=text)
+        if imported is None:
+            return blueprint
         try:
             blueprint.build().eval()(self.blank(1))
         except (IndexError, RuntimeError):  # a RoBERTa has two positions fewer than it says

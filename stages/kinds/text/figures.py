@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.curation.scores import standing_out
 from stages.datasets.examples import Examples
 from stages.datasets.texts import Vocabulary
 from stages.engine.teacher import Teacher
-from stages.kinds.classification.figures import predictions
+from stages.kinds.classification.figures import predictions, seen_as
 from stages.reporting.figures.panels import first_samples
 from stages.reporting.figures.pool import ranked
 from stages.settings import paths
@@ -28,8 +27,8 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
     Embeddings are shown as the nearest pieces of words, by cosine.
     """
     pool, val = Examples.load(paths.pool(task) / "pool.safetensors"), Examples.load(paths.split(task, "val"))
-    shown = [("OOD pool", pool.input, _seen(kind, teacher, pool)), *first_samples(task, students)]
-    shown.append(("in-domain (validation)", val.input, _seen(kind, teacher, val)))
+    shown = [("OOD pool", *seen_as(kind, teacher, pool)), *first_samples(task, students)]
+    shown.append(("in-domain (validation)", *seen_as(kind, teacher, val)))
     rows = []
     for place, name in enumerate(kind.classes[:CLASSES]):
         for title, inputs, predicted in shown:
@@ -52,10 +51,6 @@ def words(inputs: Tensor, table: Tensor, pieces: Tensor) -> Tensor:
     """The nearest of the `pieces` (ids) of a `table` (V, d) to each of the embeddings (..., d), by cosine: ids (...)."""
     unit = F.normalize(table[pieces].float(), dim=1)
     return pieces[(F.normalize(inputs.float(), dim=-1) @ unit.T).argmax(-1)]
-
-
-def _seen(kind: Any, teacher: Teacher, examples: Examples) -> Tensor:
-    return standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 
 def _readable(inputs: Tensor, teacher: Teacher | None, vocabulary: Vocabulary | None) -> list[str]:

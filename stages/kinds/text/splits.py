@@ -12,6 +12,7 @@ from stages.datasets.examples import INPUT, LENGTH, Examples
 from stages.datasets.texts import TextForm, Vocabulary
 from stages.kinds.classification.splits import check, held_out
 from stages.support.errors import UserError
+from stages.support.extras import optional
 from stages.support.files import replacing
 
 __all__ = ["check", "held_out", "packer", "twins"]
@@ -93,13 +94,10 @@ def _tokenizer(words: dict[str, int]) -> Any:
 
 def _given(folder: str) -> tuple[Any, Vocabulary]:
     """That of a local folder of Hugging Face."""
-    _library()
-    from transformers import AutoTokenizer
-
     if not Path(folder).is_dir():
         raise UserError(f"the tokenizer's folder {folder} is missing; put it there, or mend `text.tokenizer`")
     try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = optional("transformers", "text").AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no tokenizer that can be read ({str(error).splitlines()[0]})") from None
     ids = [getattr(found, f"{word}_token_id") for word in ("pad", "cls", "sep", "mask")]
@@ -120,8 +118,4 @@ def _vocabulary(tokenizer: Any, named: list[int], special: set[int]) -> Vocabula
 
 
 def _library() -> Any:
-    try:
-        import tokenizers
-    except ImportError:
-        raise UserError("texts need the group `text`; install it: uv sync --group text") from None
-    return tokenizers
+    return optional("tokenizers", "text")

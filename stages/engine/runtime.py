@@ -93,9 +93,8 @@ def start(precision: str = "auto", compile: bool = False) -> Runtime:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
-        if precision != "fp32":
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"  # on by default, for fp32 too
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     able = device.type == "cuda" or (precision == "fast" and torch.cpu._is_avx512_bf16_supported())

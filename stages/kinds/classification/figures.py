@@ -53,7 +53,7 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
         ax.axis("off")
     for ax, (label, seeds) in zip(axes.flat, groups.items(), strict=False):
         files = [paths.scores(task, label, seed) / f"{file}.csv" for seed in seeds]
-        frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files])
+        frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files], ignore_index=True)
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
             index=order, columns=order, fill_value=0

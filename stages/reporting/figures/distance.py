@@ -36,7 +36,8 @@ def draw(reports: Reports, headlines: dict[str, str]) -> None:
     for ax, group in zip(axes.flat, groups, strict=False):
         headline = headlines[next(iter(group))]
         runs = pd.concat(
-            [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()]
+            [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()],
+            ignore_index=True,
         )
         rows = runs[runs["method"] != TEACHER]
         shared = rows.groupby("method", sort=False)["task"].transform("nunique") > 1

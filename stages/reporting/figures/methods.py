@@ -63,7 +63,9 @@ def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) ->
     shown["in-domain (validation)"] = Examples.load(paths.split(task, "val"))
     first = {row: images.subset(torch.arange(min(PAIRED, len(images)))) for row, images in shown.items()}
     distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in first.items()}
-    frame = pd.concat([pd.DataFrame({"distance": values, "images": label}) for label, values in distances.items()])
+    frame = pd.concat(
+        [pd.DataFrame({"distance": values, "images": label}) for label, values in distances.items()], ignore_index=True
+    )
     figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(shown) + 1))
     sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
     ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")

@@ -60,7 +60,8 @@ def classes(task: str, kind: Any) -> None:
         for when, label in (("before", "all OOD examples"), ("after", "pool"))
     }
     frame = pd.concat(
-        [pd.DataFrame({"class": names, "share": 100 * n / n.sum(), "images": label}) for label, n in shares.items()]
+        [pd.DataFrame({"class": names, "share": 100 * n / n.sum(), "images": label}) for label, n in shares.items()],
+        ignore_index=True,
     )
     figure, ax = plt.subplots(figsize=(max(5, 0.45 * len(names)), 3.2))
     sns.barplot(frame, x="class", y="share", hue="images", ax=ax)

@@ -60,7 +60,7 @@ def main(name: str, row: str, seed_text: str) -> None:
                 "schedule": method.schedule.beside(setting.schedule),
             }
             cost = {"steps": method.student.updates, **method.cost.totals()}
-            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost}
+            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost, "findings": method.findings()}
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
             weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
             rt.seed(seed)
@@ -70,7 +70,9 @@ def main(name: str, row: str, seed_text: str) -> None:
 
 
 def _save_samples(method: Method, folder: Path) -> None:
-    """What the method's inputs look like and what the teacher sees in them, for the report's figures."""
+    """What the method's inputs look like and what the teacher sees in them, and its features, for the report's figures."""
+    if space := method.space():
+        save_tensors(folder / "space.safetensors", space)
     kind, teacher = method.setting.kind, method.setting.teacher
     inputs = method.samples(kind.samples)
     if inputs is not None:

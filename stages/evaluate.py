@@ -40,7 +40,8 @@ def main(name: str) -> None:
     if task.student_domain:
         tests[STUDENT_DOMAIN] = Examples.load(paths.student_domain(name, "test"))
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
-    _, kind, guide = open_teacher(name, task, runtime)
+    made_for, kind, guide = open_teacher(name, task, runtime)
+    known = [len(part.classes) for part in made_for.parts]
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
     in_domain: Tensor | None = None
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
@@ -54,7 +55,7 @@ def main(name: str) -> None:
         scores = {}
         for domain, test in tests.items():
             logits = kind.answers(net, test, BATCH)
-            scores[domain] = measure.scores(logits, teacher[domain], test)
+            scores[domain] = measure.scores(logits, teacher[domain], test) | by_teacher(logits, test, known)
             measure.write_predictions(out / domain, logits, test)
         card = read_json(folder / weights.CARD)
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
@@ -62,13 +63,31 @@ def main(name: str) -> None:
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
             "ms": latency(net.cpu(), kind.blank(1)),
         }
-        result |= made.pop("cost", {})
+        result |= made.pop("cost", {}) | made.pop("findings", {})
         if (samples := folder / "samples.safetensors").exists():
             if in_domain is None:
                 in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
             shown = kind.shown(pack(load_file(samples)[INPUT]), BATCH)
             result |= likeness(penultimate(guide, shown), in_domain)
         write_json(out / "metrics.json", _short(result | scores) | {"made": made})
+
+
+def by_teacher(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:
+    """Top-1 accuracy in percent where it is known which of several teachers an image is for: of all, and of each one's images.
+
+    `known` says how many classes each teacher answers for, whose logits (n, K) stand side by side.
+    """
+    if not known:
+        return {}
+    hits, first = [], 0
+    for count in known:
+        mine = (examples.label >= first) & (examples.label < first + count)
+        hits.append((logits[mine, first : first + count].argmax(1) + first == examples.label[mine]).double())
+        first += count
+    return {
+        "known": 100 * torch.cat(hits).mean().item(),
+        **{f"part{i}": 100 * hit.mean().item() for i, hit in enumerate(hits, 1)},
+    }
 
 
 def latency(net: nn.Module, example: Tensor, repeats: int = 30) -> float:

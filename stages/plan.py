@@ -24,7 +24,8 @@ def main() -> None:
     for name, task in params.tasks.items():
         check_form(task, f"task.{name}")
         open_rule(name, task.curate)
-        find(task.teacher.network, f"params.yaml: task.{name}.teacher.network: ")
+        for part in task.parts:
+            find(part.network, f"params.yaml: task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
         find(task.distill.student.network, f"params.yaml: task.{name}.distill.student.network: ")
     for row in params.rows:
         if unknown := methods.method_class(params, row).sees - (DATA | {STUDENT_DOMAIN}):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from stages import kinds
-from stages.datasets.examples import Examples
+from stages.datasets.examples import LABEL, Examples
 from stages.settings import params, paths, plans
-from stages.settings.task import SMOKE_IMAGES, StudentDomain
+from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
 from stages.support.seeds import mix
@@ -27,8 +27,10 @@ def main(name: str) -> None:
     kinds.check_form(task, f"task.{name}")
     form, kind = task.form, kinds.aspect(task.kind, "splits")
 
-    labelled = task.in_domain.read(form)
-    splits = split(kind, labelled, task.in_domain.read_test(form), f"task.{name}.in_domain")
+    labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
+    if task.teachers:
+        labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
+    splits = split(kind, labelled, test, f"task.{name}.in_domain")
     shifted: dict[str, Examples] = {}
     if isinstance(task.ood, StudentDomain):
         source = task.ood.images
@@ -88,6 +90,19 @@ def split(
     rest, chosen = kind.held_out(labelled, wanted[0] / n, leave=1 + (test is None))
     rest, held = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
     return {"train": chosen, "val": held, "test": rest if test is None else test}
+
+
+def _ordered(examples: Examples, task: Task, where: str) -> Examples:
+    """The examples with their classes in the order of the teachers' logits."""
+    known = [part.names() for part in task.teachers]
+    classes = tuple(name for part in known for name in part)
+    if len(set(classes)) < len(classes) or set(classes) != set(examples.classes) or LABEL not in examples.columns:
+        odd = sorted(set(classes) ^ set(examples.classes)) or sorted({name for name in classes if classes.count(name) > 1})
+        raise UserError(
+            f"params.yaml: {where}.teachers: each class of the in-domain data has one teacher, and they no others; "
+            f"look at {', '.join(odd[:5]) or 'the labels, of which there are none'}"
+        )
+    return examples.of(classes)
 
 
 def _first(examples: Examples, limit: int | None) -> Examples:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages import kinds, methods
-from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
+from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
 from stages.reporting import records
@@ -27,7 +27,13 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
 from stages.support.parts import nearest, part, parts
 
-CAN = {BATCH_NORM: "batch normalisation", STAGES: "named stages", GRADIENT: "gradients", EMBEDDINGS: "embeddings as inputs"}
+CAN = {
+    BATCH_NORM: "batch normalisation",
+    MAPS: "stages",
+    STAGES: "named stages",
+    GRADIENT: "gradients",
+    EMBEDDINGS: "embeddings as inputs",
+}
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
 MARK = re.compile(r"(<!-- (results|rows|paired|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

@@ -4,6 +4,8 @@ Usage: python -m stages.train_teacher TASK
 """
 
 import shutil
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,19 @@ from stages.engine.loop import Row, train, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
 from stages.families.method import IN_DOMAIN, Schedule, Setting
-from stages.kinds import Probe, open_kind
+from stages.kinds import Kind, Probe, open_kind
 from stages.methods.supervised import Method
 from stages.networks import weights
+from stages.networks.committee import Committee
 from stages.networks.weights import Blueprint
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
-from stages.settings.task import Task
+from stages.settings.task import Part, Task
+from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
 
-SEED = 0  # the teacher is one fixed network; seeds are for students
+SEED = 0  # a teacher is one fixed network; seeds are for students
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 
@@ -37,10 +41,9 @@ def main(name: str) -> None:
     plan = plans.of_stage(settings, "train_teacher", name)
     plan.agree(paths.plan(name, "train_teacher"))
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
-    with (
-        rt.running(task.precision or run.precision, run.compile) as runtime,
-        until_done(f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}", run, runtime.rank) as checkpoint,
-    ):
+    with rt.running(task.precision or run.precision, run.compile) as runtime, ExitStack() as stack:
+        called = f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}"
+        checkpoints = [stack.enter_context(until_done(f"{called}-{i}", run, runtime.rank)) for i in range(len(task.parts))]
         if other := _same(name, made_by):
             if runtime.rank == 0:
                 print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
@@ -48,23 +51,45 @@ def main(name: str) -> None:
             return
         if runtime.rank == 0:
             (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
-        if task.teacher.weights:
-            blueprint, net, curve, facts = _imported(name, task, val, runtime)
-        else:
-            blueprint, net, curve, facts = _trained(name, task, Examples.load(source), val, runtime, checkpoint)
+        train = Examples.load(source)
+        parts = [_part(name, task, place, train, val, runtime, one) for place, one in enumerate(checkpoints)]
+        blueprint, net, curve, facts = parts[0] if task.teacher else _united(name, task, parts, train)
         if runtime.rank == 0:
             kind = open_kind(task, val.classes)
-            score = f"val_{kind.headline}"
-            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts | {score: curve[-1][score]})
+            measured = Probe(kind, net, val, runtime.autocast)()
+            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts | measured)
             made = {
                 "identity": {"train_teacher": plan.identity},
                 "key": made_by,
                 "scale": run.scale,
-                **provenance(runtime, checkpoint.seconds),
+                **provenance(runtime, sum(one.seconds for one in checkpoints)),
             }
             write_curve(paths.curve(name, TEACHER, SEED), curve)
             write_json(paths.teacher(name) / paths.RUN, made)
-            print(f"teacher of {name}: {curve[-1][score]:.2f} % on the validation split")
+            print(f"teacher of {name}: {measured[f'val_{kind.headline}']:.2f} % on the validation split")
+
+
+def _part(name: str, task: Task, place: int, train: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
+    """The teacher, or one of several on its own classes."""
+    part, where = task.parts[place], f"task.{name}.teacher"
+    if isinstance(part, Part):
+        train, val, where = train.of(part.names()), val.of(part.names()), f"task.{name}.teachers.{place}"
+    kind = open_kind(task, train.classes)
+    if part.weights:
+        return _imported(part, kind, val, runtime, where)
+    return _trained(part, kind, train, val, runtime, checkpoint, where)
+
+
+def _united(name: str, task: Task, parts: list[Made], train: Examples) -> Made:
+    """Several teachers as one, whose curves follow one another; students normalise images by the statistics of all."""
+    blueprints, nets, curves, facts = zip(*parts, strict=True)
+    networks = " + ".join(blueprint.network for blueprint in blueprints)
+    whole = open_kind(task, train.classes).blueprint(networks, train, f"task.{name}.teachers")
+    curve, steps = list[Row](), 0.0
+    for one in curves:
+        curve += [row | {"step": steps + row["step"]} for row in one]
+        steps = curve[-1]["step"]
+    return replace(whole, parts=blueprints), Committee(nets), curve, {"made": [one["made"] for one in facts]}
 
 
 def _same(name: str, made_by: str) -> str | None:
@@ -84,16 +109,17 @@ def _copy(other: str, name: str) -> None:
             shutil.copyfile(source, temporary)
 
 
-def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
-    recipe = task.teacher.train
+def _trained(
+    part: Taught, kind: Kind, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint, where: str
+) -> Made:
+    recipe = part.train
     assert recipe is not None
-    kind = open_kind(task, examples.classes)
-    blueprint = kind.blueprint(task.teacher.network, examples, f"task.{name}.teacher")
+    blueprint = kind.blueprint(part.network, examples, where)
     rt.seed(SEED)
     net = blueprint.build()
     if recipe.start:
-        start, key_of = recipe.start, f"task.{name}.teacher.train.start"
-        weights.import_weights(net, Path(start.path), start.sha256, key_of, start.without, start.into)
+        start = recipe.start
+        weights.import_weights(net, Path(start.path), start.sha256, f"{where}.train.start", start.without, start.into)
     batch = min(recipe.batch, len(examples))
     steps = recipe.epochs * (len(examples) // batch)
     schedule = Schedule(
@@ -102,17 +128,16 @@ def _trained(name: str, task: Task, examples: Examples, val: Examples, runtime: 
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
     setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
     method = Method(setting, Method.Params(focal=recipe.focal))
-    curve = train(method, runtime, SEED, checkpoint, Probe(kind, net, val, runtime.autocast), f"teacher {name}")
+    curve = train(method, runtime, SEED, checkpoint, Probe(kind, net, val, runtime.autocast), where.replace("task.", "", 1))
     return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 
 
-def _imported(name: str, task: Task, val: Examples, runtime: rt.Runtime) -> Made:
-    given = task.teacher.weights
+def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:
+    given, where = part.weights, f"{where}.weights"
     assert given is not None
-    kind, key_of = open_kind(task, val.classes), f"task.{name}.teacher.weights"
-    blueprint = kind.blueprint(task.teacher.network, val, key_of, given)
+    blueprint = kind.blueprint(part.network, val, where, given)
     net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256, key_of, given.without)
+    weights.import_weights(net, Path(given.path), given.sha256, where, given.without)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:
         raise UserError(

@@ -32,7 +32,7 @@ OBLONG, SHADES = [16, 24], ("dark", "grey", "bright")  # of segmentation
 GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
 INVERSIONS = ("deepinversion", "cmi", "fast")
 HINTS = ("fitnet", "at", "sp", "rkd", "crd")
-ON_POOL = ("kd_ood_strong", "balanced", *HINTS, "sskd", "dfnd", "odsd")
+ON_POOL = ("kd_ood_strong", "balanced", *HINTS, "sskd", "dfnd", "odsd", "cfl")
 METHODS = (
     "supervised",
     "kd_in_domain",
@@ -53,6 +53,7 @@ SMALL = {
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
+SMALL["cfl"] = {"hidden": 4}
 SMALL["crd"] = {"negatives": 12}
 SMALL["augkd"] = {"data_free": 4, "data_free_batch": 8, "anchor_steps": 4, "latent": 8, "generator_width": 4}
 SMALL["sskd"] = {"head_steps": 4}

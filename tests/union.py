@@ -18,7 +18,7 @@ from tests.small import CPU, SMALL, method
 
 BATCH = 8
 ON_POOL = ("odsd", "rkd", "sp", "sskd")
-NAMES = ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", *ON_POOL)
+NAMES = ("mosaickd", "dfad", "dafl", "dfq", "deepinversion", "cmi", "fast", "augkd", "cfl", *ON_POOL)
 
 
 def share_of(runtime):
@@ -49,7 +49,7 @@ def learners(name, game):
     """The players that the loss trains, beside what makes images."""
     if name == "sskd":
         return [game.student, game.student_head]
-    return game.heads if name == "cmi" else game.learners if name in ON_POOL else []
+    return game.heads if name == "cmi" else game.learners if name in (*ON_POOL, "cfl") else []
 
 
 def loss_of(name, game, images, labels):
@@ -66,6 +66,9 @@ def loss_of(name, game, images, labels):
             if name != "odsd":
                 return game.term(game.watch.student(images), teacher, torch.arange(len(images)))
             return weighted(game.terms(teacher, game.watch.student(torch.cat([images, images.flip(3)]))))
+    if name == "cfl":
+        with turns(game.learners):
+            return weighted(game.terms(game.look(images)))
     if name == "augkd":
         return weighted(game.generator_terms(images))
     if name == "fast":

@@ -80,6 +80,13 @@ class Examples:
         """The same examples, nothing said of their classes."""
         return replace(self, columns={name: column for name, column in self.columns.items() if name != LABEL}, classes=())
 
+    def of(self, classes: tuple[str, ...]) -> "Examples":
+        """Those of `classes`, which have the numbers of that order; raises ValueError for a class that there is not."""
+        numbers = torch.full((len(self.classes),), UNKNOWN)
+        numbers[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
+        labels = numbers[self.label]
+        return replace(self.having(label=labels), classes=classes).subset((labels != UNKNOWN).nonzero().flatten())
+
     def inputs(self, batches: Iterable[Tensor], workers: int = min(4, os.cpu_count() or 1)) -> Iterator[Tensor]:
         """Yield the inputs (b, ...) at each int64 tensor of rows; files are decoded by worker processes ahead of time."""
         if self.packed:

@@ -11,7 +11,7 @@ from stages.losses.precision import full
 
 # Numbers of one input of a forward without gradients. More is slower on CPUs (caches) and only costs memory on GPUs.
 _NUMBERS = {"cpu": 2**14, "cuda": 2**22}
-GRADIENT, BATCH_NORM, STAGES, EMBEDDINGS = "gradient", "batch_norm", "stages", "embeddings"
+GRADIENT, BATCH_NORM, MAPS, STAGES, EMBEDDINGS = "gradient", "batch_norm", "maps", "stages", "embeddings"
 
 
 class Teacher(nn.Module):
@@ -32,15 +32,16 @@ class Teacher(nn.Module):
     def can(self) -> frozenset[str]:
         """What a method may ask of it beside logits, and gets of every part.
 
-        gradient: with respect to its inputs; batch_norm: running statistics of its training data; stages: maps of named stages
-        (of one part: those of several have no common order); embeddings: inputs given as vectors (of one part, for each has a
+        gradient: with respect to its inputs; batch_norm: running statistics of its training data; maps: those of named stages;
+        stages: maps of one part (several have no common order); embeddings: inputs given as vectors (of one part, for each has a
         table of its own). A network says of itself that it is not `differentiable`, that it `takes_embeddings`, and its `taps`.
         """
         single = len(self.parts) == 1
         able = {
             GRADIENT: [all(getattr(m, "differentiable", True) for m in part.modules()) for part in self.parts],
             BATCH_NORM: [any(map(_remembers, part.modules())) for part in self.parts],
-            STAGES: [single and any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts],
+            MAPS: (named := [any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts]),
+            STAGES: [single and each for each in named],
             EMBEDDINGS: [single and any(getattr(m, "takes_embeddings", False) for m in part.modules()) for part in self.parts],
         }
         return frozenset(word for word, parts in able.items() if all(parts))

@@ -87,6 +87,7 @@ class Setting:
     """What a method is given. `teacher` is on its device already.
 
     `mean` and `std`, one a channel, are those of the teacher's training images; networks that see images normalise with them.
+    `known` says how many classes each of several teachers answers for.
     `data` has what the method `sees`: `pool`, with T's `logits` of the bare inputs as a column; `in_domain`, without labels
     unless it sees `labels`; `student_domain`, labelled.
     """
@@ -100,6 +101,7 @@ class Setting:
     data: dict[str, Examples] = field(default_factory=dict)
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
 
     @property
     def form(self) -> Any:
@@ -160,6 +162,14 @@ class Method:
     def samples(self, count: int) -> Tensor | None:
         """`count` synthetic inputs as they are at the end, images in [0, 1] or embeddings; None for a method that makes none."""
         return None
+
+    def findings(self) -> dict[str, float]:
+        """What the method measures of itself at the end, for the tables."""
+        return {}
+
+    def space(self) -> dict[str, Tensor]:
+        """Features (n, F) of the same inputs, by the network that they are of, for a figure; none by default."""
+        return {}
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """As the schedule says, of the parameters that are not frozen."""

@@ -5,13 +5,15 @@ from pathlib import Path
 
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
-from stages.engine.teacher import STAGES, Teacher
+from stages.engine.teacher import MAPS, STAGES, Teacher
 from stages.families.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
+from stages.networks.committee import Committee
 from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.task import STUDENT_DOMAIN, Distill, Task
+from stages.support.errors import UserError
 
 DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
 
@@ -24,7 +26,7 @@ def data_of(task: Task) -> set[str]:
 def able(setting: Setting) -> frozenset[str]:
     """What a method may ask of teacher and student: stages of both, all else of the teacher."""
     named = any(getattr(module, "taps", ()) for module in setting.student.modules())
-    return setting.teacher.can if named else setting.teacher.can - {STAGES}
+    return setting.teacher.can if named else setting.teacher.can - {STAGES, MAPS}
 
 
 def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
@@ -38,14 +40,15 @@ def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
 def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
     """The teacher of the task called `name`, on its device, with the kind of task that it is for."""
     blueprint, net = weights.load(paths.teacher(name))
-    return blueprint, open_kind(task, blueprint.classes), Teacher(runtime.place(net), name=blueprint.network)
+    parts = net.parts if isinstance(net, Committee) else [net]
+    return blueprint, open_kind(task, blueprint.classes), Teacher(*map(runtime.place, parts), name=blueprint.network)
 
 
 def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
     made_for, kind, teacher = open_teacher(name, task, runtime)
     given = task.distill.student
-    student = replace(made_for, network=given.network)
+    student = replace(made_for, network=given.network, parts=())
     data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
@@ -56,11 +59,14 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
         start = given.weights
         weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
     if given.teacher_layers:
+        if len(teacher.parts) > 1:
+            raise UserError(f"params.yaml: {key}.teacher_layers: there are several teachers, and a student starts as one")
         weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
     for module in weights.modules(net, given.frozen, f"{key}.frozen"):
         module.requires_grad_(False)
     mean, std = made_for.mean or [], made_for.std or []
-    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std), student
+    known = [len(part.classes) for part in made_for.parts]
+    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, known), student
 
 
 def open_probe(name: str, task: Task, setting: Setting) -> Probe:

@@ -3,7 +3,7 @@
 from collections.abc import Set
 from typing import Any
 
-from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, STAGES
+from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
 from stages.families.method import Method
 from stages.kinds import IMAGES, ONE_LABEL, TEXTS
 from stages.settings.task import STUDENT_DOMAIN
@@ -11,6 +11,7 @@ from stages.settings.task import STUDENT_DOMAIN
 WANTED = {
     GRADIENT: "a teacher whose logits have gradients; this one can only be asked",
     BATCH_NORM: "a teacher with batch normalisation that keeps running statistics",
+    MAPS: "teachers and a student that name their stages (convnet, lenet, wrn, resnet, vgg11)",
     STAGES: "a teacher of one network and a student that name their stages (convnet, wrn, resnet, vgg11)",
     EMBEDDINGS: "a teacher that takes embeddings as inputs",
     IMAGES: "images",

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.networks.build import build
+from stages.networks.committee import Committee
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
 from stages.support.files import read_json, save_tensors, write_json
@@ -28,7 +29,7 @@ class Blueprint:
 
     Images come in [0, 1] and are normalised inside with `mean` and `std`, one a channel; without these, inputs stay as they are.
     `text` is of an encoder of texts: the `length` of an input, `Vocabulary.tokens`, and the `model`'s own configuration where it
-    was imported.
+    was imported. Of several networks that answer as one, `parts` are theirs.
     """
 
     network: str
@@ -37,11 +38,21 @@ class Blueprint:
     mean: list[float] | None = None
     std: list[float] | None = None
     text: dict[str, Any] | None = None
+    parts: tuple["Blueprint", ...] = ()
 
     def build(self) -> nn.Module:
         """The network with fresh weights, behind its normaliser."""
+        if self.parts:
+            return Committee(part.build() for part in self.parts)
         net = build(self.network, len(self.classes), self.text or self.shape)
         return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
+
+    @classmethod
+    def of_card(cls, card: dict[str, Any]) -> "Blueprint":
+        """What `save` wrote into a card."""
+        facts = {key: card[key] for key in ("network", "mean", "std", "text")}
+        parts = tuple(map(cls.of_card, card["parts"]))
+        return cls(classes=tuple(card["classes"]), shape=tuple(card["shape"]), parts=parts, **facts)
 
 
 def bare(net: nn.Module) -> nn.Module:
@@ -52,21 +63,27 @@ def bare(net: nn.Module) -> nn.Module:
 
 def save(folder: Path, blueprint: Blueprint, net: nn.Module, example: Tensor, facts: dict[str, Any]) -> None:
     """Write weights and card, each atomically; `facts` (how it was made) go into the card. `example` is one input, (1, ...)."""
-    save_tensors(folder / WEIGHTS, bare(net).state_dict())
+    tensors = {f"{prefix}{key}": value for prefix, part in _stored(net).items() for key, value in part.state_dict().items()}
+    save_tensors(folder / WEIGHTS, tensors)
     write_json(folder / CARD, {**asdict(blueprint), **architecture(net, example), **facts})
 
 
 def load(folder: Path) -> tuple[Blueprint, nn.Module]:
     """Read what `save` wrote; raises UserError where it is missing."""
     try:
-        card = read_json(folder / CARD)
-        facts = {key: card[key] for key in ("network", "mean", "std", "text")}
-        blueprint = Blueprint(classes=tuple(card["classes"]), shape=tuple(card["shape"]), **facts)
+        blueprint = Blueprint.of_card(read_json(folder / CARD))
         net = blueprint.build()
-        bare(net).load_state_dict(load_file(folder / WEIGHTS))
+        state = load_file(folder / WEIGHTS)
+        for prefix, part in _stored(net).items():
+            part.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
     except FileNotFoundError as error:
         raise UserError(f"{error.filename or folder} is missing; `dvc repro` builds it") from None
     return blueprint, net
+
+
+def _stored(net: nn.Module) -> dict[str, nn.Module]:
+    """What is stored of a network, by the beginning of its tensors' names: of several that answer as one, each."""
+    return {f"{i}.": bare(part) for i, part in enumerate(net.parts)} if isinstance(net, Committee) else {"": bare(net)}
 
 
 def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = (), into: str = "") -> None:

@@ -14,6 +14,9 @@ Column = tuple[str, int | None]  # title; digits after the point, None for whole
 SUMMARY: dict[str, Column] = {"ci95": ("± 95 %", 2), "n": ("n", None), "gain": ("gain", 1)}
 NETWORK: dict[str, Column] = {"params": ("parameters", None), "macs": ("MACs", None), "kb": ("KB", 0), "ms": ("ms", 2)}
 LIKENESS: dict[str, Column] = {"fd": ("FD", 2), "spread": ("spread %", 0)}
+# Of several teachers: where it is known whose image it is; and what common feature learning finds of its space.
+PARTS: dict[str, Column] = {"known": ("task known %", 2), **{f"part{i}": (f"part {i} %", 2) for i in range(1, 10)}}
+FOUND: dict[str, Column] = {"mmd": ("MMD", 3), "apart": ("apart", 3), "r2": ("R²", 2)}
 COST: dict[str, Column] = {
     "steps": ("S steps", None),
     "images": ("images, k", 1),
@@ -66,7 +69,7 @@ def columns(scores: dict[str, Column]) -> dict[str, Column]:
     """All columns in their order, given those of the kind, whose first is the headline."""
     headline = next(iter(scores))
     rest = {key: column for key, column in scores.items() if key != headline}
-    return {headline: scores[headline], **SUMMARY, **rest, **NETWORK, **LIKENESS, **COST}
+    return {headline: scores[headline], **SUMMARY, **PARTS, **rest, **NETWORK, **LIKENESS, **FOUND, **COST}
 
 
 def to_markdown(table: pd.DataFrame, shown: dict[str, Column], names: dict[str, str]) -> str:

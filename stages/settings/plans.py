@@ -28,7 +28,7 @@ TABLE = ("scale", "methods", "seeds")
 # Of the sections `run` and `task`, what each stage takes.
 TAKES = {
     "prepare": (("scale",), ("kind", "image", "text", "in_domain", "ood")),
-    "train_teacher": (RUN, ("kind", "image", "text", "precision", "teacher")),
+    "train_teacher": (RUN, ("kind", "image", "text", "precision", "teacher", "teachers")),
     "curate": (("scale",), ("kind", "image", "text", "curate")),
     "distill": (RUN, ("kind", "image", "text", "precision", "distill")),
     "evaluate": (TABLE, ("kind", "image", "text")),
@@ -103,7 +103,8 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
         yield from (f"{sources.FOLDER}.{name}" for name in sources.names([task["in_domain"], task["ood"]]) - {STUDENT_DOMAIN})
     else:
         yield kind
-        yield f"stages.networks.{leading(task['teacher']['network'])}"
+        parts = task["teachers"] or [task["teacher"]]
+        yield from (f"stages.networks.{leading(part['network'])}" for part in parts)
     if stage in ("distill", "evaluate", "report"):
         yield f"stages.networks.{leading(task['distill']['student']['network'])}"
     if stage == "curate":

@@ -9,6 +9,7 @@ from stages.datasets.images import IMAGES, Augment, ImageForm
 from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.rates import Falling
+from stages.support.files import listed
 from stages.support.parts import part
 from stages.support.sections import Positive, Rate, Section, Weight
 
@@ -90,6 +91,20 @@ class Teacher(Section):
             raise ValueError("give either `train` (we train the teacher) or `weights` (you bring it), not both")
         return self
 
+    def smoke(self) -> Self:
+        """One epoch, where it is trained."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"epochs": 1, "batch": 32})}) if self.train else self
+
+
+class Part(Teacher):
+    """One of several teachers, which knows some of the task's classes: their names, or text files (.txt) with one name a line."""
+
+    classes: Annotated[list[Annotated[str, BeforeValidator(str)]], Field(min_length=1)]
+
+    def names(self) -> tuple[str, ...]:
+        """Of the classes, in the order of its logits."""
+        return tuple(listed(self.classes))
+
 
 class StudentDomain(Section):
     """A labelled set of the teacher's classes in another domain, which the student is for; its training images are the pool.
@@ -155,8 +170,8 @@ class Distill(Section):
 class Task(Section):
     """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
 
-    Where the OOD data is a `student_domain`, students are scored on it too. `curate` is checked by the rule that it names.
-    `precision` of teacher and students, where it is not the run's.
+    Several `teachers`, each of classes of its own, answer as one. Where the OOD data is a `student_domain`, students are scored
+    on it too. `curate` is checked by the rule that it names. `precision` of teacher and students, where it is not the run's.
     """
 
     kind: str = "classification"
@@ -164,7 +179,8 @@ class Task(Section):
     text: TextForm | None = None
     in_domain: Source
     ood: Annotated[Any, PlainValidator(_ood)]
-    teacher: Teacher
+    teacher: Teacher | None = None
+    teachers: list[Part] = Field([])
     curate: dict[str, Any] = Field(default_factory=lambda: {"keep": EVERYTHING})
     distill: Distill
     precision: Precision | None = None
@@ -176,6 +192,15 @@ class Task(Section):
         return self
 
     @model_validator(mode="after")
+    def _some_teacher(self) -> Self:
+        if (self.teacher is None) == (len(self.teachers) < 2):
+            raise ValueError("give either `teacher`, or `teachers`: two or more, each with its `classes`")
+        classes = [name for part in self.teachers for name in part.classes]
+        if twice := sorted({name for name in classes if classes.count(name) > 1}):
+            raise ValueError(f"teachers: two of them have the class '{twice[0]}'; each class has one teacher")
+        return self
+
+    @model_validator(mode="after")
     def _sources_fit(self) -> Self:
         wanted = TEXTS if self.text else IMAGES
         for name in sorted(names([self.in_domain.model_dump(), self.ood.model_dump()]) - {STUDENT_DOMAIN}):
@@ -183,6 +208,11 @@ class Task(Section):
             if gives not in (None, wanted):
                 raise ValueError(f"the source '{name}' gives {gives}, and the task is of {wanted}; take another one")
         return self
+
+    @property
+    def parts(self) -> list[Teacher]:
+        """All teachers, in the order of their logits."""
+        return [self.teacher] if self.teacher else list(self.teachers)
 
     @property
     def form(self) -> Any:
@@ -196,8 +226,7 @@ class Task(Section):
 
     def smoke(self) -> Self:
         """The same task shrunk to seconds: every part still runs, no number means anything."""
-        teacher = self.teacher
-        if teacher.train:
-            teacher = teacher.model_copy(update={"train": teacher.train.model_copy(update={"epochs": 1, "batch": 32})})
         distill = self.distill.model_copy(update={"student_steps": 10, "batch": 16})
-        return self.model_copy(update={"teacher": teacher, "distill": distill})
+        parts = [part.smoke() for part in self.parts]
+        taught = {"teacher": parts[0]} if self.teacher else {"teachers": parts}
+        return self.model_copy(update={**taught, "distill": distill})

@@ -26,6 +26,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def listed(names: list[str]) -> list[str]:
+    """`names`, each that ends in `.txt` replaced by the names that stand in that file. Raises UserError for a missing file."""
+    try:
+        return [name for given in names for name in (Path(given).read_text().split() if given.endswith(".txt") else [given])]
+    except FileNotFoundError as error:
+        raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None
+
+
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write one safetensors file, atomically; raises OSError where it cannot be written."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

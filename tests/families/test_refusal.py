@@ -17,7 +17,7 @@ from tests.clones import REPOSITORY
 from tests.small import METHODS, SMALL, method, method_class, setting
 
 EVERYTHING = DATA | {"student_domain"}
-CAN = {"gradient", "batch_norm", "stages"}
+CAN = {"gradient", "batch_norm", "maps", "stages"}
 
 
 def reason(name, kind=Kind.has, can=CAN, data=EVERYTHING, **changes):
@@ -34,6 +34,7 @@ def test_nothing_is_refused_where_everything_is_there():
     [
         ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned", "tessera"}),
         ("stages", {"fitnet", "at", "sp"}),
+        ("maps", {"cfl"}),
         (
             "gradient",
             {
@@ -74,7 +75,7 @@ def test_a_method_is_refused_where_the_kind_has_not_what_it_asks_for():
     assert reason("cmi", kind={"one_label"}) == "needs images"
     assert reason("cmi", kind={"images"}) == "needs one label an example"
     dense = {name for name in METHODS if not reason(name, kind={"images"})}
-    one_label = {"cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera"}
+    one_label = {"cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera", "cfl"}
     assert dense == set(METHODS) - one_label
     text = {name for name in METHODS if not reason(name, kind={"one_label"})}
     assert text == {"supervised", "kd_in_domain", "kd_ood", "balanced", "dfnd", "supervised_student_domain"}
@@ -119,5 +120,5 @@ def test_a_method_with_an_optimiser_of_its_own_takes_no_other():
 
 def test_a_student_that_names_no_stages_is_asked_for_none():
     given = setting()
-    assert "stages" in able(given)
+    assert {"maps", "stages"} <= able(given)
     assert "stages" not in able(replace(given, student=build("torchvision.mobilenet_v3_small", 10, (1, 64, 64))))

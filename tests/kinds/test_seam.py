@@ -210,15 +210,15 @@ def test_inversion_listens_to_every_part():
 
 def test_what_a_teacher_can_is_what_every_part_can():
     bare = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
-    assert Teacher(network("convnet_4")).can == {"gradient", "batch_norm", "stages"}
-    assert halves().can == {"gradient", "batch_norm"}
+    assert Teacher(network("convnet_4")).can == {"gradient", "batch_norm", "maps", "stages"}
+    assert halves().can == {"gradient", "batch_norm", "maps"}
     assert Teacher(network("convnet_4"), bare).can == {"gradient"}
     assert Teacher(Bag(Tokens(9, 50), 4)).can == {"gradient", "embeddings"}
     bare.differentiable = False
     assert Teacher(Normalized(bare, [0.5], [0.25])).can == set()
 
 
-NEEDY = ("fitnet", "at", "sp", "dfq", "augkd", *INVERSIONS, "dfq_finetuned", "cmi_finetuned")
+NEEDY = ("fitnet", "at", "sp", "cfl", "dfq", "augkd", *INVERSIONS, "dfq_finetuned", "cmi_finetuned")
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NEEDY])

@@ -22,7 +22,7 @@ from tests.small import CPU, METHODS, OBLONG, SHADES, SMALL, dense, images, maps
 from tests.small import dense_method as game
 
 CLASSES, SIZE = SHADES, OBLONG
-REFUSED = ("cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera")
+REFUSED = ("cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera", "cfl")
 WHOLE = ImageForm(size=SIZE, channels=1)
 
 
@@ -47,7 +47,7 @@ def test_methods_that_need_one_label_an_image_are_refused():
     def reason(name):
         of = method_class(name)
         data = {"pool", "in_domain", "labels", "student_domain"}
-        return why_not(of, of.Params(**SMALL.get(name, {})), Kind.has, {"gradient", "batch_norm", "stages"}, data)
+        return why_not(of, of.Params(**SMALL.get(name, {})), Kind.has, {"gradient", "batch_norm", "maps", "stages"}, data)
 
     assert {name for name in METHODS if reason(name)} == set(REFUSED)
     assert {reason(name) for name in REFUSED} == {"needs one label an example"}

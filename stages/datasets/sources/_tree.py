@@ -1,7 +1,7 @@
 """What image folders and archives of them share, in torchvision's ImageFolder layout: one sub-folder a class."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.datasets.examples import UNKNOWN, Examples
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
+from stages.support.files import listed
 from stages.support.progress import progress
 from stages.support.sections import Section
 
@@ -21,21 +22,14 @@ LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class;
 class Tree(Section):
     """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
 
-    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file with one name a line.
+    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file (.txt) with one name a line,
+    or several of either.
     """
 
     path: str
     train: str = "."
     test: str | None = None
     classes: list[str] | str | None = None
-
-    def _kept(self) -> list[str] | None:
-        if not isinstance(self.classes, str):
-            return self.classes
-        try:
-            return Path(self.classes).read_text().split()
-        except FileNotFoundError:
-            raise UserError(f"the list of classes {self.classes} is missing; write one class folder's name a line") from None
 
     def read(self, form: ImageForm) -> Examples:
         """The images under `train`. Raises UserError where the source is missing, empty, or holds too many broken files."""
@@ -50,7 +44,7 @@ class Tree(Section):
 
     def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
         """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
-        kept = self._kept()
+        kept = None if self.classes is None else listed([self.classes] if isinstance(self.classes, str) else self.classes)
         files, classes = [], []
         for name in sorted(names):
             path = PurePosixPath(name)

@@ -10,7 +10,7 @@ import seaborn as sns
 
 from stages.engine.teacher import Teacher
 from stages.reporting import tables
-from stages.reporting.figures import methods, pool
+from stages.reporting.figures import methods, pool, space
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 
@@ -25,6 +25,7 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     methods.diversity(task, kind, teacher, students)
     if len(students):
         methods.curves(task, kind, students)
+        space.draw(task, students)
     for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
         scored = tables.runs(rows, domain)
         if not scored.empty and len(students):

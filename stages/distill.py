@@ -60,9 +60,12 @@ def main(name: str, row: str, seed_text: str) -> None:
                 "schedule": method.schedule.beside(setting.schedule),
             }
             cost = {"steps": method.student.updates, **method.cost.totals()}
-            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost, "findings": method.findings()}
+            found, space = method.findings()
+            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost, "findings": found}
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
             weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
+            if space:
+                save_tensors(folder / "space.safetensors", space)
             rt.seed(seed)
             _save_samples(method, folder)
             write_curve(curve_file, curve)
@@ -70,9 +73,7 @@ def main(name: str, row: str, seed_text: str) -> None:
 
 
 def _save_samples(method: Method, folder: Path) -> None:
-    """What the method's inputs look like and what the teacher sees in them, and its features, for the report's figures."""
-    if space := method.space():
-        save_tensors(folder / "space.safetensors", space)
+    """What the method's inputs look like and what the teacher sees in them, for the report's figures."""
     kind, teacher = method.setting.kind, method.setting.teacher
     inputs = method.samples(kind.samples)
     if inputs is not None:

@@ -41,7 +41,6 @@ def main(name: str) -> None:
         tests[STUDENT_DOMAIN] = Examples.load(paths.student_domain(name, "test"))
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(name, task, runtime)
-    known = [len(part.classes) for part in made_for.parts]
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
     in_domain: Tensor | None = None
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
@@ -55,7 +54,7 @@ def main(name: str) -> None:
         scores = {}
         for domain, test in tests.items():
             logits = kind.answers(net, test, BATCH)
-            scores[domain] = measure.scores(logits, teacher[domain], test) | by_teacher(logits, test, known)
+            scores[domain] = measure.scores(logits, teacher[domain], test) | by_teacher(logits, test, made_for.known)
             measure.write_predictions(out / domain, logits, test)
         card = read_json(folder / weights.CARD)
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
@@ -75,9 +74,9 @@ def main(name: str) -> None:
 def by_teacher(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:
     """Top-1 accuracy in percent where it is known which of several teachers an image is for: of all, and of each one's images.
 
-    `known` says how many classes each teacher answers for, whose logits (n, K) stand side by side.
+    `known` says how many classes each teacher answers for, whose logits (n, K) stand side by side. Nothing of one teacher.
     """
-    if not known:
+    if len(known) < 2:
         return {}
     hits, first = [], 0
     for count in known:

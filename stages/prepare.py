@@ -6,15 +6,13 @@ Usage: python -m stages.prepare TASK
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stages import kinds
 from stages.datasets.examples import LABEL, Examples
 from stages.settings import params, paths, plans
 from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
-from stages.support.seeds import mix
+from stages.support.seeds import shuffled
 
 TEST, VAL = 0.3, 0.1  # parts of the labelled images: test where a source has none of its own, then val
 
@@ -109,8 +107,7 @@ def _first(examples: Examples, limit: int | None) -> Examples:
     """At most `limit` examples, a seeded draw in the order of the source."""
     if limit is None or len(examples) <= limit:
         return examples
-    drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(mix(0)))[:limit]
-    return examples.subset(drawn.sort().values)
+    return examples.subset(shuffled(len(examples))[:limit].sort().values)
 
 
 def _save(examples: Examples, path: Path, what: str) -> None:

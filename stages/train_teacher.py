@@ -21,7 +21,6 @@ from stages.families.method import IN_DOMAIN, Schedule, Setting
 from stages.kinds import Kind, Probe, open_kind
 from stages.methods.supervised import Method
 from stages.networks import weights
-from stages.networks.committee import Committee
 from stages.networks.weights import Blueprint
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
@@ -51,13 +50,11 @@ def main(name: str) -> None:
             return
         if runtime.rank == 0:
             (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
-        train = Examples.load(source)
+        train, kind = Examples.load(source), open_kind(task, val.classes)
         parts = [_part(name, task, place, train, val, runtime, one) for place, one in enumerate(checkpoints)]
-        blueprint, net, curve, facts = parts[0] if task.teacher else _united(name, task, parts, train)
+        blueprint, net, curve, facts = parts[0] if task.teacher else _united(name, kind, parts, train, val, runtime)
         if runtime.rank == 0:
-            kind = open_kind(task, val.classes)
-            measured = Probe(kind, net, val, runtime.autocast)()
-            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts | measured)
+            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts)
             made = {
                 "identity": {"train_teacher": plan.identity},
                 "key": made_by,
@@ -66,7 +63,7 @@ def main(name: str) -> None:
             }
             write_curve(paths.curve(name, TEACHER, SEED), curve)
             write_json(paths.teacher(name) / paths.RUN, made)
-            print(f"teacher of {name}: {measured[f'val_{kind.headline}']:.2f} % on the validation split")
+            print(f"teacher of {name}: {facts[f'val_{kind.headline}']:.2f} % on the validation split")
 
 
 def _part(name: str, task: Task, place: int, train: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
@@ -76,20 +73,23 @@ def _part(name: str, task: Task, place: int, train: Examples, val: Examples, run
         train, val, where = train.of(part.names()), val.of(part.names()), f"task.{name}.teachers.{place}"
     kind = open_kind(task, train.classes)
     if part.weights:
-        return _imported(part, kind, val, runtime, where)
-    return _trained(part, kind, train, val, runtime, checkpoint, where)
+        blueprint, net, curve, facts = _imported(part, kind, val, runtime, where)
+    else:
+        blueprint, net, curve, facts = _trained(part, kind, train, val, runtime, checkpoint, where)
+    return blueprint, net, curve, facts | {(score := f"val_{kind.headline}"): curve[-1][score]}
 
 
-def _united(name: str, task: Task, parts: list[Made], train: Examples) -> Made:
+def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Examples, runtime: rt.Runtime) -> Made:
     """Several teachers as one, whose curves follow one another; students normalise images by the statistics of all."""
     blueprints, nets, curves, facts = zip(*parts, strict=True)
     networks = " + ".join(blueprint.network for blueprint in blueprints)
-    whole = open_kind(task, train.classes).blueprint(networks, train, f"task.{name}.teachers")
+    whole = kind.blueprint(networks, train, f"task.{name}.teachers")
     curve, steps = list[Row](), 0.0
     for one in curves:
         curve += [row | {"step": steps + row["step"]} for row in one]
         steps = curve[-1]["step"]
-    return replace(whole, parts=blueprints), Committee(nets), curve, {"made": [one["made"] for one in facts]}
+    measured = Probe(kind, net := Teacher(*nets), val, runtime.autocast)()
+    return replace(whole, parts=blueprints), net, curve, {"made": [one["made"] for one in facts], **measured}
 
 
 def _same(name: str, made_by: str) -> str | None:

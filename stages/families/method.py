@@ -87,7 +87,7 @@ class Setting:
     """What a method is given. `teacher` is on its device already.
 
     `mean` and `std`, one a channel, are those of the teacher's training images; networks that see images normalise with them.
-    `known` says how many classes each of several teachers answers for.
+    `known` says how many classes each of the teacher's parts answers for.
     `data` has what the method `sees`: `pool`, with T's `logits` of the bare inputs as a column; `in_domain`, without labels
     unless it sees `labels`; `student_domain`, labelled.
     """
@@ -163,13 +163,11 @@ class Method:
         """`count` synthetic inputs as they are at the end, images in [0, 1] or embeddings; None for a method that makes none."""
         return None
 
-    def findings(self) -> dict[str, float]:
-        """What the method measures of itself at the end, for the tables."""
-        return {}
-
-    def space(self) -> dict[str, Tensor]:
-        """Features (n, F) of the same inputs, by the network that they are of, for a figure; none by default."""
-        return {}
+    def findings(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """What the method measures of itself at the end, for the tables; and features (n, F) of the same inputs, by the network
+        that they are of, for a figure. Neither by default.
+        """
+        return {}, {}
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """As the schedule says, of the parameters that are not frozen."""

@@ -9,7 +9,6 @@ from stages.engine.teacher import MAPS, STAGES, Teacher
 from stages.families.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
-from stages.networks.committee import Committee
 from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.task import STUDENT_DOMAIN, Distill, Task
@@ -40,7 +39,7 @@ def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
 def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
     """The teacher of the task called `name`, on its device, with the kind of task that it is for."""
     blueprint, net = weights.load(paths.teacher(name))
-    parts = net.parts if isinstance(net, Committee) else [net]
+    parts = net.parts if isinstance(net, Teacher) else [net]
     return blueprint, open_kind(task, blueprint.classes), Teacher(*map(runtime.place, parts), name=blueprint.network)
 
 
@@ -65,8 +64,7 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
     for module in weights.modules(net, given.frozen, f"{key}.frozen"):
         module.requires_grad_(False)
     mean, std = made_for.mean or [], made_for.std or []
-    known = [len(part.classes) for part in made_for.parts]
-    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, known), student
+    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, made_for.known), student
 
 
 def open_probe(name: str, task: Task, setting: Setting) -> Probe:

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.datasets.examples import Examples
 from stages.engine.players import descend, judged, turns
 from stages.engine.teacher import MAPS
 from stages.families.method import POOL, MethodParams
@@ -19,7 +18,7 @@ from stages.losses.precision import full
 from stages.networks.common_feature import Common, CommonFeature, pooled
 from stages.networks.taps import listening, stages
 from stages.support.sections import Positive, Rate, Weight
-from stages.support.seeds import mix
+from stages.support.seeds import shuffled
 
 HELD, MOST = 10, 500  # one image in so many, and no more than that, is held out to measure the common space
 GAUGE, BATCH = 20, 64  # batches, and images of one, from which the variance of a teacher's maps is taken
@@ -64,7 +63,7 @@ class Method(Base):
         """One shuffled stream of the images that are not held out, and the common space."""
         setting, (given,) = self.setting, self.sees
         images = setting.data[given]
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(mix(0)))
+        order = shuffled(len(images))
         count = min(MOST, max(2, len(images) // HELD))
         self.held, rest = images.subset(order[:count]), images.subset(order[count:].sort().values)
         self.images = self.stream("images", rest, self.schedule.real, self.schedule.augment)
@@ -123,34 +122,27 @@ class Method(Base):
         """Mean squared error of each teacher's map as rebuilt."""
         return [(full(a) - full(b)).square().mean() for a, b in zip(common.rebuilt, common.maps, strict=True)]
 
-    def findings(self) -> dict[str, float]:
+    def findings(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Of held-out images: how far the student's features lie from the teachers', how those spread, how well maps are rebuilt.
 
         Means over teachers: mmd, with the released kernels, unbiased; apart, mean of 1 - cosine of two images' features; r2,
-        the explained part of the maps' variance.
+        the explained part of the maps' variance. And some of the features, flattened and of unit length, as MMD sees them.
         """
-        common = self._common(self.held)
+        parts = []
+        with judged(self.student.net), self.teacher.uncounted():
+            for batch in self.setting.kind.shown(self.held, BATCH):
+                *theirs, own = self.look(batch.to(self.setting.runtime.device)).maps
+                parts.append(self.players["space"].net(own, theirs))
+        student, *lists = zip(*parts, strict=True)
+        common = Common(torch.cat(student), *([torch.cat(each) for each in zip(*one, strict=True)] for one in lists))
         found = {
             "mmd": [reference_mmd(common.student, x, unbiased=True) for x in common.teachers],
             "apart": [apart(x) for x in common.teachers],
             "r2": [1 - error / unit for error, unit in zip(self.errors(common), self.variances, strict=True)],
         }
-        return {name: torch.stack(each).mean().item() for name, each in found.items()}
-
-    def space(self) -> dict[str, Tensor]:
-        """The common features of some held-out images, flattened and of unit length, as MMD sees them."""
-        common = self._common(self.held.subset(torch.arange(min(SHOWN, len(self.held)))))
         named = {"student": common.student} | {f"teacher {i}": x for i, x in enumerate(common.teachers, 1)}
-        return {name: F.normalize(full(x).flatten(1), dim=1) for name, x in named.items()}
-
-    def _common(self, images: Examples) -> Common:
-        parts = []
-        with judged(self.student.net), self.teacher.uncounted():
-            for batch in self.setting.kind.shown(images, BATCH):
-                *theirs, own = self.look(batch.to(self.setting.runtime.device)).maps
-                parts.append(self.players["space"].net(own, theirs))
-        student, *lists = zip(*parts, strict=True)
-        return Common(torch.cat(student), *([torch.cat(each) for each in zip(*one, strict=True)] for one in lists))
+        shown = {name: F.normalize(full(x[:SHOWN]).flatten(1), dim=1) for name, x in named.items()}
+        return {name: torch.stack(each).mean().item() for name, each in found.items()}, shown
 
 
 class Look(NamedTuple):

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from stages.engine.teacher import Teacher
 from stages.networks.build import build
-from stages.networks.committee import Committee
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
 from stages.support.files import read_json, save_tensors, write_json
@@ -40,10 +40,15 @@ class Blueprint:
     text: dict[str, Any] | None = None
     parts: tuple["Blueprint", ...] = ()
 
+    @property
+    def known(self) -> list[int]:
+        """How many classes each of the parts answers for; of one network, all."""
+        return [len(one.classes) for one in self.parts or (self,)]
+
     def build(self) -> nn.Module:
         """The network with fresh weights, behind its normaliser."""
         if self.parts:
-            return Committee(part.build() for part in self.parts)
+            return Teacher(*(part.build() for part in self.parts), name=self.network)
         net = build(self.network, len(self.classes), self.text or self.shape)
         return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
 
@@ -83,7 +88,7 @@ def load(folder: Path) -> tuple[Blueprint, nn.Module]:
 
 def _stored(net: nn.Module) -> dict[str, nn.Module]:
     """What is stored of a network, by the beginning of its tensors' names: of several that answer as one, each."""
-    return {f"{i}.": bare(part) for i, part in enumerate(net.parts)} if isinstance(net, Committee) else {"": bare(net)}
+    return {f"{i}.": bare(part) for i, part in enumerate(net.parts)} if isinstance(net, Teacher) else {"": bare(net)}
 
 
 def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = (), into: str = "") -> None:

@@ -26,9 +26,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def listed(names: list[str]) -> list[str]:
-    """`names`, each that ends in `.txt` replaced by the names that stand in that file. Raises UserError for a missing file."""
+def listed(names: list[str] | str) -> list[str]:
+    """The names in the file called `names`; or `names`, each that ends in `.txt` replaced by those in that file.
+
+    Raises UserError for a missing file.
+    """
     try:
+        if isinstance(names, str):
+            return Path(names).read_text().split()
         return [name for given in names for name in (Path(given).read_text().split() if given.endswith(".txt") else [given])]
     except FileNotFoundError as error:
         raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None

@@ -1,4 +1,7 @@
-"""Seeds made of several numbers."""
+"""Seeds made of several numbers, and the order that comes of none."""
+
+import torch
+from torch import Tensor
 
 
 def mix(*numbers: int) -> int:
@@ -10,3 +13,8 @@ def mix(*numbers: int) -> int:
         mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
         mixed ^= mixed >> 31
     return mixed >> 1
+
+
+def shuffled(count: int) -> Tensor:
+    """0 to `count` - 1 in one random order, always the same."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(0)))

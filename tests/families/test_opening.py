@@ -102,3 +102,11 @@ def test_a_teacher_that_another_task_has_made_of_the_same_is_copied(project, cap
     train_teacher.main("digits-letters")
     assert "is the same" not in capsys.readouterr().out
     assert (paths.teacher("digits-letters") / "weights.safetensors").read_bytes() != files[0]
+
+
+def test_one_teacher_answers_for_all_classes_and_a_term_for_each_teacher_is_one(ready):
+    settings = params.load()
+    setting, _ = open_setting("digits", settings.task("digits"), method_class(settings, "cfl"), 0, CPU)
+    assert setting.known == [10]
+    distill.main("digits", "cfl_in_domain_per_task", "0")
+    assert (paths.student("digits", "cfl_in_domain_per_task", 0) / paths.RUN).exists()

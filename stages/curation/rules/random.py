@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from stages.curation.rules import KeepRule, Scores
-from stages.support.seeds import mix
+from stages.support.seeds import shuffled
 
 
 class Rule(KeepRule):
@@ -16,4 +15,4 @@ class Rule(KeepRule):
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
         """`count` rows at random."""
-        return torch.randperm(len(scores["entropy"]), generator=torch.Generator().manual_seed(mix(0)))[:count]
+        return shuffled(len(scores["entropy"]))[:count]

@@ -22,8 +22,8 @@ LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class;
 class Tree(Section):
     """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
 
-    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file (.txt) with one name a line,
-    or several of either.
+    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file with one name a line; in
+    a list, what ends in `.txt` is such a file.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Tree(Section):
 
     def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
         """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
-        kept = None if self.classes is None else listed([self.classes] if isinstance(self.classes, str) else self.classes)
+        kept = None if self.classes is None else listed(self.classes)
         files, classes = [], []
         for name in sorted(names):
             path = PurePosixPath(name)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from stages.datasets.examples import Examples
@@ -10,7 +9,7 @@ from stages.datasets.images import ImageForm
 from stages.datasets.sources import Source as Images
 from stages.support.errors import UserError
 from stages.support.sections import Section
-from stages.support.seeds import mix
+from stages.support.seeds import shuffled
 
 
 class Source(Section):
@@ -26,8 +25,7 @@ class Source(Section):
         every = self.images.read(form)
         if len(every) < self.count:
             raise UserError(f"some: `count` is {self.count:,}, but there are {len(every):,} images; lower it")
-        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(mix(0)))
-        return every.subset(order[: self.count].sort().values)
+        return every.subset(shuffled(len(every))[: self.count].sort().values)
 
     def read_test(self, form: ImageForm) -> Examples | None:
         """All of it."""

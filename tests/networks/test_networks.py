@@ -25,6 +25,8 @@ def count(net):
         ("wrn40_1", 569_780),
         ("wrn40_2", 2_255_156),
         ("resnet18", 11_220_132),
+        ("resnet20", 269_722 + 90 * 65),
+        ("resnet110", 1_727_962 + 90 * 65),
         ("resnet34", 21_328_292),
         ("vgg11", 9_277_284),
     ],
@@ -110,7 +112,7 @@ def test_a_backbone_starts_from_a_file_of_another_network(tmp_path):
         weights.import_weights(net, path, sha256, "key", without=["fc"], into="backbon")
 
 
-@pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "vgg11", "torchvision.mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "resnet20", "vgg11", "torchvision.mobilenet_v3_small"])
 @pytest.mark.parametrize(("channels", "size"), [(1, 32), (3, 64)])
 def test_classifiers_map_images_to_logits(name, channels, size):
     net = build(name, 7, (channels, size, size)).eval()

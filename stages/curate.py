@@ -16,18 +16,21 @@ from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
 from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples
 from stages.engine import runtime as rt
-from stages.engine.teacher import BATCH_NORM, Teacher
+from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
 from stages.families.opening import open_teacher
 from stages.kinds import ONE_LABEL, Kind
 from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen
+from stages.networks.template import Template
 from stages.settings import params, paths, plans
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, save_tensors, write_json
 from stages.support.progress import progress
+from stages.support.seeds import shuffled
 
 BATCH = 256
 HEARD = 64  # images at a time where all that enters batch normalisation is kept
+REFERENCE = 1000  # images that say how much the impressions of images vary
 LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of no use once images are augmented
 
 
@@ -49,6 +52,8 @@ def main(name: str) -> None:
                 "one label an image; take `none`: methods that compose images make the classes even by themselves"
             )
         scores, logits, features = scored(name, kind, teacher, ood, rule.features)
+        if rule.impressions:
+            scores["impression"] = _impressions(name, kind, teacher, ood)
         scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
         shares, classes = scores.pop("shares"), len(kind.classes)
         rows = rule.choose(scores, count, classes).sort().values
@@ -106,6 +111,20 @@ def summary(scores: Scores, shares: Tensor, rows: Tensor) -> dict[str, Any]:
         facts[f"effective_classes_{when}"] = effective_classes(chosen)
         facts[f"histogram_{when}"] = chosen.sum(0).round().long().tolist()
     return facts
+
+
+def _impressions(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Tensor:
+    """How far each image's impression is from that of the teacher's training set, (n,)."""
+    if not {BATCH_NORM, STAGES} <= teacher.can:
+        raise UserError(
+            f"params.yaml: task.{name}.curate.keep: `impression` takes one teacher with named stages and running statistics "
+            "(BatchNorm2d); take another rule"
+        )
+    template = Template.of(teacher, kind.blank(1))
+    template = template.scaled(kind.shown(ood.subset(shuffled(len(ood))[:REFERENCE]), HEARD))
+    remembered = template.remembered().to(torch.device("cpu"))
+    batches = progress(kind.shown(ood, HEARD), f"impressions of {name}", total=-(-len(ood) // HEARD))
+    return torch.cat([template.encoded([images]).distance(remembered) for images in batches])
 
 
 def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[Tensor, dict[str, Any]]:

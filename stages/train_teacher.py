@@ -14,12 +14,11 @@ from torch import nn
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint, key, until_done
-from stages.engine.loop import Row, train, write_curve
+from stages.engine.loop import Row, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
-from stages.families.method import IN_DOMAIN, Schedule, Setting
+from stages.families.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
-from stages.methods.supervised import Method
 from stages.networks import weights
 from stages.networks.weights import Blueprint
 from stages.settings import params, paths, plans
@@ -29,7 +28,7 @@ from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
 
-SEED = 0  # a teacher is one fixed network; seeds are for students
+SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 
@@ -75,7 +74,9 @@ def _part(name: str, task: Task, place: int, train: Examples, val: Examples, run
     if part.weights:
         blueprint, net, curve, facts = _imported(part, kind, val, runtime, where)
     else:
-        blueprint, net, curve, facts = _trained(part, kind, train, val, runtime, checkpoint, where)
+        assert part.train is not None
+        blueprint, net, curve = teach(part.network, part.train, kind, train, val, runtime, checkpoint, where)
+        facts = {"made": "trained by stages/train_teacher.py", **part.train.model_dump()}
     return blueprint, net, curve, facts | {(score := f"val_{kind.headline}"): curve[-1][score]}
 
 
@@ -107,29 +108,6 @@ def _copy(other: str, name: str) -> None:
     for source, target in [(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED)), *pairs]:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
-
-
-def _trained(
-    part: Taught, kind: Kind, examples: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint, where: str
-) -> Made:
-    recipe = part.train
-    assert recipe is not None
-    blueprint = kind.blueprint(part.network, examples, where)
-    rt.seed(SEED)
-    net = blueprint.build()
-    if recipe.start:
-        start = recipe.start
-        weights.import_weights(net, Path(start.path), start.sha256, f"{where}.train.start", start.without, start.into)
-    batch = min(recipe.batch, len(examples))
-    steps = recipe.epochs * (len(examples) // batch)
-    schedule = Schedule(
-        steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, recipe.optimizer, recipe.rate, recipe.clip
-    )
-    nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
-    setting = Setting(kind, nobody, net, schedule, SEED, runtime, {IN_DOMAIN: examples})
-    method = Method(setting, Method.Params(focal=recipe.focal))
-    curve = train(method, runtime, SEED, checkpoint, Probe(kind, net, val, runtime.autocast), where.replace("task.", "", 1))
-    return blueprint, net, curve, {"made": "trained by stages/train_teacher.py", **recipe.model_dump()}
 
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:

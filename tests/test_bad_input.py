@@ -122,7 +122,7 @@ def test_a_wrong_parameter_is_named(project, section, change, message):
 def test_the_committed_parameters_are_right_at_both_scales():
     settings = params.load(Path(__file__).parent.parent / "params.yaml")
     assert settings.run.tasks == ["digits"]
-    small = Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.rows)
+    small = Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.rows, settings.impress)
     for name in settings.tasks:
         assert small.task(name).distill.student_steps <= 10
         for row in settings.rows:

@@ -4,7 +4,6 @@ import math
 from typing import Annotated, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -13,41 +12,17 @@ from stages.engine.players import in_eval
 from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.families.method import Method, MethodParams, Seen
 from stages.families.ring import Ring, Row
-from stages.families.terms import Terms
 from stages.kinds import IMAGES
-from stages.losses import distillation, synthesis
-from stages.losses.precision import full
-from stages.losses.synthesis import Moments
-from stages.networks.taps import batch_norms, look, stored
-from stages.support.sections import Positive, Rate, Weight
-
-
-class Lowest:
-    """Tensors of the step with the lowest loss so far: copies, chosen without making a GPU wait."""
-
-    def __init__(self) -> None:
-        self.loss: Tensor | None = None
-        self.kept: list[Tensor] = []
-
-    def offer(self, loss: Tensor, *tensors: Tensor) -> None:
-        """Keep copies of `tensors` if `loss`, which is all ranks', is lower than every one before."""
-        loss, tensors = loss.detach(), tuple(tensor.detach() for tensor in tensors)
-        if self.loss is None:
-            self.loss, self.kept = loss, [tensor.clone() for tensor in tensors]
-            return
-        better = loss < self.loss
-        self.loss = torch.where(better, loss, self.loss)
-        self.kept = [torch.where(better, new, old) for new, old in zip(tensors, self.kept, strict=True)]
+from stages.losses import distillation
+from stages.networks.taps import batch_norms
+from stages.support.sections import Positive, Rate
 
 
 class Inversion(Method):
     """One batch of images, then `student_steps` steps of S on the pool. Subclasses write `synthesise`.
 
     KL(T || S) at temperature `tau`, times tau^2. The first iteration makes `warmup` batches more, so that S does not start on a
-    handful of images; until the last of them is made, S is not asked.
-
-    Terms that are statistics of a batch are of the union of all ranks' batches; batch normalisation in a generator and in S is of
-    each rank's own.
+    handful of images.
     """
 
     class Params(MethodParams):
@@ -60,9 +35,6 @@ class Inversion(Method):
         pool: Annotated[int, Field(ge=2)] = 51200
         tau: Rate = 20.0
         lr: Rate
-        adversarial: Weight
-        bn: Weight
-        confidence: Weight
 
         def smoke(self) -> Self:
             """A few small batches."""
@@ -77,10 +49,9 @@ class Inversion(Method):
         return frozenset({GRADIENT, BATCH_NORM})
 
     def build(self) -> None:
-        """The pool, and an ear on the teacher's batch normalisation."""
+        """The pool, and T's layers of batch normalisation."""
         setting, p = self.setting, self.params
         self.norms = batch_norms(self.teacher)
-        self.stored: list[Moments] = stored(self.norms)
         self.share = setting.runtime.share(p.batch, "the synthesis batch")
         image = setting.form.shape
         form: dict[str, Row] = {"images": (image, torch.uint8)}
@@ -103,11 +74,6 @@ class Inversion(Method):
     def batches(self) -> int:
         """Batches synthesised so far."""
         return self.pool.total // self.params.batch
-
-    @property
-    def warm(self) -> bool:
-        """Whether S may be asked: from the last batch of the warm-up on."""
-        return self.batches + 1 >= self.params.warmup
 
     def step(self) -> dict[str, Tensor]:
         """Synthesise, then learn."""
@@ -134,25 +100,6 @@ class Inversion(Method):
         Without labels T should be sure of what it sees, whatever that is.
         """
         raise NotImplementedError
-
-    def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """T's logits of `images` and what entered each of its batch-norm layers on the way."""
-        return look(self.teacher, images, self.norms)
-
-    def guidance(self, view: Tensor, teacher: Tensor, labels: Tensor | None, statistics: list[Moments]) -> Terms:
-        """Confidence and batch-norm terms and, once S may be asked, the adversarial term, of what T says of `view`."""
-        p = self.params
-        terms: Terms = {
-            "confidence": (p.confidence, F.cross_entropy(full(teacher), teacher.argmax(1) if labels is None else labels)),
-            "bn": (p.bn, synthesis.statistics_mismatch(statistics, self.stored)),
-        }
-        if p.adversarial and self.warm:
-            terms["adversarial"] = (p.adversarial, -self.opposition(teacher, self.student(view)))
-        return terms
-
-    def opposition(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """How far S is from T, where the images should be such that it is far."""
-        return distillation.kl_where_agreed(teacher, student)
 
     def targets(self) -> Tensor | None:
         """Labels (B,) for one batch, where inputs have one each."""

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from stages.families.method import Method, MethodParams
+from stages.families.method import IN_DOMAIN, LABELS, Method, MethodParams
 from stages.support.sections import Weight
 
 
@@ -31,3 +31,10 @@ class Supervised(Method):
             loss = self.setting.kind.loss(self.student(batch["input"]), batch, self.params.focal)
             self.student.update(loss)
         return {"loss": loss}
+
+
+class InDomain(Supervised):
+    """Sees the in-domain training split: how teachers are trained, too."""
+
+    domain = "in_domain"
+    sees = frozenset({IN_DOMAIN, LABELS})

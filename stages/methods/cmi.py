@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages.datasets.images import augmented
 from stages.engine.players import Player, descend, turns
-from stages.families.inversion import Inversion, Lowest
+from stages.families.guided import Guided, Lowest
 from stages.families.ring import Ring
 from stages.families.terms import Terms, values, weighted
 from stages.families.union import moments, settle
@@ -22,13 +22,13 @@ from stages.networks.taps import pooled
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Inversion):
+class Method(Guided):
     """A fresh generator and its latents are optimised for each batch; a contrastive term pushes it away from earlier batches.
 
     With `contrast` 0 there is neither a local view nor a bank.
     """
 
-    class Params(Inversion.Params):
+    class Params(Guided.Params):
         """`contrast` weighs the contrastive term at temperature `contrast_tau`; the bank holds features of `bank` images."""
 
         steps: Positive = 200

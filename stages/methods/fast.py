@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.datasets.images import augmented
-from stages.families.inversion import Inversion, Lowest
+from stages.families.guided import Guided, Lowest
 from stages.families.terms import Terms, values, weighted
 from stages.families.union import moments, settle
 from stages.losses.precision import full
@@ -17,10 +17,10 @@ from stages.networks.generator import generator_for, redraw
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Inversion):
+class Method(Guided):
     """A meta-generator learns a start from which any batch is inverted in a few steps of a copy of it."""
 
-    class Params(Inversion.Params):
+    class Params(Guided.Params):
         """Fast-10 of the paper for WRN-40-2: `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps.
 
         `momentum` is that of the moving averages of the batch statistics. Before batch number `warmup` + `redraw`, counted from

@@ -41,6 +41,29 @@ def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tupl
         return teacher(images, eager=True), heard
 
 
+def stage_ends(teacher: Teacher, blank: Tensor) -> list[tuple[nn.Module, bool]]:
+    """Of each stage of a teacher of one network the last batch-norm layer that it runs, or (with True) itself where it runs none.
+
+    `blank` is one input (1, C, H, W). Raises UserError for a network that names no stages.
+    """
+    named, ran = stages(teacher), list[nn.Module]()
+    hooks = [m.register_forward_hook(lambda m, x, y: ran.append(m)) for m in {*named, *batch_norms(teacher)}]
+    try:
+        with torch.no_grad(), teacher.uncounted():
+            teacher(blank.to(next(teacher.parameters()).device), eager=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found, last = list[tuple[nn.Module, bool]](), None
+    for module in ran:
+        if module not in named:
+            last = module
+            continue
+        found.append((module, True) if last is None else (last, False))
+        last = None
+    return found
+
+
 @torch.no_grad()
 def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> Iterator[tuple[Tensor, Tensor | None]]:
     """T's logits (b, K, ...) of each batch of inputs as it sees them and, if asked for, its penultimate features (b, F).

@@ -17,8 +17,9 @@ def seeds(text: str) -> list[int]:
 
 
 def choose(source: Path, target: Path, tasks: list[str], methods: list[str], seeds: list[int]) -> None:
-    """Write `source`, a params.yaml, to `target` with these in its section `run`."""
+    """Write `source`, a params.yaml, to `target` with these in its section `run`, and no impressions of other tasks."""
     content = yaml.load(source.read_text(), Loader)
     content["run"] |= {"tasks": tasks, "methods": methods, "seeds": seeds}
+    content.setdefault("impress", {})["tasks"] = []
     with replacing(target) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False))

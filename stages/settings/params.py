@@ -17,6 +17,7 @@ COST = "cost"  # the part of summary.json that says what runs spent
 TEACHER = "teacher"  # the label of the teacher's row
 PARAMS = Path("params.yaml")
 STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
+IMPRESS = ("train_templates", "impress")  # of a task that `impress.tasks` names
 
 
 class Run(Section):
@@ -45,12 +46,37 @@ class Run(Section):
         return [(TEACHER, 0), *((row, seed) for row in self.methods for seed in self.seeds)]
 
 
+class Impress(Section):
+    """What the teachers of some `tasks` of the run remember: Impression Space. None by default.
+
+    `templates` are the networks by which images are described: the teacher, others of its kind that are trained with other seeds,
+    and `random`: as many of random weights.
+    """
+
+    tasks: list[str] = Field([])
+    templates: list[Annotated[str, Field(pattern=r"^(teacher|random|seed_[1-9]\d*)$")]] = Field(
+        ["teacher", "seed_1", "seed_2", "random"]
+    )
+
+    @model_validator(mode="after")
+    def _two_judges(self) -> "Impress":
+        if len(set(self.templates) - {"random"}) < 2:
+            raise ValueError("`templates` names two trained networks at least (teacher, seed_1): each is judged by another")
+        return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the networks that are trained beside the teacher."""
+        return [int(name.removeprefix("seed_")) for name in self.templates if name.startswith("seed_")]
+
+
 class _File(Section):
     """The sections of params.yaml; `parts` holds what tasks share through YAML anchors."""
 
     run: Run
     task: dict[Name, Task]
     method: dict[Name, dict[str, Any]]
+    impress: Impress = Impress()
     parts: Any = None
 
 
@@ -61,6 +87,7 @@ class Params:
     run: Run
     tasks: dict[str, Task]
     rows: dict[str, dict[str, Any]]
+    impress: Impress
 
     def task(self, name: str) -> Task:
         """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
@@ -94,9 +121,9 @@ def load(path: Path = PARAMS) -> Params:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     checked = check(_File, content)
-    params = Params(checked.run, checked.task, checked.method)
+    params = Params(checked.run, checked.task, checked.method, checked.impress)
     for row, section in params.rows.items():
-        if row in (TEACHER, *STAGES):
+        if row in (TEACHER, *STAGES, *IMPRESS):
             raise UserError(f"params.yaml: method.{row}: a stage has this name already; take another")
         if "of" in section:
             of = _known(params.rows, str(section["of"]), "method", f"params.yaml: method.{row}.of: ")
@@ -110,6 +137,10 @@ def load(path: Path = PARAMS) -> Params:
     for axis, known in (("task", params.tasks), ("method", params.rows)):
         for name in getattr(params.run, f"{axis}s"):
             _known(known, name, axis, f"params.yaml: run.{axis}s: ")
+    for name in params.impress.tasks:
+        _known(params.tasks, name, "task", "params.yaml: impress.tasks: ")
+        if name not in params.run.tasks:
+            raise UserError(f"params.yaml: impress.tasks: '{name}' is not among run.tasks; name it there too")
     return params
 
 

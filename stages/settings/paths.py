@@ -59,6 +59,16 @@ def student(task: str, row: str, seed: int) -> Path:
     return Path("models/students") / task / row / str(seed)
 
 
+def template(task: str, seed: int) -> Path:
+    """A network of the teacher's kind, trained with another seed."""
+    return Path("models/templates") / task / f"seed_{seed}"
+
+
+def impressions(task: str) -> Path:
+    """The folder of what templates remember: numbers and pictures, in git."""
+    return RESULTS / "impressions" / task
+
+
 def curve(task: str, row: str, seed: int) -> Path:
     """The learning curve of one run (row `teacher` for the teacher)."""
     return RESULTS / "curves" / task / row / f"{seed}.csv"

@@ -33,6 +33,8 @@ TAKES = {
     "distill": (RUN, ("kind", "image", "text", "precision", "distill")),
     "evaluate": (TABLE, ("kind", "image", "text")),
     "report": (TABLE, ("kind", "image", "text")),
+    "train_templates": (RUN, ("kind", "image", "text", "precision", "teacher")),
+    "impress": (TABLE, ("kind", "image", "text")),
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

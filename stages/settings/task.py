@@ -51,8 +51,8 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 class Train(Section):
     """How a teacher is trained: SGD with Nesterov momentum 0.9, or another `optimizer`, the learning rate falling as `rate` says.
 
-    From random weights or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal loss; gradients longer
-    than `clip` are shortened to it.
+    From random weights, which `seed` draws, or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal
+    loss; gradients longer than `clip` are shortened to it.
     """
 
     epochs: Positive
@@ -65,6 +65,7 @@ class Train(Section):
     clip: Rate | None = None
     focal: Weight = 0.0
     start: Start | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Weights(File):

@@ -14,7 +14,7 @@ from stages.datasets.images import Augment, augmented, to_uint8
 from stages.datasets.sources.digits import Source as Digits
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from stages.families.inversion import Lowest
+from stages.families.guided import Lowest
 from stages.families.method import Rescheduled, Schedule, Setting
 from stages.families.ring import Ring
 from stages.families.views import resized_crop

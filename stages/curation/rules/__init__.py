@@ -23,6 +23,7 @@ class KeepRule(Section):
     count: Positive | None = None
     weights: Literal["none", "moments"] = "none"
     features: ClassVar[bool] = False  # whether it looks at the teacher's penultimate features and its classifier
+    impressions: ClassVar[bool] = False  # whether at the distance `impression` (n,) of each image from the teacher's training set
 
     def smoke(self) -> Self:
         """A small pool."""

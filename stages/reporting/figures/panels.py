@@ -1,5 +1,7 @@
 """What several figures need: panels of images, and saving."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -47,6 +49,11 @@ def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, 
 
 def save(figure: plt.Figure, task: str, name: str) -> None:
     """Write the task's figure called `name`, atomically."""
-    with replacing(paths.figures(task) / f"{name}.png") as temporary:
+    write(figure, paths.figures(task), name)
+
+
+def write(figure: plt.Figure, folder: Path, name: str) -> None:
+    """Write the figure called `name` into `folder`, atomically."""
+    with replacing(folder / f"{name}.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)

@@ -45,6 +45,7 @@ METHODS = (
     "augkd",
     "dfq_finetuned",
     "cmi_finetuned",
+    "impression",
     "tessera",
 )
 SMALL = {
@@ -53,6 +54,7 @@ SMALL = {
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
+SMALL["impression"] = {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24}
 SMALL["cfl"] = {"hidden": 4}
 SMALL["crd"] = {"negatives": 12}
 SMALL["augkd"] = {"data_free": 4, "data_free_batch": 8, "anchor_steps": 4, "latent": 8, "generator_width": 4}

@@ -1,6 +1,7 @@
 """What only shows with real processes: kill -9 and run again, and several ranks."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -31,38 +32,64 @@ def ready(project):
     return project
 
 
-def test_kill_9_and_run_again_gives_the_same_student(ready):
-    """The process kills itself right after its second checkpoint, as a power cut would."""
-    code = """
-import os, signal, sys
-from stages import distill
+CODE = """
+import importlib, os, signal, sys
 from stages.engine.checkpoint import Checkpoint
-save, saved = Checkpoint.save, []
+save, saved, (stage, saves, *words) = Checkpoint.save, [], sys.argv[1:]
 def save_and_die(self, step, state):
     save(self, step, state)
     saved.append(step)
-    if len(saved) == 2:
+    if len(saved) == int(saves):
         os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[1] == "die":
-    Checkpoint.save = save_and_die
-distill.main("digits", "mosaickd", "0")
+Checkpoint.save = save_and_die
+importlib.import_module(f"stages.{stage}").main(*words)
 """
-    weights = paths.student("digits", "mosaickd", 0) / "weights.safetensors"
-    killed = run(ready.folder, sys.executable, "-c", code, "die")
-    assert killed.returncode == -9
-    assert not weights.exists()
-    assert len(list(paths.CHECKPOINTS.glob("*/last.pt"))) == 1
-    resumed = run(ready.folder, sys.executable, "-c", code, "live")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resumed at step" in resumed.stderr
-    interrupted = weights.read_bytes()
-    curve = paths.curve("digits", "mosaickd", 0).read_text()
-    assert not list(paths.CHECKPOINTS.glob("*"))  # nothing is left behind
 
-    whole = run(ready.folder, sys.executable, "-c", code, "live")
+
+def killed_and_whole(project, stage, saves, words, out):
+    """What a stage writes to `out` when it kills itself right after so many checkpoints, as a power cut would, and is run again.
+
+    Then what it writes in one go, and what it said when it went on.
+    """
+    killed = run(project.folder, sys.executable, "-c", CODE, stage, str(saves), *words)
+    assert killed.returncode == -9
+    assert not out.exists()
+    resumed = run(project.folder, sys.executable, "-c", CODE, stage, "0", *words)
+    assert resumed.returncode == 0, resumed.stderr
+    assert not list(paths.CHECKPOINTS.glob("*"))  # nothing is left behind
+    interrupted = out.read_bytes()
+    shutil.rmtree(out.parent)
+    whole = run(project.folder, sys.executable, "-c", CODE, stage, "0", *words)
     assert "resumed" not in whole.stderr
-    assert weights.read_bytes() == interrupted
-    assert paths.curve("digits", "mosaickd", 0).read_text() == curve
+    return interrupted, out.read_bytes(), resumed.stderr
+
+
+def test_kill_9_and_run_again_gives_the_same_student(ready):
+    curve, texts = paths.curve("digits", "mosaickd", 0), []
+    out = paths.student("digits", "mosaickd", 0) / "weights.safetensors"
+    interrupted, whole, said = killed_and_whole(ready, "distill", 2, ["digits", "mosaickd", "0"], out)
+    assert interrupted == whole
+    assert "resumed at step" in said
+    texts.append(curve.read_text())
+    distill.main("digits", "mosaickd", "0")
+    assert texts == [curve.read_text()]
+
+
+def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready):
+    """Of teachers of parts of the classes, and of templates: those that were finished are not begun anew."""
+    ready.change("task.digits-halves.ood", count=200)
+    for part in ready.params["task"]["digits-halves"]["teachers"]:
+        part["train"]["epochs"] = 1
+    ready.change("impress", tasks=["digits"])
+    prepare.main("digits-halves")
+    cases = (
+        ("train_teacher", 3, "digits-halves", paths.teacher("digits-halves"), "teachers.0: resumed", "teachers.1: resumed"),
+        ("train_templates", 6, "digits", paths.template("digits", 2), "seed_1: resumed", "seed_2: resumed"),
+    )
+    for stage, saves, task, folder, *expected in cases:
+        interrupted, whole, said = killed_and_whole(ready, stage, saves, [task], folder / "weights.safetensors")
+        assert interrupted == whole
+        assert all(words in said for words in expected)
 
 
 def test_a_checkpoint_is_not_picked_up_with_other_parameters(ready, monkeypatch):

@@ -11,7 +11,7 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from tests.small import dense_method, method
 
-NAMES = ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd")
+NAMES = ("kd_ood", "mosaickd", "dfq", "cmi", "fast", "crd", "sskd", "odsd", "augkd", "impression")
 DENSE = ("mosaickd", "dfad", "odsd")
 
 

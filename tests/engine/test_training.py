@@ -97,7 +97,7 @@ def test_a_pool_smaller_than_a_batch_is_refused():
 @pytest.mark.parametrize(("name", "killed"), [*((name, 8) for name in METHODS), ("dfq_finetuned", 12), ("cmi_finetuned", 12)])
 def test_a_resumed_run_ends_bit_identical(name, killed, tmp_path):
     """Kill after step 7 of 12 (a checkpoint every 3 steps, so step 7 is lost) and run again; of two phases, in either."""
-    options = {"steps": 60 if name in (*GAMES, *INVERSIONS, "tessera") else 12}
+    options = {"steps": 60 if name in (*GAMES, *INVERSIONS, "impression", "tessera") else 12}
     whole = method(name, **options)
     curve = train(whole, CPU, 0, never(tmp_path / "a"), dict, "", points=4)
 

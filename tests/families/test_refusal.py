@@ -32,7 +32,10 @@ def test_nothing_is_refused_where_everything_is_there():
 @pytest.mark.parametrize(
     ("missing", "refused"),
     [
-        ("batch_norm", {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned", "tessera"}),
+        (
+            "batch_norm",
+            {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned", "impression", "tessera"},
+        ),
         ("stages", {"fitnet", "at", "sp"}),
         ("maps", {"cfl"}),
         (
@@ -49,6 +52,7 @@ def test_nothing_is_refused_where_everything_is_there():
                 "augkd",
                 "dfq_finetuned",
                 "cmi_finetuned",
+                "impression",
                 "tessera",
             },
         ),
@@ -75,7 +79,7 @@ def test_a_method_is_refused_where_the_kind_has_not_what_it_asks_for():
     assert reason("cmi", kind={"one_label"}) == "needs images"
     assert reason("cmi", kind={"images"}) == "needs one label an example"
     dense = {name for name in METHODS if not reason(name, kind={"images"})}
-    one_label = {"cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera", "cfl"}
+    one_label = {"cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "impression", "tessera", "cfl"}
     assert dense == set(METHODS) - one_label
     text = {name for name in METHODS if not reason(name, kind={"one_label"})}
     assert text == {"supervised", "kd_in_domain", "kd_ood", "balanced", "dfnd", "supervised_student_domain"}

@@ -22,7 +22,7 @@ from tests.small import CPU, METHODS, OBLONG, SHADES, SMALL, dense, images, maps
 from tests.small import dense_method as game
 
 CLASSES, SIZE = SHADES, OBLONG
-REFUSED = ("cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "tessera", "cfl")
+REFUSED = ("cmi", "cmi_finetuned", "crd", "rkd", "sp", "sskd", "dfnd", "augkd", "impression", "tessera", "cfl")
 WHOLE = ImageForm(size=SIZE, channels=1)
 
 

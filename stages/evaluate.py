@@ -43,6 +43,7 @@ def main(name: str) -> None:
     made_for, kind, guide = open_teacher(name, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
     in_domain: Tensor | None = None
+    milliseconds: dict[str, float] = {}
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
         folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
         out, made = paths.scores(name, row, seed), read_json(folder / paths.RUN)
@@ -57,10 +58,12 @@ def main(name: str) -> None:
             scores[domain] = measure.scores(logits, teacher[domain], test) | by_teacher(logits, test, made_for.known)
             measure.write_predictions(out / domain, logits, test)
         card = read_json(folder / weights.CARD)
+        if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
+            milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1))
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
-            "ms": latency(net.cpu(), kind.blank(1)),
+            "ms": milliseconds[card["network"]],
         }
         result |= made.pop("cost", {}) | made.pop("findings", {})
         if (samples := folder / "samples.safetensors").exists():

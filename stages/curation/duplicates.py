@@ -10,6 +10,7 @@ from stages.support.progress import progress
 BITS = 6  # of 64, that may be opposite in two hashes of one image
 FLAT = 4  # of 255, difference of neighbours that compression may turn round
 NOISE = 2  # of 255, mean difference of the pixels of one image that was compressed twice
+PAIRS = 2**13  # whose pixels are looked at in one go
 ALIKE = 0.99  # correlation of the pixels of near-duplicates; two hands write a digit alike up to 0.98
 
 
@@ -20,18 +21,20 @@ def near_duplicates(images: Examples, others: Examples, what: str) -> Tensor:
     """
     theirs = torch.cat(list(others.batches(512)))
     codes, shades, small = difference_hash(theirs), _shades(theirs), _thumbnails(theirs)
+    codes = torch.cat([codes.abs(), codes], 1).T.contiguous()
     rows, start = [], 0
     for batch in progress(images.batches(512), what, total=-(-len(images) // 512)):
         hashes = difference_hash(batch)
-        close = (hashes.abs() @ codes.abs().T - hashes @ codes.T) / 2 <= BITS
-        found = close & (_shades(batch) @ shades.T >= ALIKE)
-        # Means of parts differ by no more than the parts do on average, so few pairs are left whose pixels must be looked at.
-        maybe = close & ~found & (torch.cdist(_thumbnails(batch), small, p=1) <= NOISE * small.shape[1] + 1e-2)
-        mine, other = maybe.nonzero().unbind(1)
-        for part_mine, part_other in zip(mine.split(4096), other.split(4096), strict=True):
-            noise = (batch[part_mine].float() - theirs[part_other].float()).abs().mean((1, 2, 3))
-            found[part_mine[noise <= NOISE], part_other[noise <= NOISE]] = True
-        rows.append(start + found.any(1).nonzero().flatten())
+        close = torch.cat([hashes.abs(), -hashes], 1) @ codes <= 2 * BITS  # opposite bits count 2, equal ones 0
+        alike = close & (_shades(batch) @ shades.T >= ALIKE)
+        found, parts = alike.any(1), _thumbnails(batch)
+        for mine, other in zip(*(side.split(PAIRS) for side in (close & ~found[:, None]).nonzero().unbind(1)), strict=True):
+            # Means of parts differ by no more than the parts do on average, so few pairs are left whose pixels must be looked at.
+            maybe = (parts[mine] - small[other]).abs().mean(1) <= NOISE + 1e-3
+            mine, other = mine[maybe], other[maybe]
+            noise = (batch[mine].float() - theirs[other].float()).abs().mean((1, 2, 3))
+            found[mine[noise <= NOISE]] = True
+        rows.append(start + found.nonzero().flatten())
         start += len(batch)
     return torch.cat(rows) if rows else torch.empty(0, dtype=torch.long)
 

@@ -3,8 +3,10 @@
 import math
 from typing import Annotated, Literal, Self
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -80,8 +82,21 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def to_pixels(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
-    """One PIL image -> uint8 of `shape` (C, H, W): grey or RGB, the largest centred part of that shape, resized antialiased."""
+    """One PIL image -> uint8 of `shape` (C, H, W): grey or RGB, the largest centred part of that shape, resized antialiased.
+
+    Turned as its EXIF data says, 16 bits scaled to 8, what is transparent on white. Raises ValueError for pixels of 32 bits or
+    floating point: nothing says what is white.
+    """
     channels, height, width = shape
+    if image.getexif().get(Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of mode '{image.mode}', of which nothing says what is white; save it with 8 or 16 bits")
+    elif image.has_transparency_data:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

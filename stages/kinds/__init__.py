@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from stages.datasets.examples import Examples
+from stages.datasets.examples import LABEL, UNKNOWN, Examples
 from stages.datasets.images import IMAGES as IMAGES
 from stages.datasets.images import Augment
 from stages.datasets.texts import TEXTS
 from stages.engine.players import judged
 from stages.engine.streams import Batch
+from stages.losses.labels import cross_entropy
 from stages.losses.precision import full
 from stages.networks.weights import Blueprint
 from stages.settings.task import Task, Weights
@@ -58,9 +59,9 @@ class Kind(ABC):
         Of inputs that change, the column `logits` is left out: those were of the bare ones.
         """
 
-    @abstractmethod
     def loss(self, logits: Tensor, batch: Batch, focal: float = 0.0) -> Tensor:
-        """How a teacher is trained: a scalar; `focal` is the exponent by which it passes over what is learned already."""
+        """How a teacher is trained: cross-entropy of all that is labelled, or focal loss with that exponent; a scalar."""
+        return cross_entropy(logits, batch[LABEL], UNKNOWN, focal)
 
     @abstractmethod
     def summary(self, logits: Tensor) -> dict[str, Tensor]:

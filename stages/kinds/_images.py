@@ -10,7 +10,6 @@ from stages import kinds
 from stages.datasets.examples import INPUT, LABEL, LOGITS, UNKNOWN, Examples, channel_statistics
 from stages.datasets.images import Augment, ImageForm, Moves, to_uint8, to_unit
 from stages.engine.streams import Batch
-from stages.losses.labels import cross_entropy
 from stages.networks.weights import Blueprint
 from stages.settings.task import Weights
 from stages.support.errors import UserError
@@ -70,10 +69,6 @@ class ImageKind(kinds.Kind):
         if LABEL in batch and batch[LABEL].dim() > 1:
             seen[LABEL] = moves(batch[LABEL][:, None], fill=UNKNOWN)[:, 0]
         return seen
-
-    def loss(self, logits: Tensor, batch: Batch, focal: float = 0.0) -> Tensor:
-        """Cross-entropy, or focal loss, of all that is labelled."""
-        return cross_entropy(logits, batch[LABEL], UNKNOWN, focal)
 
     def _spare(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Rows and columns of an image that a crop leaves out."""

@@ -23,6 +23,7 @@ from stages.losses.precision import full
 from stages.networks.encoder import Anchor
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.sections import Rate, Weight
+from stages.support.seeds import shuffled
 
 
 class Method(Invertible):
@@ -137,9 +138,9 @@ class Method(Invertible):
         return F.relu(distillation.energy(logits) - self.calm.value).mean()
 
     def samples(self, count: int) -> Tensor | None:
-        """What T's anchors of the first `count` images of the student's domain look like; None where S saw no mixture."""
+        """What T's anchors of `count` images of the student's domain look like; None where S saw no mixture."""
         if self.params.b == 1:
             return None
         domain, device = self.setting.data[STUDENT_DOMAIN], self.setting.runtime.device
-        chosen = domain.subset(torch.arange(min(count, len(domain))))
+        chosen = domain.subset(shuffled(len(domain))[:count])
         return self.latents.mixtures(to_unit(chosen.all_inputs().to(device)), chosen.label.to(device), 0.0)[0]

@@ -30,14 +30,15 @@ THOUSANDS = ("images", "forwards", "backwards")
 BASELINE, ALONE = "kd_ood", "supervised_student_domain"
 UPPER_BOUND, RESCHEDULED, OLDER = "†", "§", "‡"
 NOTE = (
-    "Mean over n seeds with a 95 % t-interval. gain: points over `kd_ood`, or on a student's domain over "
-    "`supervised_student_domain`. ms: one image on a CPU thread. † upper bound: sees the teacher's own training images, which a "
-    "user does not have. § a schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or "
-    "parameters than those beside this table. n/a: the method does not run there. The teacher is one network, so it has no "
-    "interval. FD: Fréchet distance between a method's images and the in-domain validation split in the teacher's penultimate "
-    "features (not Inception's). spread: mean distance of two images' features, in % of the in-domain one. Cost of one run: "
-    "steps of the student, thousands of synthetic images made for it, of images through the teacher forward and backward, "
-    "seconds of synthesis and of distillation."
+    "Mean over n seeds with a 95 % t-interval, which covers the student's seed alone: teacher, split and pool are one draw. "
+    "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`. ms: one image on a CPU thread, "
+    "one network of each make. † upper bound: sees the teacher's own training images, which a user does not have. § a "
+    "schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or parameters than "
+    "those beside this table. n/a: the method does not run there. The teacher is one network, so it has no interval. FD: "
+    "Fréchet distance between a method's images and the in-domain validation split in the teacher's penultimate features "
+    "(not Inception's). spread: mean distance of two images' features, in % of the in-domain one. Cost of one run: steps of "
+    "the student, thousands of synthetic images made for it, of images through the teacher forward and backward, seconds of "
+    "synthesis and of distillation."
 )
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 

@@ -48,14 +48,12 @@ class Start(File):
 Optimizer = Literal["sgd", "adam", "adamw"]
 
 
-class Train(Section):
-    """How a teacher is trained: SGD with Nesterov momentum 0.9, or another `optimizer`, the learning rate falling as `rate` says.
+class Recipe(Section):
+    """What every training says: SGD with momentum 0.9, or another `optimizer`, the learning rate falling as `rate` says.
 
-    From random weights, which `seed` draws, or those of `start`, down the cross-entropy or, with an exponent `focal`, the focal
-    loss; gradients longer than `clip` are shortened to it.
+    Gradients longer than `clip` are shortened to it.
     """
 
-    epochs: Positive
     batch: Annotated[int, Field(ge=2)]
     lr: Rate
     weight_decay: Weight
@@ -63,6 +61,15 @@ class Train(Section):
     optimizer: Optimizer = "sgd"
     rate: Falling = "cosine"
     clip: Rate | None = None
+
+
+class Train(Recipe):
+    """How a teacher is trained: from random weights, which `seed` draws, or those of `start`; SGD has Nesterov's momentum.
+
+    Down the cross-entropy or, with an exponent `focal`, the focal loss.
+    """
+
+    epochs: Positive
     focal: Weight = 0.0
     start: Start | None = None
     seed: Annotated[int, Field(ge=0)] = 0
@@ -149,23 +156,15 @@ class Student(Section):
         return self
 
 
-class Distill(Section):
+class Distill(Recipe):
     """The student and its schedule, the same for every method that does not bring its own (`method.NAME.schedule`).
 
     `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
-    in MosaicKD, or 2B real ones. SGD with momentum 0.9 (or Adam, AdamW), the rate a cosine to 0 (or constant, dropping, warmed
-    up); gradients longer than `clip` are shortened to it.
+    in MosaicKD, or 2B real ones.
     """
 
     student: Annotated[Student, BeforeValidator(lambda given: {"network": given} if isinstance(given, str) else given)]
     student_steps: Positive
-    batch: Annotated[int, Field(ge=2)]
-    lr: Rate
-    weight_decay: Weight
-    augment: Augment = Augment()
-    optimizer: Optimizer = "sgd"
-    rate: Falling = "cosine"
-    clip: Rate | None = None
 
 
 class Task(Section):

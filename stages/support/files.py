@@ -33,10 +33,14 @@ def listed(names: list[str] | str) -> list[str]:
     """
     try:
         if isinstance(names, str):
-            return Path(names).read_text().split()
-        return [name for given in names for name in (Path(given).read_text().split() if given.endswith(".txt") else [given])]
+            return _lines(names)
+        return [name for given in names for name in (_lines(given) if given.endswith(".txt") else [given])]
     except FileNotFoundError as error:
         raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None
+
+
+def _lines(path: str) -> list[str]:
+    return [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

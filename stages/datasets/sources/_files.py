@@ -1,6 +1,7 @@
 """The files of a folder, or of a tar archive as if it were one."""
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,11 +26,22 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         self.root = root
-        self.names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        self.names = [path.relative_to(root).as_posix() for path in _walk(root)]
 
     def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
         """In their order."""
         return ((name, (self.root / name).open("rb")) for name in names)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """All files, those behind links to folders too; a folder that links lead to twice is read once."""
+    seen = set[str]()
+    for folder, inner, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, file) for file in files)
 
 
 class Archive(Files):

@@ -1,5 +1,6 @@
 """What image folders and archives of them share, in torchvision's ImageFolder layout: one sub-folder a class."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO
@@ -15,7 +16,8 @@ from stages.support.files import listed
 from stages.support.progress import progress
 from stages.support.sections import Section
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
+MAC = "._"  # how files begin that macOS leaves beside others
 LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class; a pool of OOD images needs no sub-folders"
 
 
@@ -45,15 +47,21 @@ class Tree(Section):
     def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
         """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
         kept = None if self.classes is None else listed(self.classes)
-        files, classes = [], []
+        files, classes, others = [], [], Counter[str]()
         for name in sorted(names):
             path = PurePosixPath(name)
-            if path.suffix.lower() in ENDINGS and path.is_relative_to(top):
+            if not path.is_relative_to(top):
+                continue
+            if path.name.startswith(MAC) or path.suffix.lower() not in ENDINGS:
+                others[f"{MAC}..." if path.name.startswith(MAC) else path.suffix.lower() or path.name] += 1
+            else:
                 inner = path.relative_to(top).parts
                 label = inner[0] if len(inner) > 1 else ""
                 if kept is None or label in kept:
                     files.append(name)
                     classes.append(label)
+        if others:
+            print(f"{self.path}: left out what is no image: {', '.join(f'{n} {what}' for what, n in others.most_common(5))}")
         if not files:
             only = f" of the {len(kept)} classes in `classes`" if kept is not None else ""
             raise UserError(f"{self.path} holds no image{only} under '{top}'; {LAYOUT}")
@@ -77,7 +85,7 @@ def decode(
             with file, Image.open(file) as image:
                 picture = to_pixels(image, form.shape)
             decoded[name] = picture if keep else None
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             broken.append(name)
             print(f"skipped {where}/{name}: {error}", flush=True)
             if len(broken) > limit:

@@ -6,7 +6,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-import torch
 from torch import Tensor
 
 from stages.curation.scores import standing_out
@@ -15,6 +14,7 @@ from stages.engine.teacher import Teacher
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, save, show
 from stages.reporting.figures.pool import extremes
 from stages.settings import paths
+from stages.support.seeds import shuffled
 
 __all__ = ["extremes", "predictions", "samples"]
 
@@ -22,8 +22,7 @@ __all__ = ["extremes", "predictions", "samples"]
 def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
     pool = Examples.load(paths.pool(task) / "pool.safetensors")
-    drawn = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:2000]
-    shown = [("OOD pool", *seen_as(kind, teacher, pool.subset(drawn)))]
+    shown = [("OOD pool", *seen_as(kind, teacher, pool))]
     shown += first_samples(task, students)
     shown.append(("in-domain (validation)", *seen_as(kind, teacher, Examples.load(paths.split(task, "val")))))
     classes = min(len(kind.classes), CLASSES)
@@ -39,7 +38,8 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
 
 
 def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
-    """All inputs, and the class (n,) that the teacher sees in each."""
+    """Up to 2,000 inputs, drawn at random, for sets may be sorted by class; and the class (n,) that the teacher sees in each."""
+    examples = examples.subset(shuffled(len(examples))[:2000])
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from stages import kinds
-from stages.datasets.examples import LABEL, UNKNOWN, Examples
+from stages.datasets.examples import Examples
 from stages.datasets.images import Augment
 from stages.datasets.texts import TextForm
 from stages.engine.streams import Batch
 from stages.kinds._one_label import OneLabel
-from stages.losses.labels import cross_entropy
 from stages.networks.weights import Blueprint
 from stages.settings.task import Weights
 from stages.support.errors import UserError
@@ -53,10 +52,6 @@ class Kind(OneLabel):
     def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
         """Never."""
         return False
-
-    def loss(self, logits: Tensor, batch: Batch, focal: float = 0.0) -> Tensor:
-        """Cross-entropy, or focal loss."""
-        return cross_entropy(logits, batch[LABEL], UNKNOWN, focal)
 
     def blank(self, n: int) -> Tensor:
         """Texts of one word, over and over."""

@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
@@ -15,6 +14,7 @@ from stages.reporting.figures.panels import first_samples, save
 from stages.reporting.intervals import half_interval
 from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.support.seeds import shuffled
 
 PAIRED = 300  # images of a set whose distances are drawn
 
@@ -61,8 +61,8 @@ def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) ->
     """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
     shown = {row: pack(images) for row, images, _ in first_samples(task, students)}
     shown["in-domain (validation)"] = Examples.load(paths.split(task, "val"))
-    first = {row: images.subset(torch.arange(min(PAIRED, len(images)))) for row, images in shown.items()}
-    distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in first.items()}
+    drawn = {row: images.subset(shuffled(len(images))[:PAIRED]) for row, images in shown.items()}  # they may be sorted by class
+    distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in drawn.items()}
     frame = pd.concat(
         [pd.DataFrame({"distance": values, "images": label}) for label, values in distances.items()], ignore_index=True
     )

@@ -22,6 +22,7 @@ UNITS = {
     "outlier": "distance to the class's prototypes",
     "density": "density of the class",
     "total": "ODSD's score",
+    "impression": "distance from the training set's impression",
 }
 
 

@@ -239,7 +239,7 @@ def relate(settings: Params, room: Room) -> None:
         if path.exists():
             sets[f"made by {row}"] = template.encoded(kind.shown(pack(load_file(path)[INPUT]), probing.BATCH)).pooled()
     every = joined(list(sets.values()))
-    every.save(room.folder / "sets.safetensors")
+    every.save(paths.codes(room.name))
     distances = every.relations(every)
     with replacing(room.folder / "sets.csv") as temporary:
         pd.DataFrame(distances.numpy(), list(sets), list(sets)).to_csv(temporary, float_format="%.4g")

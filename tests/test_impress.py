@@ -77,7 +77,7 @@ def test_the_stage_writes_numbers_tables_and_pictures(ready):
     figures = ("neighbours-accuracy", "translation", "reconstructions", "synthesis", "sets", "images", "neighbours")
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.png" for name in figures),
-        *("numbers.csv", "tables.md", "sets.csv", "sets.safetensors"),
+        *("numbers.csv", "tables.md", "sets.csv"),
     }
     numbers = pd.read_csv(folder / "numbers.csv")
     near = numbers[numbers["table"] == "neighbours"]
@@ -93,7 +93,7 @@ def test_the_stage_writes_numbers_tables_and_pictures(ready):
     assert len(numbers[numbers["table"] == "translation"]) == 6
     text = (folder / "tables.md").read_text()
     assert all(f"## {title}" in text for title in ("Nearest neighbours", "Images decoded", "Images on their way", "Expected"))
-    sets, known = Impression.load(folder / "sets.safetensors"), pd.read_csv(folder / "sets.csv", index_col=0)
+    sets, known = Impression.load(paths.codes("digits")), pd.read_csv(folder / "sets.csv", index_col=0)
     assert list(known.index) == list(known.columns)
     assert len(sets) == len(known)
     assert {"pool", "made by fast", *(f"validation: {k}" for k in range(10))} <= set(known.index)

@@ -69,6 +69,11 @@ def impressions(task: str) -> Path:
     return RESULTS / "impressions" / task
 
 
+def codes(task: str) -> Path:
+    """The impressions of a task's sets of images, by its teacher."""
+    return Path("models/impressions") / task / "sets.safetensors"
+
+
 def curve(task: str, row: str, seed: int) -> Path:
     """The learning curve of one run (row `teacher` for the teacher)."""
     return RESULTS / "curves" / task / row / f"{seed}.csv"

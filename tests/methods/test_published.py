@@ -93,7 +93,7 @@ def test_a_schedule_says_where_it_differs(settings):
 
 
 def test_smoke_scale_shrinks_a_schedule_of_its_own(settings):
-    small = params.Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.rows)
+    small = params.Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.rows, settings.impress)
     section = methods.section(small, "sskd_published", TASK)
     schedule = section.schedule.of(schedule_of(small.task(TASK).distill))
     assert (schedule.steps, schedule.batch, schedule.lr) == (10, 16, 0.05)

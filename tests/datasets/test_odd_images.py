@@ -120,19 +120,21 @@ def test_what_is_not_clear_is_named_and_skipped(tmp_path, capsys, content, messa
     assert message in said
 
 
-def test_other_files_are_counted_and_links_are_followed_once(tmp_path, capsys):
+def test_other_files_are_counted_and_links_are_followed_but_in_circles(tmp_path, capsys):
     images, away = tmp_path / "images", tmp_path / "away"
     for folder in (images / "cat", away / "dog"):
         folder.mkdir(parents=True)
         Image.fromarray(GREYS).save(folder / "a.png")
     (images / "dog").symlink_to(away / "dog")
     (images / "again").symlink_to(images)
+    (images / "kitty").symlink_to(images / "cat")
+    (images / "cat" / "gone.png").symlink_to(away / "gone.png")
     for name in ("._a.png", "notes.txt", "more.txt", "README"):
         (images / "cat" / name).write_text("no image")
     found = read(images)
-    assert found.classes == ("cat", "dog")
-    assert len(found) == 2
-    assert f"{images}: left out what is no image: 2 .txt, 1 ._..., 1 README" in capsys.readouterr().out
+    assert found.classes == ("cat", "dog", "kitty")
+    assert len(found) == 3
+    assert f"{images}: left out what is no image: 4 .txt, 2 ._..., 2 README" in capsys.readouterr().out
 
 
 def test_a_list_of_classes_has_a_name_a_line(tmp_path):

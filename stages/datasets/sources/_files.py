@@ -34,14 +34,15 @@ class Folder(Files):
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """All files, those behind links to folders too; a folder that links lead to twice is read once."""
-    seen = set[str]()
+    """All files, those behind links to folders too; a link back to a folder that it lies in is not followed."""
     for folder, inner, files in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
+        real = os.path.realpath(folder)
+        above = {os.path.realpath(parent) for parent in Path(folder).parents if parent.is_relative_to(root)}
+        inner.sort()
+        if real in above:
             inner.clear()
             continue
-        seen.add(real)
-        yield from (Path(folder, file) for file in files)
+        yield from (path for file in files if (path := Path(folder, file)).is_file())
 
 
 class Archive(Files):

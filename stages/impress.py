@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stages.datasets.examples import INPUT, PREDICTED, Examples, pack
+from stages.datasets.examples import PREDICTED, Examples, pack
 from stages.engine import runtime as rt
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
@@ -27,6 +26,7 @@ from stages.networks.template import Template, joined
 from stages.networks.weights import Blueprint
 from stages.reporting import impressions
 from stages.reporting.figures import impressions as figures
+from stages.reporting.figures.panels import first_samples
 from stages.reporting.impressions import BOTH, MEANS, PIXELS, RANDOM, REPLACED, SHIFTED, TRAINED
 from stages.settings import params, paths, plans
 from stages.settings.params import Params
@@ -177,12 +177,13 @@ def translate(room: Room) -> pd.DataFrame:
     images, lines, shown = room.queries.even(SHOWN), [], dict[str, Tensor]()
     further = max(1, round(FURTHER * len(room.gallery.classes) / 10))
     for (what, seed), template in room.templates.items():
+        if what != TRAINED:
+            continue
+        decoder, judge, known = room.decoder(template), room.judge(seed), room.gallery.sets(template)
         for how, shift in ((SHIFTED, True), (REPLACED, False)):
-            if what == TRAINED:
-                decoder, judge = room.decoder(template), room.judge(seed)
-                made, said = probing.translated(decoder, judge, room.gallery, images, further, shift)
-                lines.append({"code": how, "template": what, "seed": seed, **said})
-                shown.setdefault(how, made.cpu())
+            made, said = probing.translated(decoder, judge, known, images, further, shift)
+            lines.append({"code": how, "template": what, "seed": seed, **said})
+            shown.setdefault(how, made.cpu())
     first = [(images.labels == k).nonzero()[0, 0] for k in images.classes[:CLASSES]]
     names, aims = room.kind.classes, torch.tensor(images.classes).roll(-further)
     figures.rows(
@@ -230,14 +231,12 @@ def relate(settings: Params, room: Room) -> None:
     """Figures, and sets.csv: how sets of images are related, how images are, and which of the pool are next to a class's."""
     template, kind = room.teacher, room.kind
     sets = {f"validation: {kind.classes[k]}": one for k, one in room.gallery.sets(template).items() if k < CLASSES}
-    sets |= {"pool": template.encoded(room.pool.images[:REFERENCE].split(probing.BATCH)).pooled()}
+    of_pool = template.encoded(room.pool.images.split(probing.BATCH))
+    sets["pool"] = of_pool[:REFERENCE].pooled()
     for k in [k for k in room.pool.classes if k < CLASSES]:
-        mine = room.pool.images[room.pool.labels == k][:REFERENCE]
-        sets[f"pool, seen as {kind.classes[k]}"] = template.encoded(mine.split(probing.BATCH)).pooled()
-    for row in settings.run.methods:
-        path = paths.student(room.name, row, settings.run.seeds[0]) / "samples.safetensors"
-        if path.exists():
-            sets[f"made by {row}"] = template.encoded(kind.shown(pack(load_file(path)[INPUT]), probing.BATCH)).pooled()
+        sets[f"pool, seen as {kind.classes[k]}"] = of_pool[room.pool.labels == k][:REFERENCE].pooled()
+    for row, made, _ in first_samples(room.name, pd.DataFrame(settings.run.runs, columns=["method", "seed"])):
+        sets[f"made by {row}"] = template.encoded(kind.shown(pack(made), probing.BATCH)).pooled()
     every = joined(list(sets.values()))
     every.save(paths.codes(room.name))
     distances = every.relations(every)
@@ -248,7 +247,6 @@ def relate(settings: Params, room: Room) -> None:
     codes = template.encoded(some.images.split(probing.BATCH))
     names = [kind.classes[k] for k in some.labels.tolist()]
     figures.relations(codes.relations(codes), names, room.folder, "images", f"{room.name}: relations of validation images")
-    of_pool = template.encoded(room.pool.images.split(probing.BATCH))
     one = room.queries.even(1)[:CLASSES]
     nearest = template.encoded(one.images.split(probing.BATCH)).relations(of_pool).topk(SHOWN, largest=False).indices
     pictures = [torch.cat([image[None], room.pool.images[rows]]) for image, rows in zip(one.images, nearest, strict=True)]

@@ -12,7 +12,7 @@ from stages.networks.template import Impression, Template
 from stages.support.progress import progress
 
 SMALL, RANGE = 1e-4, 1.0  # weights of the mean square of the pixels, and of how far they are out of [0, 1]
-Also = Callable[[Tensor, Tensor], Tensor]  # of logits (n, K) and responses (n, C, H, W) of the middle layer: what else to descend
+Also = Callable[[Tensor, Tensor], Tensor]  # of logits (n, K) and `_middle` responses (n, C, H, W): what else to descend
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Decoder:
             loss = distances + weight * impressions.variation(pixels)
             loss = loss + SMALL * pixels.square().mean((1, 2, 3)) + RANGE * outside.mean((1, 2, 3))
             if also:
-                loss = loss + also(logits, responses[len(responses) > 1])
+                loss = loss + also(logits, _middle(responses))
             if step == 0:
                 before = distances.detach()
             optimizer.zero_grad()
@@ -69,6 +69,11 @@ class Decoder:
             optimizer.step()
             rate.step()
         return (pixels.detach() * std + mean).clamp(0, 1), before, distances.detach()
+
+
+def _middle(responses: Sequence[Tensor]) -> Tensor:
+    """Of the second layer, where there are two."""
+    return responses[min(1, len(responses) - 1)]
 
 
 def _moved(images: Tensor, reach: int) -> Tensor:
@@ -87,7 +92,7 @@ def translate(
     with torch.no_grad():
         responses = template.look(images)[1]
         here = template.said(responses, images.shape[2:])
-        middle = responses[len(responses) > 1]
+        middle = _middle(responses)
     aim = here.shifted(source, target) if shift else target.expand(len(images))
     near: Also = lambda _, now: content * (now - middle).square().mean((1, 2, 3))  # noqa: E731
     return decoder(aim, images, near if content else None)[0]

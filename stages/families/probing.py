@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from stages.families.impressions import Decoder, translate
+from stages.kinds._percent import percent
 from stages.networks.template import Impression, Template
 from stages.reporting.impressions import BOTH, MEANS
 
@@ -93,14 +94,14 @@ def decoded(decoder: Decoder, judge: Template, images: Tensor, says: str) -> dic
 
 
 def translated(
-    decoder: Decoder, judge: Template, gallery: Labelled, images: Labelled, further: int, shift: bool
+    decoder: Decoder, judge: Template, known: dict[int, Impression], images: Labelled, further: int, shift: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """`images`, class after class, on their way to the class `further` on, by the gallery's impressions of both.
+    """`images`, class after class, on their way to the class `further` on, by the `known` impressions of both.
 
     How often, in percent, `judge` takes them for the other class before and after, and what is left of their layout: the
     correlation of their 4 x 4 means with the source's.
     """
-    sets = {k: one.to(decoder.template.device) for k, one in gallery.sets(decoder.template).items()}
+    sets = {k: one.to(decoder.template.device) for k, one in known.items()}
     other = dict(zip(sets, [*sets][further % len(sets) :] + [*sets][: further % len(sets)], strict=True))
     source = images.images.to(decoder.template.device)
     parts = [translate(decoder, source[images.labels == k], sets[k], sets[other[k]], shift) for k in images.classes]
@@ -113,8 +114,3 @@ def layout(one: Tensor, other: Tensor) -> float:
     """The mean correlation of the 4 x 4 means of pairs of images (n, C, H, W), in [-1, 1]."""
     first, second = (F.adaptive_avg_pool2d(x, LAYOUT).flatten(1) for x in (one, other))
     return F.cosine_similarity(first - first.mean(1, keepdim=True), second - second.mean(1, keepdim=True)).mean().item()
-
-
-def percent(hits: Tensor) -> float:
-    """Of true values among `hits`."""
-    return 100 * hits.double().mean().item()

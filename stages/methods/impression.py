@@ -54,9 +54,10 @@ class Method(Inversion):
         super().build()
         setting, p = self.setting, self.params
         pool = setting.data[POOL]
-        shown = list(setting.kind.shown(pool.subset(shuffled(len(pool))[:MEASURED]), 64))
-        template = Template.of(self.teacher, setting.kind.blank(1), [(norm, False) for norm in self.norms]).scaled(shown)
-        self.kappa = [p.spread * impressions.between(layer) for layer in template.encoded(shown).layers]
+        template = Template.of(self.teacher, setting.kind.blank(1), [(norm, False) for norm in self.norms])
+        seen = template.encoded(setting.kind.shown(pool.subset(shuffled(len(pool))[:MEASURED]), 64))
+        template = template.scaled_by(seen)
+        self.kappa = [p.spread * impressions.between(layer) for layer in seen.layers]
         self.remembered = template.remembered()
         self.decode = Decoder(template, setting.mean, setting.std, p.lr, p.noise, p.steps, p.variation, SHIFT)
 

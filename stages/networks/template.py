@@ -152,8 +152,11 @@ class Template:
 
     def scaled(self, reference: Iterable[Tensor]) -> "Template":
         """With the scales of batches (b, C, H, W) of images: without them layers of small responses would not count."""
-        means = replace(self, grid=1, deviations=False).encoded(reference)
-        return replace(self, scales=tuple(impressions.scale(mean) for (mean,) in means.layers))
+        return self.scaled_by(replace(self, grid=1, deviations=False).encoded(reference))
+
+    def scaled_by(self, seen: Impression) -> "Template":
+        """With the scales of the reference's impressions, on a grid of one cell."""
+        return replace(self, scales=tuple(impressions.scale(given[0]) for given in seen.layers))
 
     def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (n, K) of images (n, C, H, W) in [0, 1], and the responses (n, C, H', W') of each layer; with gradients."""

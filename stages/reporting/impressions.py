@@ -58,22 +58,17 @@ def expected(near: pd.DataFrame, decoding: pd.DataFrame, moved: pd.DataFrame) ->
     ]
     kept = decoding.groupby(["code", "template"])[["first", "last", "retrieved"]].mean()
     fell = 1 - kept["last"] / kept["first"]
-    said.append(("decoding distances fall by 90 %", bool((fell > 0.9).all())))
-    said.append(
-        (
-            "found by another network: mean + std above mean alone",
-            kept["retrieved"][BOTH, TRAINED] > kept["retrieved"][MEANS, TRAINED],
-        )
-    )
+    found = kept["retrieved"]
+    said += [
+        ("decoding distances fall by 90 %", bool((fell > 0.9).all())),
+        ("found by another network: mean + std above mean alone", found[BOTH, TRAINED] > found[MEANS, TRAINED]),
+    ]
     if RANDOM in set(near["template"]):
         chance = [top1[code, RANDOM] for code in layers]
         said += [
             ("trained, mean alone above random weights", top1[MEANS, TRAINED] > top1[BOTH, RANDOM]),
             ("accuracy does not rise with every layer of random weights", chance != sorted(chance)),
-            (
-                "found by another network: trained above random weights",
-                kept["retrieved"][BOTH, TRAINED] > kept["retrieved"][BOTH, RANDOM],
-            ),
+            ("found by another network: trained above random weights", found[BOTH, TRAINED] > found[BOTH, RANDOM]),
         ]
     way = moved.groupby("code")[["before", "after", "layout"]].mean()
     said += [

@@ -275,7 +275,7 @@ def test_each_class_is_translated_to_one_further_on():
     images = Labelled(pictures(9, 1), torch.arange(9) % 3).even(2)
     assert images.labels.tolist() == [0, 0, 1, 1, 2, 2]
     decoder = Decoder(one, MEAN[:1], STD[:1], steps=2)
-    made, said = probing.translated(decoder, one, gallery, images, 1, True)
+    made, said = probing.translated(decoder, one, gallery.sets(one), images, 1, True)
     aims = torch.tensor([1, 1, 2, 2, 0, 0])
     assert made.shape == (6, 1, 16, 16)
     assert said["before"] == pytest.approx(100 * (one.net.logits(images.images).argmax(1) == aims).float().mean().item())

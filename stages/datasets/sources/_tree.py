@@ -52,8 +52,9 @@ class Tree(Section):
             path = PurePosixPath(name)
             if not path.is_relative_to(top):
                 continue
-            if path.name.startswith(MAC) or path.suffix.lower() not in ENDINGS:
-                others[f"{MAC}..." if path.name.startswith(MAC) else path.suffix.lower() or path.name] += 1
+            what = f"{MAC}..." if path.name.startswith(MAC) else path.suffix.lower()
+            if what not in ENDINGS:
+                others[what or path.name] += 1
             else:
                 inner = path.relative_to(top).parts
                 label = inner[0] if len(inner) > 1 else ""

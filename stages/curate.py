@@ -120,7 +120,7 @@ def _impressions(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Tens
             f"params.yaml: task.{name}.curate.keep: `impression` takes one teacher with named stages and running statistics "
             "(BatchNorm2d); take another rule"
         )
-    template = Template.of(teacher, kind.blank(1))
+    template = Template.of(teacher, torch.zeros(1, *ood.shape))
     template = template.scaled(kind.shown(ood.subset(shuffled(len(ood))[:REFERENCE]), HEARD))
     remembered = template.remembered().to(torch.device("cpu"))
     batches = progress(kind.shown(ood, HEARD), f"impressions of {name}", total=-(-len(ood) // HEARD))

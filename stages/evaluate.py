@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.datasets.examples import INPUT, Examples, pack
@@ -22,7 +21,7 @@ from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
-from stages.support.files import read_json, write_json
+from stages.support.files import read_json, read_tensors, write_json
 from stages.support.progress import progress
 
 BATCH = 256
@@ -69,7 +68,7 @@ def main(name: str) -> None:
         if (samples := folder / "samples.safetensors").exists():
             if in_domain is None:
                 in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
-            shown = kind.shown(pack(load_file(samples)[INPUT]), BATCH)
+            shown = kind.shown(pack(read_tensors(samples)[0][INPUT]), BATCH)
             result |= likeness(penultimate(guide, shown), in_domain)
         write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 

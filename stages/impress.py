@@ -20,6 +20,7 @@ from stages.families import probing
 from stages.families.impressions import Decoder
 from stages.families.opening import open_teacher
 from stages.families.probing import Labelled
+from stages.families.teaching import as_template
 from stages.kinds import Kind
 from stages.networks import weights
 from stages.networks.template import Template, joined
@@ -34,7 +35,7 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
 from stages.support.seeds import shuffled
 
-GALLERY, QUERIES, REFERENCE = 1000, 500, 1000  # images at most: who votes, who is voted for, of the pool for the scales
+GALLERY, QUERIES, REFERENCE = 1000, 500, 1000  # images at most: who votes (or ten a class), who is voted for, for the scales
 DECODED, SHOWN, CLASSES, GRIDS = 32, 8, 10, (1, 2, 4, 8)
 FURTHER = 4  # classes of ten further on, that images are translated to: a horse to an automobile in CIFAR-10
 
@@ -49,7 +50,7 @@ class Room:
     templates: dict[tuple[str, int], Template]
     gallery: Labelled
     queries: Labelled
-    pool: Labelled
+    pool: Examples
     steps: int
     folder: Path
 
@@ -76,8 +77,8 @@ class Room:
 def main(name: str) -> None:
     """Write numbers.csv, tables.md and figures into results/impressions/TASK."""
     settings = params.load()
-    plan = plans.of_stage(settings, "impress", name, impress=settings.impress.templates)
-    plan.agree(paths.plan(name, "impress"))
+    as_template(settings, name)
+    plans.of_stage(settings, "impress", name).agree(paths.plan(name, "impress"))
     begun = time.monotonic()
     with rt.running("fp32") as runtime:
         room = open_room(settings, name, runtime)
@@ -113,19 +114,19 @@ def open_room(settings: Params, name: str, runtime: rt.Runtime) -> Room:
         nets |= {(RANDOM, seed): untrained(blueprint, seen, seed, runtime) for seed in trained}
     templates = {key: Template.of(net, kind.blank(1)).scaled(reference.split(probing.BATCH)) for key, net in nets.items()}
     order = shuffled(len(val))
-    count = min(GALLERY, 2 * len(val) // 3)
-    known = Labelled(_images(kind, val, order), val.label[order])
+    order = order[each_class_first(val.label[order])]
+    count = min(max(GALLERY, 10 * len(kind.classes)), 2 * len(val) // 3)
+    known = Labelled(_images(kind, val, order[: count + QUERIES]), val.label[order[: count + QUERIES]])
     if len(known[:count].classes) < len(kind.classes):
         raise UserError(f"impress: the validation split of {name} has no image of some class; give it more labelled images")
-    rows = shuffled(len(pool))
     return Room(
         name,
         kind,
         blueprint,
         templates,
         known[:count],
-        known[count : count + QUERIES],
-        Labelled(_images(kind, pool, rows), pool.columns[PREDICTED][rows]),
+        known[count:],
+        pool.subset(shuffled(len(pool))),
         3 if few else 0,
         paths.impressions(name),
     )
@@ -133,6 +134,14 @@ def open_room(settings: Params, name: str, runtime: rt.Runtime) -> Room:
 
 def _images(kind: Kind, examples: Examples, rows: Tensor) -> Tensor:
     return torch.cat(list(kind.shown(examples.subset(rows), 256)))
+
+
+def each_class_first(labels: Tensor) -> Tensor:
+    """An order of rows in which the first of each class come before all others; else as they are."""
+    first = torch.zeros(len(labels), dtype=torch.bool)
+    for k in labels.unique():
+        first[(labels == k).nonzero()[0, 0]] = True
+    return torch.cat([first.nonzero(), (~first).nonzero()]).flatten()
 
 
 def untrained(blueprint: Blueprint, images: Tensor, seed: int, runtime: rt.Runtime) -> Teacher:
@@ -174,7 +183,7 @@ def decode(room: Room) -> pd.DataFrame:
 
 def translate(room: Room) -> pd.DataFrame:
     """Images of every class on their way to another, by impressions shifted or replaced; a figure of the teacher's."""
-    images, lines, shown = room.queries.even(SHOWN), [], dict[str, Tensor]()
+    images, lines, shown = room.queries.even(SHOWN)[: SHOWN * CLASSES], [], dict[str, Tensor]()
     further = max(1, round(FURTHER * len(room.gallery.classes) / 10))
     for (what, seed), template in room.templates.items():
         if what != TRAINED:
@@ -185,15 +194,13 @@ def translate(room: Room) -> pd.DataFrame:
             lines.append({"code": how, "template": what, "seed": seed, **said})
             shown.setdefault(how, made.cpu())
     first = [(images.labels == k).nonzero()[0, 0] for k in images.classes[:CLASSES]]
-    names, aims = room.kind.classes, torch.tensor(images.classes).roll(-further)
+    names, aims = room.kind.classes, probing.destinations(room.gallery.classes, further)
     figures.rows(
         [torch.stack([one[i] for i in first]) for one in (images.images, shown[SHIFTED], shown[REPLACED])],
         ["source", "impression shifted", "impression replaced"],
         room.folder,
         "translation",
-        f"{room.name}: "
-        + ", ".join(f"{names[k]} to {names[a]}" for k, a in list(zip(images.classes, aims, strict=True))[:5])
-        + ", ...",
+        f"{room.name}: " + ", ".join(f"{names[k]} to {names[aims[k]]}" for k in images.classes[:5]) + ", ...",
     )
     return pd.DataFrame(lines).assign(table="translation")
 
@@ -231,10 +238,10 @@ def relate(settings: Params, room: Room) -> None:
     """Figures, and sets.csv: how sets of images are related, how images are, and which of the pool are next to a class's."""
     template, kind = room.teacher, room.kind
     sets = {f"validation: {kind.classes[k]}": one for k, one in room.gallery.sets(template).items() if k < CLASSES}
-    of_pool = template.encoded(room.pool.images.split(probing.BATCH))
+    of_pool, predicted = template.encoded(kind.shown(room.pool, probing.BATCH)), room.pool.columns[PREDICTED]
     sets["pool"] = of_pool[:REFERENCE].pooled()
-    for k in [k for k in room.pool.classes if k < CLASSES]:
-        sets[f"pool, seen as {kind.classes[k]}"] = of_pool[room.pool.labels == k][:REFERENCE].pooled()
+    for k in [k for k in predicted.unique().tolist() if k < CLASSES]:
+        sets[f"pool, seen as {kind.classes[k]}"] = of_pool[predicted == k][:REFERENCE].pooled()
     for row, made, _ in first_samples(room.name, pd.DataFrame(settings.run.runs, columns=["method", "seed"])):
         sets[f"made by {row}"] = template.encoded(kind.shown(pack(made), probing.BATCH)).pooled()
     every = joined(list(sets.values()))
@@ -249,7 +256,7 @@ def relate(settings: Params, room: Room) -> None:
     figures.relations(codes.relations(codes), names, room.folder, "images", f"{room.name}: relations of validation images")
     one = room.queries.even(1)[:CLASSES]
     nearest = template.encoded(one.images.split(probing.BATCH)).relations(of_pool).topk(SHOWN, largest=False).indices
-    pictures = [torch.cat([image[None], room.pool.images[rows]]) for image, rows in zip(one.images, nearest, strict=True)]
+    pictures = [torch.cat([image[None], _images(kind, room.pool, rows)]) for image, rows in zip(one.images, nearest, strict=True)]
     title = f"{room.name}: a validation image of each class, and the images of the pool that are next to it"
     figures.rows(pictures, [kind.classes[k] for k in one.labels.tolist()], room.folder, "neighbours", title, gap=[1])
 

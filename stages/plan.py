@@ -7,7 +7,8 @@ Usage: python -m stages.plan
 from stages import methods
 from stages.curation.rules import open_rule
 from stages.families.opening import DATA
-from stages.kinds import FOLDER, IMAGES, ONE_LABEL, check_form
+from stages.families.teaching import as_template
+from stages.kinds import check_form
 from stages.networks.build import find
 from stages.settings import paths, plans
 from stages.settings.params import IMPRESS, STAGES, Params
@@ -15,7 +16,7 @@ from stages.settings.plans import Plan
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
-from stages.support.parts import nearest, part
+from stages.support.parts import nearest
 
 
 def main() -> None:
@@ -38,9 +39,9 @@ def main() -> None:
         for row in params.run.methods:
             of_row(params, row, name).write(paths.plan(name, row))
     for name in params.impress.tasks:
-        check_impress(params, name)
+        as_template(params, name)
         for stage in IMPRESS:
-            plans.of_stage(params, stage, name, impress=params.impress.templates).write(paths.plan(name, stage))
+            plans.of_stage(params, stage, name).write(paths.plan(name, stage))
     identities = {
         name: {**plans.around(params, name), "rows": {row: of_row(params, row, name).identity for row in params.rows}}
         for name in params.tasks
@@ -49,17 +50,6 @@ def main() -> None:
     plans.of_overview(params).write(paths.overview_plan())
     run = params.run
     print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
-
-
-def check_impress(params: Params, name: str) -> None:
-    """Raise UserError for a task whose teacher is no template of images."""
-    task = params.task(name)
-    has = part(FOLDER, task.kind, "Kind", "kind of task").has
-    if not ({IMAGES, ONE_LABEL} <= has and task.teacher and task.teacher.train):
-        raise UserError(
-            f"params.yaml: impress.tasks: '{name}' has not what this takes: images of one label each, and one teacher that is "
-            "trained here"
-        )
 
 
 def of_row(params: Params, row: str, task: str) -> Plan:

@@ -6,10 +6,7 @@ so `dvc exp run` with the same rows then takes everything from it, and draws the
 Usage: OMP_NUM_THREADS=1 python -m stages.queue TASK,TASK ROW,ROW SEED,SEED
 """
 
-import fcntl
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from stages.reporting import records
@@ -17,7 +14,7 @@ from stages.settings import axes, params, paths
 from stages.settings.params import TEACHER
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
-from stages.support.processes import call
+from stages.support.processes import alone, call
 
 CLONE = Path(".queue")
 GIVEN = ("packs", "raw")  # under data/: what a user brought
@@ -31,7 +28,8 @@ def main(tasks: str, rows: str, seeds: str) -> None:
     for row in rows.split(","):
         known.method_of(row)
     numbers = axes.seeds(seeds)
-    with _alone():
+    CLONE.mkdir(exist_ok=True)
+    with alone(CLONE, "another queue is running here"):
         _clone()
         for task in tasks.split(","):
             for row in rows.split(","):
@@ -39,17 +37,6 @@ def main(tasks: str, rows: str, seeds: str) -> None:
                 axes.choose(CLONE / params.PARAMS, CLONE / params.PARAMS, [task], [row], numbers)
                 _run(sys.executable, "-m", "dvc", "repro", cwd=CLONE)
                 _join(task, row)
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One queue at a time."""
-    with Path(f"{CLONE}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError("another queue is running here; wait for it, or end it") from None
-        yield
 
 
 def _clone() -> None:

@@ -8,21 +8,20 @@ from contextlib import ExitStack
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import key, until_done
-from stages.families.teaching import teach
+from stages.families.teaching import as_template, teach
 from stages.kinds import open_kind
 from stages.networks import weights
 from stages.settings import params, paths, plans
-from stages.support.errors import UserError, run_script
+from stages.support.errors import run_script
 
 
 def main(name: str) -> None:
     """Write weights and card of each; one that is finished when this is interrupted is not trained again."""
     settings = params.load()
     run, task = settings.run, settings.task(name)
-    plan = plans.of_stage(settings, "train_templates", name, impress=settings.impress.templates)
+    network, recipe = as_template(settings, name)
+    plan = plans.of_stage(settings, "train_templates", name)
     plan.agree(paths.plan(name, "train_templates"))
-    if not (task.teacher and task.teacher.train):
-        raise UserError(f"params.yaml: task.{name}: templates take one teacher that is trained here")
     source = paths.split(name, "train")
     train, val = Examples.load(source), Examples.load(paths.split(name, "val"))
     kind = open_kind(task, val.classes)
@@ -30,10 +29,10 @@ def main(name: str) -> None:
         called = f"{name}-templates-{key(plan.identity, 0, runtime, [source])}"
         checkpoints = [stack.enter_context(until_done(f"{called}-{seed}", run, runtime.rank)) for seed in settings.impress.seeds]
         for seed, checkpoint in zip(settings.impress.seeds, checkpoints, strict=True):
-            recipe, where = task.teacher.train.model_copy(update={"seed": seed}), f"task.{name}.seed_{seed}"
-            blueprint, net, curve = teach(task.teacher.network, recipe, kind, train, val, runtime, checkpoint, where)
+            mine, where = recipe.model_copy(update={"seed": seed}), f"task.{name}.seed_{seed}"
+            blueprint, net, curve = teach(network, mine, kind, train, val, runtime, checkpoint, where)
             if runtime.rank == 0:
-                facts = {"made": "trained by stages/train_templates.py", **recipe.model_dump(), **curve[-1]}
+                facts = {"made": "trained by stages/train_templates.py", **mine.model_dump(), **curve[-1]}
                 weights.save(paths.template(name, seed), blueprint, net, kind.blank(1), facts)
                 print(f"seed_{seed} of {name}: {curve[-1][f'val_{kind.headline}']:.2f} % on the validation split")
 

@@ -105,9 +105,34 @@ def template(seed):
     return paths.template("digits", seed)
 
 
+def test_the_first_of_each_class_vote_and_the_others_stay_in_order():
+    labels = torch.tensor([4, 4, 1, 4, 1, 0, 4, 2])
+    assert impress.each_class_first(labels).tolist() == [0, 2, 5, 7, 1, 3, 4, 6]
+
+
+def test_whole_images_are_scored_by_a_teacher_of_crops(project):
+    """The pool is of the crop's size then, as the templates are; codes of the two are not compared."""
+    project.change("task.digits.image", size=20, crop=16)
+    project.change("task.digits", curate={"keep": "impression", "count": 30})
+    prepare.main("digits")
+    train_teacher.main("digits")
+    curate.main("digits")
+    assert len(load_file(paths.pool("digits") / "pool.safetensors")["input"]) == 30
+    project.change("run", methods=["impression"])
+    distill.main("digits", "impression", "0")
+
+
+def test_the_teachers_own_seed_is_no_other_template(project):
+    project.change("task.digits.teacher.train", seed=2)
+    project.change("impress", tasks=["digits"])
+    with pytest.raises(UserError, match=r"impress\.templates: 'seed_2' is the teacher of 'digits' itself"):
+        plan.main()
+
+
 def test_a_task_without_a_template_of_images_is_refused_before_anything_runs(project):
-    for task in ("digit_scenes", "digits-halves"):
+    project.change("task.digits-letters.image", size=20, crop=16)
+    for task in ("digit_scenes", "digits-halves", "digits-letters"):
         project.change("run", tasks=[task])
         project.change("impress", tasks=[task])
-        with pytest.raises(UserError, match=rf"impress\.tasks: '{task}' has not what this takes: images of one label each"):
+        with pytest.raises(UserError, match=rf"impress\.tasks: '{task}' has not what this takes: whole images of one label"):
             plan.main()

@@ -1,6 +1,5 @@
 """The form every data set takes: named columns, one file a split; or a list of image files that are read when asked for."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -9,13 +8,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor
 
 from stages.datasets.images import to_pixels
 from stages.datasets.texts import Vocabulary
 from stages.support.errors import UserError
-from stages.support.files import save_tensors
+from stages.support.files import read_tensors, save_tensors
 
 UNKNOWN = -1  # the label of an example whose class is not known
 INPUT, LABEL, INDEX, LENGTH = "input", "label", "index", "length"
@@ -113,20 +111,15 @@ class Examples:
         tensors = dict(self.columns)
         if self.files:
             tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
-        # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
         info: dict[str, Any] = {"classes": self.classes, "shape": self.shape}
         if self.vocabulary:
             info["vocabulary"] = asdict(self.vocabulary)
-        save_tensors(path, tensors, {"info": json.dumps(info)})
+        save_tensors(path, tensors, info)
 
     @classmethod
     def load(cls, path: Path) -> "Examples":
         """Read what `save` wrote; raises UserError where the file is missing."""
-        if not path.exists():
-            raise UserError(f"{path} is missing; `dvc repro` builds it")
-        with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
-            columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
+        columns, info = read_tensors(path)
         files = columns.pop("files", None)
         names = tuple(bytes(files.numpy()).decode().split("\n")) if files is not None else ()
         vocabulary = Vocabulary.restored(info["vocabulary"]) if "vocabulary" in info else None

@@ -90,7 +90,7 @@ def to_pixels(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
     channels, height, width = shape
     if image.getexif().get(Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):  # which Pillow scales to 16 bits
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of mode '{image.mode}', of which nothing says what is white; save it with 8 or 16 bits")

@@ -1,7 +1,7 @@
 """From impressions back to images: decoding and translation (arXiv:2007.05441). The template stands still, the pixels move."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ class Decoder:
         distances = torch.zeros(0)
         for step in progress(range(steps), says) if says else range(steps):
             logits, responses = template.look(_moved(pixels * std + mean, shift))
-            distances = template.said(responses, target.size).distance(target)
+            distances = template.said(responses, pixels.shape[2:]).distance(target)
             outside = F.relu(-pixels - mean / std) + F.relu(pixels - (1 - mean) / std)
             loss = distances + weight * impressions.variation(pixels)
             loss = loss + SMALL * pixels.square().mean((1, 2, 3)) + RANGE * outside.mean((1, 2, 3))
@@ -95,4 +95,4 @@ def translate(
         middle = _middle(responses)
     aim = here.shifted(source, target) if shift else target.expand(len(images))
     near: Also = lambda _, now: content * (now - middle).square().mean((1, 2, 3))  # noqa: E731
-    return decoder(aim, images, near if content else None)[0]
+    return replace(decoder, shift=0)(aim, images, near if content else None)[0]  # places are compared with places

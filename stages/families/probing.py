@@ -102,12 +102,17 @@ def translated(
     correlation of their 4 x 4 means with the source's.
     """
     sets = {k: one.to(decoder.template.device) for k, one in known.items()}
-    other = dict(zip(sets, [*sets][further % len(sets) :] + [*sets][: further % len(sets)], strict=True))
+    other = destinations(list(sets), further)
     source = images.images.to(decoder.template.device)
     parts = [translate(decoder, source[images.labels == k], sets[k], sets[other[k]], shift) for k in images.classes]
     made, aims = torch.cat(parts), torch.tensor([other[k] for k in images.labels.tolist()])
     said = {when: judge.net.logits(x).argmax(1).cpu() == aims for when, x in (("before", source), ("after", made))}
     return made, {**{when: percent(hits) for when, hits in said.items()}, "layout": layout(source, made)}
+
+
+def destinations(classes: Sequence[int], further: int) -> dict[int, int]:
+    """To each class the one that is `further` on, the first ones after the last."""
+    return {k: classes[(i + further) % len(classes)] for i, k in enumerate(classes)}
 
 
 def layout(one: Tensor, other: Tensor) -> float:

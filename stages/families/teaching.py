@@ -11,10 +11,33 @@ from stages.engine.loop import Row, train
 from stages.engine.teacher import Teacher
 from stages.families.method import IN_DOMAIN, Schedule, Setting
 from stages.families.supervised import InDomain
-from stages.kinds import Kind, Probe
+from stages.kinds import FOLDER, IMAGES, ONE_LABEL, Kind, Probe
 from stages.networks import weights
 from stages.networks.weights import Blueprint
+from stages.settings.params import Params
 from stages.settings.task import Train
+from stages.support.errors import UserError
+from stages.support.parts import part
+
+
+def as_template(params: Params, name: str) -> tuple[str, Train]:
+    """A task's teacher as a template of images, of which others are trained: its network and its recipe.
+
+    Raises UserError for a task that has none.
+    """
+    task = params.task(name)
+    has = part(FOLDER, task.kind, "Kind", "kind of task").has
+    recipe = task.teacher.train if task.teacher else None
+    if not (task.teacher and recipe and {IMAGES, ONE_LABEL} <= has and task.image and not task.image.crop):
+        raise UserError(
+            f"params.yaml: impress.tasks: '{name}' has not what this takes: whole images of one label each (no `image.crop`) "
+            "and one teacher that is trained here"
+        )
+    if recipe.seed in params.impress.seeds:
+        raise UserError(
+            f"params.yaml: impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed"
+        )
+    return task.teacher.network, recipe
 
 
 def teach(

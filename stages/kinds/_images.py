@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stages import kinds
+from stages.curation.duplicates import near_duplicates
 from stages.datasets.examples import INPUT, LABEL, LOGITS, UNKNOWN, Examples, channel_statistics
 from stages.datasets.images import Augment, ImageForm, Moves, to_uint8, to_unit
 from stages.engine.streams import Batch
@@ -18,6 +20,21 @@ from stages.support.errors import UserError
 def packer(train: Examples, form: ImageForm, folder: Path) -> Callable[[Examples], Examples]:
     """How examples get the form that networks take: images have it."""
     return lambda examples: examples
+
+
+def twins(examples: Examples, others: Examples, what: str) -> Tensor:
+    """Rows of `examples` that stand in `others` too, or nearly; these are cut and shrunk to the form of `examples`.
+
+    `what` is the title of a progress bar.
+    """
+    _, height, width = examples.shape
+    if others.shape != examples.shape:
+        ratio = min(others.shape[1] / height, others.shape[2] / width)
+        high, wide = round(ratio * height), round(ratio * width)
+        top, left = (others.shape[1] - high) // 2, (others.shape[2] - wide) // 2
+        middle = others.all_inputs()[:, :, top : top + high, left : left + wide]
+        others = others.having(**{INPUT: F.interpolate(middle, (height, width), antialias=True, mode="bilinear")})
+    return near_duplicates(examples, others, what)
 
 
 class ImageKind(kinds.Kind):

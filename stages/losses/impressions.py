@@ -81,6 +81,11 @@ def relations(one: Tensor, other: Tensor) -> Tensor:
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
+def similarity(distances: Tensor) -> Tensor:
+    """R (n, n) of distances D (n, n) of n impressions: exp(-D / median D) over different ones; 1 is the same."""
+    return (-distances / distances[~torch.eye(len(distances), dtype=torch.bool)].median()).exp()
+
+
 def variation(images: Tensor) -> Tensor:
     """Of each image (n, C, H, W): mean absolute difference of neighbours, down and across."""
     return images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean((1, 2, 3))

@@ -54,7 +54,7 @@ class Method(Inversion):
         super().build()
         setting, p = self.setting, self.params
         pool = setting.data[POOL]
-        template = Template.of(self.teacher, setting.kind.blank(1), [(norm, False) for norm in self.norms])
+        template = Template.of(self.teacher, torch.zeros(1, *setting.kind.form.shape), [(norm, False) for norm in self.norms])
         seen = template.encoded(setting.kind.shown(pool.subset(shuffled(len(pool))[:MEASURED]), 64))
         template = template.scaled_by(seen)
         self.kappa = [p.spread * impressions.between(layer) for layer in seen.layers]

@@ -56,8 +56,9 @@ def stage_ends(teacher: Teacher, blank: Tensor) -> list[tuple[nn.Module, bool]]:
             hook.remove()
     found, last = list[tuple[nn.Module, bool]](), None
     for module in ran:
-        if module not in named:
+        if isinstance(module, nn.BatchNorm2d):
             last = module
+        if module not in named:
             continue
         found.append((module, True) if last is None else (last, False))
         last = None

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from stages.engine.teacher import Teacher
@@ -16,7 +16,7 @@ from stages.losses.impressions import Statistics
 from stages.losses.precision import full
 from stages.networks.taps import listening, stage_ends
 from stages.support.errors import UserError
-from stages.support.files import save_tensors
+from stages.support.files import read_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,16 @@ class Impression:
     def save(self, path: Path) -> None:
         """Write one safetensors file, atomically."""
         tensors = {f"{i}.{j}": one for i, given in enumerate(self.layers) for j, one in enumerate(given)}
-        info = {"scales": self.scales, "template": self.template, "size": self.size}
-        save_tensors(path, tensors, {"info": json.dumps(info)})
+        save_tensors(path, tensors, {"scales": self.scales, "template": self.template, "size": self.size})
 
     @classmethod
     def load(cls, path: Path) -> "Impression":
         """Read what `save` wrote; raises UserError where it is missing."""
-        if not path.exists():
-            raise UserError(f"{path} is missing; `dvc repro` builds it")
-        with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
-            names = sorted(tuple(map(int, name.split("."))) for name in file.keys())  # noqa: SIM118 - no iteration protocol
-            layers = [tuple(file.get_tensor(f"{i}.{j}") for k, j in names if k == i) for i in range(1 + max(i for i, _ in names))]
-        return cls(tuple(layers), tuple(info["scales"]), info["template"], tuple(info["size"]))
+        tensors, info = read_tensors(path)
+        layers = defaultdict[int, list[Tensor]](list)
+        for i, j in sorted(tuple(map(int, name.split("."))) for name in tensors):
+            layers[i].append(tensors[f"{i}.{j}"])
+        return cls(tuple(map(tuple, layers.values())), tuple(info["scales"]), info["template"], tuple(info["size"]))
 
 
 def joined(parts: Sequence[Impression]) -> Impression:
@@ -124,7 +121,7 @@ class Template:
     grid: int = 1
     deviations: bool = True
     scales: tuple[float, ...] = ()
-    weights: str = field(default="", repr=False)
+    digest: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, net: Teacher, blank: Tensor, ends: Sequence[tuple[nn.Module, bool]] = ()) -> "Template":
@@ -137,7 +134,9 @@ class Template:
             digest.update(name.encode())
             digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         ends = tuple(ends) or tuple(stage_ends(net, blank))
-        return cls(net, ends, tuple(blank.shape[1:]), scales=(1.0,) * len(ends), weights=digest.hexdigest()[:16])
+        names = {module: name for name, module in net.named_modules()}
+        digest.update(json.dumps([(names[module], output) for module, output in ends]).encode())
+        return cls(net, ends, tuple(blank.shape[1:]), scales=(1.0,) * len(ends), digest=digest.hexdigest()[:16])
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +146,7 @@ class Template:
     @property
     def identity(self) -> str:
         """Changes with the network and with all that is taken of it."""
-        taken = [self.weights, self.grid, self.deviations, self.scales]
+        taken = [self.digest, self.grid, self.deviations, self.scales]
         return hashlib.sha256(json.dumps(taken).encode()).hexdigest()[:16]
 
     def scaled(self, reference: Iterable[Tensor]) -> "Template":
@@ -181,11 +180,16 @@ class Template:
         return joined([self.encode(images.to(self.device)).to(torch.device("cpu")) for images in batches])
 
     def remembered(self) -> Impression:
-        """Of the training set as a whole: batch normalisation's running statistics; raises UserError where there are none."""
-        layers = []
+        """Of the training set as a whole: batch normalisation's running statistics; raises UserError where there are none.
+
+        Raises ValueError on a grid: they are of whole images.
+        """
+        if self.grid > 1:
+            raise ValueError(f"batch normalisation keeps statistics of whole images, not on a grid of {self.grid} x {self.grid}")
+        layers = list[Statistics]()
         for module, output in self.ends:
             if output or not isinstance(module, nn.BatchNorm2d) or module.running_mean is None or module.running_var is None:
                 raise UserError(f"the network '{self.net.name}' keeps no running statistics of every stage (BatchNorm2d)")
             mean, var = (full(value).view(1, -1, 1, 1) for value in (module.running_mean, module.running_var))
-            layers.append((mean, (var + impressions.EPSILON).sqrt()))
+            layers.append((mean, (var + impressions.EPSILON).sqrt()) if self.deviations else (mean,))
         return Impression(tuple(layers), self.scales, self.identity, self.shape[1:])

@@ -17,7 +17,7 @@ from stages.engine.teacher import Teacher
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
-from stages.support.files import read_json, save_tensors, write_json
+from stages.support.files import read_tensors, save_tensors, write_json
 from stages.support.parts import nearest
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
@@ -53,11 +53,10 @@ class Blueprint:
         return net if self.mean is None or self.std is None else Normalized(net, self.mean, self.std)
 
     @classmethod
-    def of_card(cls, card: dict[str, Any]) -> "Blueprint":
-        """What `save` wrote into a card."""
-        facts = {key: card[key] for key in ("network", "mean", "std", "text")}
-        parts = tuple(map(cls.of_card, card["parts"]))
-        return cls(classes=tuple(card["classes"]), shape=tuple(card["shape"]), parts=parts, **facts)
+    def restored(cls, facts: dict[str, Any]) -> "Blueprint":
+        """From what `dataclasses.asdict` made of one, by way of JSON."""
+        parts = tuple(map(cls.restored, facts["parts"]))
+        return cls(**{**facts, "classes": tuple(facts["classes"]), "shape": tuple(facts["shape"]), "parts": parts})
 
 
 def bare(net: nn.Module) -> nn.Module:
@@ -67,22 +66,22 @@ def bare(net: nn.Module) -> nn.Module:
 
 
 def save(folder: Path, blueprint: Blueprint, net: nn.Module, example: Tensor, facts: dict[str, Any]) -> None:
-    """Write weights and card, each atomically; `facts` (how it was made) go into the card. `example` is one input, (1, ...)."""
+    """Write weights and card, each atomically; `facts` (how it was made) go into the card. `example` is one input, (1, ...).
+
+    All that `load` needs lies in the file of weights; the card is for people, and for tables.
+    """
     tensors = {f"{prefix}{key}": value for prefix, part in _stored(net).items() for key, value in part.state_dict().items()}
-    save_tensors(folder / WEIGHTS, tensors)
+    save_tensors(folder / WEIGHTS, tensors, asdict(blueprint))
     write_json(folder / CARD, {**asdict(blueprint), **architecture(net, example), **facts})
 
 
 def load(folder: Path) -> tuple[Blueprint, nn.Module]:
-    """Read what `save` wrote; raises UserError where it is missing."""
-    try:
-        blueprint = Blueprint.of_card(read_json(folder / CARD))
-        net = blueprint.build()
-        state = load_file(folder / WEIGHTS)
-        for prefix, part in _stored(net).items():
-            part.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or folder} is missing; `dvc repro` builds it") from None
+    """Read what `save` wrote; raises UserError where it is missing or damaged."""
+    state, facts = read_tensors(folder / WEIGHTS)
+    blueprint = Blueprint.restored(facts)
+    net = blueprint.build()
+    for prefix, part in _stored(net).items():
+        part.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
     return blueprint, net
 
 

@@ -49,8 +49,8 @@ class Run(Section):
 class Impress(Section):
     """What the teachers of some `tasks` of the run remember: Impression Space. None by default.
 
-    `templates` are the networks by which images are described: the teacher, others of its kind that are trained with other seeds,
-    and `random`: as many of random weights.
+    `templates` are the networks by which images are described: the teacher always, others of its kind that are trained with other
+    seeds, one at least, and `random`: as many of random weights.
     """
 
     tasks: list[str] = Field([])
@@ -60,14 +60,16 @@ class Impress(Section):
 
     @model_validator(mode="after")
     def _two_judges(self) -> "Impress":
-        if len(set(self.templates) - {"random"}) < 2:
-            raise ValueError("`templates` names two trained networks at least (teacher, seed_1): each is judged by another")
+        if len(set(self.templates)) < len(self.templates):
+            raise ValueError("`templates` names something twice")
+        if TEACHER not in self.templates or not self.seeds:
+            raise ValueError("`templates` names the teacher and another seed at least (seed_1): each is judged by another")
         return self
 
     @property
     def seeds(self) -> list[int]:
-        """Of the networks that are trained beside the teacher."""
-        return [int(name.removeprefix("seed_")) for name in self.templates if name.startswith("seed_")]
+        """Of the networks that are trained beside the teacher, sorted."""
+        return sorted(int(name.removeprefix("seed_")) for name in self.templates if name.startswith("seed_"))
 
 
 class _File(Section):

@@ -36,6 +36,7 @@ TAKES = {
     "train_templates": (RUN, ("kind", "image", "text", "precision", "teacher")),
     "impress": (TABLE, ("kind", "image", "text")),
 }
+OF_IMPRESS = {"train_templates": "seeds", "impress": "templates"}  # what these take of the section `impress`
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -74,6 +75,7 @@ def of_stage(params: Params, stage: str, task: str, loaded: Iterable[str] = (), 
     parameters = {
         "run": {key: getattr(params.run, key) for key in run_keys},
         "task": {key: section[key] for key in task_keys},
+        **({"impress": getattr(params.impress, OF_IMPRESS[stage])} if stage in OF_IMPRESS else {}),
         **more,
     }
     return Plan(parameters, code({f"stages.{stage}", *_named(stage, section), *loaded}))

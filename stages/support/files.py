@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves either the old file or the new one, never half of one."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -7,21 +8,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.support.errors import UserError
 
+INFO = "info"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it over `path` when the block ends well, remove it otherwise."""
+    """Yield a temporary path beside `path`; move it over `path` when the block ends well, remove it otherwise.
+
+    What is moved is on the disk by then, lest a power cut leave a name without its bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say whose bytes did not fit
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,14 +56,65 @@ def _lines(path: str) -> list[str]:
     return [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write one safetensors file, atomically; raises OSError where it cannot be written."""
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:
+    """Write one safetensors file, atomically, with a digest of all in it; raises OSError where it cannot be written."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    said = json.dumps(info or {})
+    # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
+    metadata = {INFO: json.dumps([said, _digest(whole, said)])}
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, metadata)
         except SafetensorError as error:
             raise OSError(None, str(error), str(path)) from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the `info` that `save_tensors` wrote; raises UserError for a missing file or a damaged one."""
+    if not path.exists():
+        raise UserError(f"{path} is missing; {remake(path)} builds it")
+    try:
+        with safe_open(path, "pt") as file:
+            said, digest = json.loads(file.metadata()[INFO])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
+        info: dict[str, Any] = json.loads(said)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, str(error)) from None
+    if _digest(tensors, said) != digest:
+        raise damaged(path, "its digest is another")
+    return tensors, info
+
+
+def _digest(tensors: dict[str, Tensor], said: str) -> str:
+    digest = hashlib.sha256(said.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """What to raise for a file that a stage wrote, and that is not as it wrote it."""
+    reason = reason.splitlines()[0] if reason else "empty"
+    return UserError(f"{path} is damaged ({reason}); restore it, or remove it, and {remake(path)} builds it")
+
+
+def remake(path: Path) -> str:
+    """The command that makes a stage's output anew, as far as dvc.lock knows whose it is."""
+    lock = Path("dvc.lock")
+    known = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    for stage, entry in known.items():
+        if any(path == Path(out["path"]) or Path(out["path"]) in path.parents for out in entry.get("outs", [])):
+            return f"`dvc repro {stage}`"
+    return "`dvc repro`"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -62,7 +126,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises OSError where the file is missing, UserError where it is none."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no valid JSON ({error}); restore it from git, or remove it and run again") from None
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise damaged(path, str(error)) from None
+    if not isinstance(content, dict):
+        raise damaged(path, "no JSON object")
     return content

@@ -56,6 +56,7 @@ ON_WHITE = torch.tensor([[255, 0], [255, 0], [255, 255]], dtype=torch.uint8).rep
         (through(Image.fromarray(GREYS), "PNG"), GREYS),
         (through(DEEP, "PNG"), GREYS),
         (through(DEEP, "TIFF"), GREYS),
+        (through(DEEP, "PPM"), GREYS),
         (through(Image.fromarray(GREYS), "PNG", exif=turned(6)), np.rot90(GREYS, -1)),
         (through(Image.fromarray(GREYS), "PNG", exif=turned(2)), GREYS[:, ::-1]),
         (through(DEEP, "PNG", exif=turned(3)), GREYS[::-1, ::-1]),

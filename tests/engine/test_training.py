@@ -144,7 +144,7 @@ def test_ctrl_c_saves_the_step_that_was_under_way(sign, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(first, CPU, 0, never(tmp_path / "b"), dict, "")
     assert signal.getsignal(sign) == before
-    saved = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    saved = Checkpoint(tmp_path / "b").load()
     assert saved["step"] == 5
     second, again = method("kd_ood", steps=12), never(tmp_path / "b")
     train(second, CPU, 0, again, dict, "")
@@ -265,14 +265,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tmp_path):
         UserError, match=r"not finite at step \d+: loss=(nan|inf|[-\d.e+]+); the last good checkpoint is .*last.pt"
     ):
         train(game, CPU, 0, Checkpoint(tmp_path, 1e6, every_steps=1), dict, "")
-    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    saved = Checkpoint(tmp_path).load()
     assert saved["step"] >= 1
 
 
-def test_a_broken_checkpoint_is_passed_over(tmp_path, capsys):
-    (tmp_path / "last.pt").write_bytes(b"half a file")
-    assert Checkpoint(tmp_path).load() is None
-    assert "starting from the beginning" in capsys.readouterr().err
+def test_a_broken_checkpoint_or_another_runs_is_passed_over(tmp_path, capsys):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    Checkpoint(mine).save(3, {"net": torch.arange(50.0)})
+    good = (mine / "last.pt").read_bytes()
+    assert Checkpoint(mine).load()["step"] == 3
+    other.mkdir()
+    (other / "last.pt").write_bytes(good)
+    assert Checkpoint(other).load() is None
+    flipped = [bytes([*good[:place], good[place] ^ 1 << place % 8, *good[place + 1 :]]) for place in range(0, len(good), 31)]
+    for broken in (b"", b"half a file", good[:-1], *flipped):
+        (mine / "last.pt").write_bytes(broken)
+        assert Checkpoint(mine).load() is None
+    assert capsys.readouterr().err.count("starting from the beginning") == 4 + len(flipped)
 
 
 def test_a_checkpoints_name_changes_with_all_that_the_run_depends_on(tmp_path):

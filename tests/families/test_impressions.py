@@ -156,6 +156,13 @@ def test_codes_of_two_templates_are_not_compared(tmp_path):
         Impression.load(tmp_path / "none.safetensors")
 
 
+def test_a_template_that_hears_other_layers_is_another():
+    one = template()
+    fewer = replace(Template.of(one.net, torch.zeros(1, 1, 16, 16), one.ends[1:]), scales=one.scales)
+    elsewhere = replace(Template.of(one.net, torch.zeros(1, 1, 16, 16), [(end, True) for end, _ in one.ends]), scales=one.scales)
+    assert len({fewer.identity, elsewhere.identity, one.identity, template().identity}) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "ends"),
     [
@@ -163,6 +170,7 @@ def test_codes_of_two_templates_are_not_compared(tmp_path):
         ("wrn16_1", [(f"net.groups.{g}.1.bn2", False) for g in range(3)]),
         ("resnet20", [(f"net.layer{g}.2.bn2", False) for g in (1, 2, 3)]),
         ("lenet_4", [("net.stages.0", True), ("net.stages.1", True)]),
+        ("vgg11", [(f"net.features.{place}", False) for place in (5, 12, 19, 25)]),  # its stages end in batch norms themselves
     ],
 )
 def test_a_template_listens_to_the_last_batch_norm_of_each_stage_or_to_its_output(name, ends):
@@ -197,6 +205,10 @@ def test_what_batch_norm_remembers_is_the_impression_of_its_training_set():
     seen, remembered = one.encode(data).pooled(), one.remembered()
     for given, kept in zip(seen.layers, remembered.layers, strict=True):
         assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(given, kept, strict=True))
+    means = replace(one, deviations=False)
+    assert means.encode(data).pooled().distance(means.remembered()).item() == pytest.approx(0, abs=1e-4)
+    with pytest.raises(ValueError, match="not on a grid of 2 x 2"):
+        replace(one, grid=2).remembered()
     with pytest.raises(UserError, match="keeps no running statistics"):
         Template.of(Teacher(network("lenet_4"), name="lenet_4"), torch.zeros(1, 1, 16, 16)).remembered()
 
@@ -218,6 +230,19 @@ def test_decoding_comes_close_and_each_image_goes_its_own_way():
     assert torch.allclose(together[1:2], alone, atol=1e-3)
 
 
+def test_relations_fall_with_the_distance_in_units_of_the_median():
+    distances = torch.tensor([[0.0, 1, 4], [1, 0, 2], [4, 2, 0]])
+    assert torch.allclose(impressions.similarity(distances), (-distances / 2).exp())
+
+
+def test_an_aim_of_images_of_another_size_is_refused():
+    one = template()
+    with torch.no_grad():
+        wide = one.encode(torch.rand(2, 1, 32, 32))
+    with pytest.raises(ValueError, match="two templates or sizes"):
+        Decoder(one, MEAN[:1], STD[:1], steps=1)(wide)
+
+
 def test_shifting_by_nothing_leaves_an_impression_and_by_a_set_moves_it():
     one = template()
     a, b, x = (one.encode(pictures(seed=seed)) for seed in range(3))
@@ -236,6 +261,9 @@ def test_a_translated_image_comes_nearer_to_the_other_set_and_keeps_its_layout()
     made = translate(Decoder(one, MEAN[:1], STD[:1], steps=100), dark[:4], *sets)
     near = [one.encode(x).distance(sets[1]).mean() for x in (dark[:4], made)]
     assert near[1] < 0.5 * near[0]
+    torch.manual_seed(0)
+    rolled = translate(Decoder(one, MEAN[:1], STD[:1], steps=100, shift=2), dark[:4], *sets)
+    assert torch.equal(rolled, made)  # its content is compared place by place, so nothing is moved
     shuffled = dark[:4].flatten(1)[:, torch.randperm(256, generator=torch.Generator().manual_seed(0))].view(4, 1, 16, 16)
     assert probing.layout(dark[:4], made) > probing.layout(dark[:4], shuffled) + 0.3
 

@@ -1,11 +1,9 @@
 """How labelled images are split, and which of them are the same."""
 
 import torch
-from torch import Tensor
 
-from stages.curation.duplicates import near_duplicates
 from stages.datasets.examples import LABEL, UNKNOWN, Examples
-from stages.kinds._images import packer
+from stages.kinds._images import packer, twins
 from stages.support.errors import UserError
 from stages.support.seeds import mix
 
@@ -35,8 +33,3 @@ def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples,
         chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
     rest, taken = (mask.nonzero().flatten() for mask in (~chosen, chosen))
     return examples.subset(rest), examples.subset(taken)
-
-
-def twins(examples: Examples, others: Examples, what: str) -> Tensor:
-    """Rows of `examples` that stand in `others` too, or nearly; `what` is the title of a progress bar."""
-    return near_duplicates(examples, others, what)

@@ -8,7 +8,6 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.patches import Patch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from stages.datasets.examples import Examples, pack
@@ -18,6 +17,7 @@ from stages.reporting.figures.panels import first_samples, save
 from stages.reporting.figures.pool import extremes
 from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.support.files import read_tensors
 
 __all__ = ["extremes", "predictions", "samples"]
 
@@ -55,7 +55,7 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
 def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """Some test images with the truth, and what the teacher and each method's first student see; and each class's IoU."""
     first = runs.drop_duplicates("method")[["method", "seed"]].itertuples(index=False)
-    answers = {row: load_file(paths.scores(task, row, seed) / f"{file}.safetensors") for row, seed in first}
+    answers = {row: read_tensors(paths.scores(task, row, seed) / f"{file}.safetensors")[0] for row, seed in first}
     chosen, colours = answers[TEACHER], palette(len(kind.classes))
     panels = {"image": _coloured(chosen["images"]), "truth": colours[chosen["labels"].numpy()]}  # UNKNOWN, -1, is the last colour
     panels |= {row: colours[found["predicted"].numpy()] for row, found in answers.items()}

@@ -1,12 +1,9 @@
 """How images with label maps are split, and which of them are the same."""
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from stages.curation.duplicates import near_duplicates
-from stages.datasets.examples import INPUT, LABEL, UNKNOWN, Examples
-from stages.kinds._images import packer
+from stages.datasets.examples import LABEL, UNKNOWN, Examples
+from stages.kinds._images import packer, twins
 from stages.support.errors import UserError
 
 __all__ = ["check", "held_out", "packer", "twins"]
@@ -30,15 +27,3 @@ def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples,
     n = len(examples)
     rows = torch.arange(n).split([n - (count := max(1, min(round(part * n), n - leave))), count])
     return examples.subset(rows[0]), examples.subset(rows[1])
-
-
-def twins(examples: Examples, others: Examples, what: str) -> Tensor:
-    """Rows of `examples` that stand in `others` too, or nearly; these are cut and shrunk to the form of `examples`."""
-    _, height, width = examples.shape
-    ratio = min(others.shape[1] / height, others.shape[2] / width)
-    high, wide = round(ratio * height), round(ratio * width)
-    top, left = (others.shape[1] - high) // 2, (others.shape[2] - wide) // 2
-    middle = others.all_inputs()[:, :, top : top + high, left : left + wide]
-    return near_duplicates(
-        examples, others.having(**{INPUT: F.interpolate(middle, (height, width), antialias=True, mode="bilinear")}), what
-    )

@@ -10,6 +10,7 @@ import seaborn as sns
 import torch
 from torch import Tensor
 
+from stages.losses.impressions import similarity
 from stages.reporting.figures.panels import write
 
 
@@ -25,9 +26,8 @@ def by_code(found: pd.DataFrame, folder: Path, title: str) -> None:
 
 
 def relations(distances: Tensor, names: Sequence[str], folder: Path, name: str, title: str) -> None:
-    """exp(-D / median D) of every two impressions: 1 is the same."""
-    apart = distances[~torch.eye(len(distances), dtype=torch.bool)]
-    frame = pd.DataFrame((-distances / apart.median()).exp().numpy(), list(range(len(names))), list(range(len(names))))
+    """exp(-D / median D) of every two impressions, as colours."""
+    frame = pd.DataFrame(similarity(distances).numpy(), list(range(len(names))), list(range(len(names))))
     side = min(max(5.0, 0.24 * len(names)), 8.0)
     figure, ax = plt.subplots(figsize=(side + 1.5, side), layout="constrained")
     shown = len(names) <= 40

@@ -6,13 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
 from stages.datasets.examples import INPUT, PREDICTED
 from stages.settings import paths
-from stages.support.files import replacing
+from stages.support.files import read_tensors, replacing
 
 ROWS, CLASSES = 4, 10  # of a panel of images
 
@@ -42,7 +41,7 @@ def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, 
     for row, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
         path = paths.student(task, row, seed) / "samples.safetensors"
         if path.exists():
-            tensors = load_file(path)
+            tensors = read_tensors(path)[0]
             found.append((row, tensors[INPUT], tensors[PREDICTED]))
     return found
 

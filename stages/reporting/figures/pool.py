@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from stages.datasets.examples import Examples
 from stages.reporting.figures.panels import CLASSES, mosaic, save, show
 from stages.settings import paths
-from stages.support.files import read_json
+from stages.support.files import read_json, read_tensors
 
 UNITS = {
     "entropy": "entropy, nats",
@@ -28,7 +27,7 @@ UNITS = {
 
 def _load(task: str) -> tuple[dict[str, Tensor], np.ndarray]:
     """The scores of all OOD images, and whether each was kept."""
-    tensors = load_file(paths.pool(task) / "scores.safetensors")
+    tensors = read_tensors(paths.pool(task) / "scores.safetensors")[0]
     kept = np.zeros(len(tensors["entropy"]), dtype=bool)
     kept[tensors["rows"].numpy()] = True
     return tensors, kept

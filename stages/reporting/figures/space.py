@@ -4,11 +4,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 import torch
-from safetensors.torch import load_file
 from sklearn.decomposition import PCA
 
 from stages.reporting.figures.panels import save
 from stages.settings import paths
+from stages.support.files import read_tensors
 
 COLUMNS = 3
 
@@ -17,7 +17,7 @@ def draw(task: str, students: pd.DataFrame) -> None:
     """Each network's features of the same images, projected to two dimensions, of each method's first seed that has a space."""
     first = students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False)
     files = {row: paths.student(task, row, seed) / "space.safetensors" for row, seed in first}
-    shown = {row: load_file(path) for row, path in files.items() if path.exists()}
+    shown = {row: read_tensors(path)[0] for row, path in files.items() if path.exists()}
     if not shown:
         return
     columns = min(COLUMNS, len(shown))

@@ -17,14 +17,14 @@ from stages.curation.weights import class_deviations, effective, matching, misma
 from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
-from stages.families.opening import open_teacher
+from stages.families.opening import notice_changes, open_teacher
 from stages.kinds import ONE_LABEL, Kind
 from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen
 from stages.networks.template import Template
 from stages.settings import params, paths, plans
 from stages.support.errors import UserError, run_script
-from stages.support.files import read_json, replacing, save_tensors, write_json
+from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
 from stages.support.progress import progress
 from stages.support.seeds import shuffled
 
@@ -39,6 +39,7 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "curate", name).agree(paths.plan(name, "curate"))
+    notice_changes(name)
     rule = open_rule(name, task.curate, settings.run.scale)
     ood = Examples.load(paths.split(name, "ood"))
     count = min(rule.count or len(Examples.load(paths.split(name, "train"))), len(ood))
@@ -63,13 +64,13 @@ def main(name: str) -> None:
         if rule.weights == "moments":
             weights, matched = _weights(name, kind, teacher, pool)
             pool = pool.having(weight=weights)
-    folder = paths.pool(name)
-    pool.save(folder / "pool.safetensors")
-    save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
-    _write_index(folder / "index.csv", ood.index[rows], {key: value[rows] for key, value in scores.items()})
     overlap = set(read_json(paths.overlap(name))["near_duplicates"]) & set(rows.tolist())
     facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": len(overlap)}
-    write_json(folder / "summary.json", facts)
+    with replacing_folder(paths.pool(name)) as folder:
+        pool.save(folder / "pool.safetensors")
+        save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
+        _write_index(folder / "index.csv", ood.index[rows], {key: value[rows] for key, value in scores.items()})
+        write_json(folder / "summary.json", facts)
     empty = facts["histogram_after"].count(0)
     print(
         f"pool of {name}: {len(rows)} of {len(ood)} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "

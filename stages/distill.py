@@ -19,7 +19,7 @@ from stages.families.refusal import why_not
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError, run_script
-from stages.support.files import save_tensors, write_json
+from stages.support.files import replacing_folder, save_tensors, write_json
 
 
 def main(name: str, row: str, seed_text: str) -> None:
@@ -32,10 +32,9 @@ def main(name: str, row: str, seed_text: str) -> None:
     method_class, section = methods.method_class(settings, row), methods.section(settings, row, name)
     plan = methods.plan(settings, row, name, section)
     plan.agree(paths.plan(name, row))
-    folder, curve_file = paths.student(name, row, seed), paths.curve(name, row, seed)
+    curve_file = paths.curve(name, row, seed)
     inputs = [
         paths.teacher(name) / weights.WEIGHTS,
-        paths.teacher(name) / weights.CARD,
         *files(task, name, method_class).values(),
     ]
     with (
@@ -46,13 +45,13 @@ def main(name: str, row: str, seed_text: str) -> None:
         if reason := why_not(method_class, section, setting.kind.has, able(setting), data_of(task)):
             if runtime.rank == 0:
                 print(f"{row} does not run on {name}: it {reason}")
-                write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": plan.identity}})
                 write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
+                with replacing_folder(paths.student(name, row, seed)) as folder:
+                    write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": plan.identity}})
             return
         method: Method = method_class(setting, section)
         curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            (folder / paths.RUN).unlink(missing_ok=True)
             made: dict[str, Any] = {
                 "identity": {"distill": plan.identity},
                 "scale": run.scale,
@@ -63,13 +62,14 @@ def main(name: str, row: str, seed_text: str) -> None:
             found, space = method.findings()
             made |= {**provenance(runtime, checkpoint.seconds), "cost": cost, "findings": found}
             facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
-            weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
-            if space:
-                save_tensors(folder / "space.safetensors", space)
-            rt.seed(seed)
-            _save_samples(method, folder)
             write_curve(curve_file, curve)
-            write_json(folder / paths.RUN, made)
+            with replacing_folder(paths.student(name, row, seed)) as folder:
+                weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
+                if space:
+                    save_tensors(folder / "space.safetensors", space)
+                rt.seed(seed)
+                _save_samples(method, folder)
+                write_json(folder / paths.RUN, made)
 
 
 def _save_samples(method: Method, folder: Path) -> None:

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from stages.datasets.examples import INPUT, Examples, pack
 from stages.engine.runtime import start
+from stages.engine.teacher import Teacher
 from stages.families.opening import open_teacher
-from stages.kinds import aspect
+from stages.kinds import Kind, aspect
 from stages.networks import weights
 from stages.reporting.features import likeness, penultimate
 from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
-from stages.support.files import read_json, read_tensors, write_json
+from stages.support.files import read_json, read_tensors, replacing_folder, write_json
 from stages.support.progress import progress
+from stages.support.seeds import shuffled
 
 BATCH = 256
 
@@ -41,21 +43,22 @@ def main(name: str) -> None:
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(name, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
-    in_domain: Tensor | None = None
+    like = _likeness(settings.run.runs, name, kind, guide)
     milliseconds: dict[str, float] = {}
     for row, seed in progress(settings.run.runs, f"evaluate {name}"):
         folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
-        out, made = paths.scores(name, row, seed), read_json(folder / paths.RUN)
+        made = read_json(folder / paths.RUN)
         if "why_not" in made:
-            write_json(out / "metrics.json", {"made": made})
+            with replacing_folder(paths.scores(name, row, seed)) as out:
+                write_json(out / "metrics.json", {"made": made})
             continue
         _, net = weights.load(folder)
         runtime.place(net.eval())
-        scores = {}
-        for domain, test in tests.items():
-            logits = kind.answers(net, test, BATCH)
-            scores[domain] = measure.scores(logits, teacher[domain], test) | by_teacher(logits, test, made_for.known)
-            measure.write_predictions(out / domain, logits, test)
+        logits = {domain: kind.answers(net, test, BATCH) for domain, test in tests.items()}
+        scores = {
+            domain: measure.scores(logits[domain], teacher[domain], test) | by_teacher(logits[domain], test, made_for.known)
+            for domain, test in tests.items()
+        }
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1))
@@ -65,12 +68,24 @@ def main(name: str) -> None:
             "ms": milliseconds[card["network"]],
         }
         result |= made.pop("cost", {}) | made.pop("findings", {})
-        if (samples := folder / "samples.safetensors").exists():
-            if in_domain is None:
-                in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
-            shown = kind.shown(pack(read_tensors(samples)[0][INPUT]), BATCH)
-            result |= likeness(penultimate(guide, shown), in_domain)
-        write_json(out / "metrics.json", _short(result | scores) | {"made": made})
+        result |= like.get((row, seed), {})
+        with replacing_folder(paths.scores(name, row, seed)) as out:
+            for domain, test in tests.items():
+                measure.write_predictions(out / domain, logits[domain], test)
+            write_json(out / "metrics.json", _short(result | scores) | {"made": made})
+
+
+def _likeness(runs: list[tuple[str, int]], name: str, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
+    """Of each run that made inputs, how they are beside validation inputs; and of the teacher, as many of its own training."""
+    made = {(row, seed): paths.student(name, row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
+    inputs = {run: pack(read_tensors(path)[0][INPUT]) for run, path in made.items() if path.exists()}
+    if not inputs:
+        return {}
+    train, val = (Examples.load(paths.split(name, part)) for part in ("train", "val"))
+    count = max(map(len, inputs.values()))
+    inputs[TEACHER, 0] = train.subset(shuffled(len(train))[:count])
+    in_domain = penultimate(guide, kind.shown(val, BATCH))
+    return {run: likeness(penultimate(guide, kind.shown(one, BATCH)), in_domain) for run, one in inputs.items()}
 
 
 def by_teacher(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:

@@ -7,6 +7,7 @@ Usage: python -m stages.impress TASK
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,7 +33,7 @@ from stages.reporting.impressions import BOTH, MEANS, PIXELS, RANDOM, REPLACED, 
 from stages.settings import params, paths, plans
 from stages.settings.params import Params
 from stages.support.errors import UserError, run_script
-from stages.support.files import replacing
+from stages.support.files import replacing, replacing_folder
 from stages.support.seeds import shuffled
 
 GALLERY, QUERIES, REFERENCE = 1000, 500, 1000  # images at most: who votes (or ten a class), who is voted for, for the scales
@@ -80,8 +81,8 @@ def main(name: str) -> None:
     as_template(settings, name)
     plans.of_stage(settings, "impress", name).agree(paths.plan(name, "impress"))
     begun = time.monotonic()
-    with rt.running("fp32") as runtime:
-        room = open_room(settings, name, runtime)
+    with rt.running("fp32") as runtime, replacing_folder(paths.impressions(name)) as folder:
+        room = open_room(settings, name, runtime, folder)
         rt.seed(0)
         found = [by_neighbours(room), decode(room), translate(room)]
         rt.seed(1)
@@ -89,16 +90,20 @@ def main(name: str) -> None:
         synthesise(room)
         relate(settings, room)
         made = provenance(runtime, time.monotonic() - begun)
+        _write(room, found, made)
+    print((paths.impressions(name) / "tables.md").read_text())
+
+
+def _write(room: Room, found: list[pd.DataFrame], made: dict[str, Any]) -> None:
     counts = {"voters": len(room.gallery), "told": len(room.queries), "decoded": min(DECODED, len(room.queries))}
     facts = {"network": room.blueprint.network, **counts, **{key: made[key] for key in ("revision", "device", "seconds")}}
     with replacing(room.folder / "numbers.csv") as temporary:
         pd.concat(found).to_csv(temporary, index=False, float_format="%.5g")
     with replacing(room.folder / "tables.md") as temporary:
-        temporary.write_text(impressions.written(name, facts, *found))
-    print((room.folder / "tables.md").read_text())
+        temporary.write_text(impressions.written(room.name, facts, *found))
 
 
-def open_room(settings: Params, name: str, runtime: rt.Runtime) -> Room:
+def open_room(settings: Params, name: str, runtime: rt.Runtime, folder: Path) -> Room:
     """The templates, trained and random, and the images that they look at."""
     blueprint, kind, teacher = open_teacher(name, settings.task(name), runtime)
     train, val = (Examples.load(paths.split(name, split)) for split in ("train", "val"))
@@ -128,7 +133,7 @@ def open_room(settings: Params, name: str, runtime: rt.Runtime) -> Room:
         known[count:],
         pool.subset(shuffled(len(pool))),
         3 if few else 0,
-        paths.impressions(name),
+        folder,
     )
 
 

@@ -7,21 +7,26 @@ from typing import Any
 
 import pandas as pd
 
+from stages import methods
 from stages.kinds import aspect
+from stages.methods._described import described
 from stages.reporting import records, tables
 from stages.reporting.figures import distance
+from stages.reporting.page import Section, page
 from stages.settings import paths
-from stages.settings.params import COST, TEACHER
+from stages.settings.params import COST, TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
 
+MADE = ("revision", "device", "precision")
+
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json and the figure of distances, of all files under results/tasks."""
-    now = read_json(paths.identities())
+    """Write table.md, table.csv, summary.json, report.html and the figure of distances, of all files under results/tasks."""
+    now, params = read_json(paths.identities()), methods.load_all()
     names = [path.stem for path in paths.report("").parent.glob("*.json")]
-    text, found, cells, summary, costs = [], [], {}, {}, {}
+    text, found, cells, summary, costs, sections = [], [], {}, {}, {}, list[Section]()
     said: dict[str, None] = {}
     reports: distance.Reports = {}
     headlines: dict[str, str] = {}
@@ -41,7 +46,11 @@ def main() -> None:
         ):
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
-                text += [f"### {title}", tables.to_markdown(table, shown, called), *below]
+                common, words = tables.in_words(table, shown, called)
+                text += [f"### {title}", *filter(None, [common]), tables.to_markdown(words), *below]
+                pictures = sorted(paths.figures(task).glob("*.png")) if domain is None else []
+                about = _described(params, rows) if domain is None else pd.DataFrame()
+                sections.append(Section(title, words, [common, *below], pictures, about))
                 labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
                 found.append(table.assign(**labels).reset_index())
                 cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
@@ -50,15 +59,29 @@ def main() -> None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
     if both := tables.beside_each_other(cells):
         text = ["### Tasks beside each other", both, *text]
-    everything = pd.concat(found)
+    distance.draw(reports, headlines)
+    note, everything = " ".join([*said, tables.NOTE]), pd.concat(found)
+    with replacing(paths.RESULTS / "report.html") as temporary:
+        temporary.write_text(page("Results", sections, note))
     with replacing(paths.RESULTS / "table.md") as temporary:
-        temporary.write_text("\n\n".join([*text, " ".join([*said, tables.NOTE])]) + "\n")
+        temporary.write_text("\n\n".join([*text, note]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method", "marks", "headline"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(temporary, index=False, float_format="%.5g")
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
-    distance.draw(reports, headlines)
     print("\n\n".join(text))
+
+
+def _described(params: Params, rows: dict[str, Any]) -> pd.DataFrame:
+    """Of each row what it is, and where, when in the code's history, how long and at what precision its runs were made."""
+    lines = []
+    for row, known in rows.items():
+        runs = [found["made"] for found in known.get("seeds", {}).values()] or [known["made"]]
+        what = described(params, row) if row in params.rows else ("the task's teacher" if row == TEACHER else "–")
+        facts = {key: ", ".join(dict.fromkeys(str(run[key]) for run in runs if key in run)) for key in MADE}
+        seconds = [run["seconds"] for run in runs if "seconds" in run]
+        lines.append({"row": row, "what it is": what, **facts, "seconds a run": round(sum(seconds) / max(len(seconds), 1))})
+    return pd.DataFrame(lines)
 
 
 def in_order(rows: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ Runs depend on these small files instead of on folders of code, so an edit re-ru
 Usage: python -m stages.plan
 """
 
+import torch
+
 from stages import methods
 from stages.curation.rules import open_rule
 from stages.families.opening import DATA
 from stages.families.teaching import as_template
 from stages.kinds import check_form
 from stages.networks.build import find
+from stages.networks.weights import Blueprint, architecture
 from stages.settings import paths, plans
 from stages.settings.params import IMPRESS, STAGES, Params
 from stages.settings.plans import Plan
@@ -17,6 +20,9 @@ from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
 from stages.support.parts import nearest
+
+CLASSES = tuple("0123456789")  # how many there are is known once images are read; it changes little
+STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.resnet18 for larger ones"
 
 
 def main() -> None:
@@ -34,6 +40,7 @@ def main() -> None:
                 f"stages/methods/{params.method_of(row)}.py: `sees` names {min(unknown)}; {nearest(min(unknown), DATA)}"
             )
     for name in params.run.tasks:
+        tell_costs(params, name)
         for stage in STAGES:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))
         for row in params.run.methods:
@@ -50,6 +57,31 @@ def main() -> None:
     plans.of_overview(params).write(paths.overview_plan())
     run = params.run
     print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
+
+
+def tell_costs(params: Params, name: str) -> None:
+    """Print what the networks of a task of images cost for one of them; raise UserError for one that cannot take them."""
+    task = params.task(name)
+    if task.image is None:
+        return
+    where = {f"teachers.{i}": part.network for i, part in enumerate(task.teachers)} if task.teachers else {}
+    where |= {"teacher": task.teacher.network} if task.teacher else {}
+    where["distill.student"] = task.distill.student.network
+    costs = {}
+    for key, network in where.items():
+        blueprint = Blueprint(network, CLASSES, task.image.shape)
+        try:
+            costs[key] = architecture(blueprint.build(), torch.zeros(1, *task.image.shape))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"params.yaml: task.{name}.{key}: '{network}' takes no images of {task.image.height} x {task.image.width} "
+                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
+            ) from None
+    said = [f"{where[key]} {cost['params']:,} parameters, {cost['macs']:,} MACs" for key, cost in costs.items()]
+    print(f"{name}: {'; student '.join(['; '.join(said[:-1]), said[-1]])} for an image, with ten classes")
+    *guides, student = (cost["macs"] for cost in costs.values())
+    if student > sum(guides):
+        print(f"{name}: the student is dearer than the teacher; {STEM}")
 
 
 def of_row(params: Params, row: str, task: str) -> Plan:

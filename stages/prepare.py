@@ -3,15 +3,15 @@
 Usage: python -m stages.prepare TASK
 """
 
-from pathlib import Path
 from typing import Any
 
 from stages import kinds
 from stages.datasets.examples import LABEL, Examples
+from stages.datasets.stamps import stamps
 from stages.settings import params, paths, plans
 from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
 from stages.support.errors import UserError, run_script
-from stages.support.files import write_json
+from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
 
 TEST, VAL = 0.3, 0.1  # parts of the labelled images: test where a source has none of its own, then val
@@ -44,21 +44,30 @@ def main(name: str) -> None:
     splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
 
     limit = SMOKE_IMAGES if settings.run.scale == "smoke" else None
-    pack = kind.packer(splits["train"], form, paths.split(name, "train").parent)
-    splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
-    shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
-    for part, examples in splits.items():
-        _save(examples, paths.split(name, part), part)
-    for part, examples in shifted.items():
-        _save(examples, paths.student_domain(name, part), f"student domain, {part}")
+    with replacing_folder(paths.data(name)) as new:
+        pack = kind.packer(splits["train"], form, new / paths.split(name, "train").parent.name)
+        splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
+        shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
+        files = {paths.split(name, part): (part, examples) for part, examples in splits.items()}
+        files |= {paths.student_domain(name, part): (f"student domain, {part}", shifted[part]) for part in shifted}
+        for path, (what, examples) in files.items():
+            examples.save(new / path.relative_to(paths.data(name)))
+            print(f"{what}: {len(examples)} examples, {len(examples.classes)} classes")
+        overlap = new / paths.overlap(name).relative_to(paths.data(name))
+        write_json(overlap, _overlap(kind, name, splits, shifted))
+        write_json(new / paths.sources(name).name, stamps(task.model_dump(mode="json")))
+
+
+def _overlap(kind: Any, name: str, splits: dict[str, Examples], shifted: dict[str, Examples]) -> dict[str, Any]:
+    """Which OOD examples stand in the test split, and how many test examples of the student's domain in its training split."""
     rows = kind.twins(splits["ood"], splits["test"], f"{name}: look for test examples in ood")
-    overlap = {"of": len(splits["ood"]), "near_duplicates": rows.tolist()}
+    found = {"of": len(splits["ood"]), "near_duplicates": rows.tolist()}
     if shifted:
         what = f"{name}: look for training examples in the student domain's test"
         known = kind.twins(shifted["test"], shifted["train"], what)
-        overlap["student_domain_test_in_train"] = len(known)
+        found["student_domain_test_in_train"] = len(known)
         print(f"student domain: {len(known)} of {len(shifted['test'])} test examples are, or nearly are, training examples")
-    write_json(paths.overlap(name), overlap)
+    return found
 
 
 def split(
@@ -108,11 +117,6 @@ def _first(examples: Examples, limit: int | None) -> Examples:
     if limit is None or len(examples) <= limit:
         return examples
     return examples.subset(shuffled(len(examples))[:limit].sort().values)
-
-
-def _save(examples: Examples, path: Path, what: str) -> None:
-    examples.save(path)
-    print(f"{what}: {len(examples)} examples, {len(examples.classes)} classes")
 
 
 def _short(classes: tuple[str, ...]) -> str:

@@ -6,7 +6,6 @@ with `<!-- end -->`. Not a stage: run it when results that a page shows were mad
 Usage: python -m stages.readme README.md
 """
 
-import importlib
 import math
 import re
 from pathlib import Path
@@ -17,9 +16,9 @@ from stages import kinds, methods
 from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
+from stages.methods._described import described
 from stages.reporting import records
 from stages.reporting.intervals import half_interval
-from stages.reporting.tables import said
 from stages.settings import paths
 from stages.settings.params import TEACHER, Params
 from stages.settings.task import STUDENT_DOMAIN
@@ -113,21 +112,13 @@ def table(params: Params) -> str:
         sees = [what for word, what in SEES.items() if why_not(method, section, kind, CAN.keys(), data - {word})]
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
         tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
-        lines.append([name, ", ".join(tasks), ", ".join(sees) or "nothing", ", ".join(needs) or "–", _what(params, row)])
+        what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
+        lines.append([name, ", ".join(tasks), ", ".join(sees) or "nothing", ", ".join(needs) or "–", what])
     return str(
         pd.DataFrame(lines, columns=["row", "kinds of task", "sees", "asks of the teacher", "what it is"]).to_markdown(
             index=False, disable_numparse=True
         )
     )
-
-
-def _what(params: Params, row: str) -> str:
-    method = params.method_of(row)
-    if method != row:
-        changed = ", ".join(f"{key} {said(value)}" for key, value in params.rows[row].items() if key != "of")
-        return f"`{method}` with {changed}"
-    line = (importlib.import_module(f"{methods.FOLDER}.{method}").__doc__ or "").strip().splitlines()[0]
-    return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", line)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     _stage("plan")
     train, ood = paths.split(task, "train"), paths.split(task, "ood")
     teacher, pool = (folder(task) for folder in (paths.teacher, paths.pool))
-    guide = [teacher / name for name in (weights.WEIGHTS, weights.CARD)]
+    guide = [teacher / weights.WEIGHTS]
     for stage, inputs, outputs in (
         ("prepare", [], [train, paths.split(task, "val"), ood, paths.split(task, "test")]),
         ("train_teacher", [train], [*guide, teacher / paths.RUN]),

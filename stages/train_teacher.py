@@ -17,6 +17,7 @@ from stages.engine.checkpoint import Checkpoint, key, until_done
 from stages.engine.loop import Row, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
+from stages.families.opening import notice_changes
 from stages.families.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
@@ -26,7 +27,7 @@ from stages.settings.params import TEACHER
 from stages.settings.task import Part, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
-from stages.support.files import read_json, replacing, write_json
+from stages.support.files import read_json, replacing, replacing_folder, write_json
 
 SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
 Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
@@ -38,6 +39,7 @@ def main(name: str) -> None:
     run, task = settings.run, settings.task(name)
     plan = plans.of_stage(settings, "train_teacher", name)
     plan.agree(paths.plan(name, "train_teacher"))
+    notice_changes(name)
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with rt.running(task.precision or run.precision, run.compile) as runtime, ExitStack() as stack:
         called = f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}"
@@ -47,13 +49,10 @@ def main(name: str) -> None:
                 print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
                 _copy(other, name)
             return
-        if runtime.rank == 0:
-            (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
         train, kind = Examples.load(source), open_kind(task, val.classes)
         parts = [_part(name, task, place, train, val, runtime, one) for place, one in enumerate(checkpoints)]
         blueprint, net, curve, facts = parts[0] if task.teacher else _united(name, kind, parts, train, val, runtime)
         if runtime.rank == 0:
-            weights.save(paths.teacher(name), blueprint, net, kind.blank(1), facts)
             made = {
                 "identity": {"train_teacher": plan.identity},
                 "key": made_by,
@@ -61,7 +60,9 @@ def main(name: str) -> None:
                 **provenance(runtime, sum(one.seconds for one in checkpoints)),
             }
             write_curve(paths.curve(name, TEACHER, SEED), curve)
-            write_json(paths.teacher(name) / paths.RUN, made)
+            with replacing_folder(paths.teacher(name)) as folder:
+                weights.save(folder, blueprint, net, kind.blank(1), facts)
+                write_json(folder / paths.RUN, made)
             print(f"teacher of {name}: {facts[f'val_{kind.headline}']:.2f} % on the validation split")
 
 
@@ -96,18 +97,17 @@ def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Exam
 def _same(name: str, made_by: str) -> str | None:
     """Another task whose teacher was made of the same things, and so is the same to the last bit."""
     for path in sorted(paths.teacher(name).parent.glob(f"*/{paths.RUN}")):
-        if (other := path.parent.name) != name and read_json(path).get("key") == made_by:
+        if (other := path.parent.name) != name and not other.startswith(".") and read_json(path).get("key") == made_by:
             return other
     return None
 
 
 def _copy(other: str, name: str) -> None:
-    """The teacher of another task, its run.json last."""
-    (paths.teacher(name) / paths.RUN).unlink(missing_ok=True)
-    pairs = [(paths.teacher(other) / file, paths.teacher(name) / file) for file in (weights.WEIGHTS, weights.CARD, paths.RUN)]
-    for source, target in [(paths.curve(other, TEACHER, SEED), paths.curve(name, TEACHER, SEED)), *pairs]:
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+    """The teacher of another task."""
+    with replacing(paths.curve(name, TEACHER, SEED)) as temporary:
+        shutil.copyfile(paths.curve(other, TEACHER, SEED), temporary)
+    with replacing_folder(paths.teacher(name)) as folder:
+        shutil.copytree(paths.teacher(other), folder, dirs_exist_ok=True)
 
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:

@@ -13,6 +13,7 @@ from stages.kinds import open_kind
 from stages.networks import weights
 from stages.settings import params, paths, plans
 from stages.support.errors import run_script
+from stages.support.files import replacing_folder
 
 
 def main(name: str) -> None:
@@ -33,7 +34,8 @@ def main(name: str) -> None:
             blueprint, net, curve = teach(network, mine, kind, train, val, runtime, checkpoint, where)
             if runtime.rank == 0:
                 facts = {"made": "trained by stages/train_templates.py", **mine.model_dump(), **curve[-1]}
-                weights.save(paths.template(name, seed), blueprint, net, kind.blank(1), facts)
+                with replacing_folder(paths.template(name, seed)) as folder:
+                    weights.save(folder, blueprint, net, kind.blank(1), facts)
                 print(f"seed_{seed} of {name}: {curve[-1][f'val_{kind.headline}']:.2f} % on the validation split")
 
 

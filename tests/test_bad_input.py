@@ -15,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stages import curate, distill, methods, plan, prepare, train_teacher
+from stages.engine.checkpoint import until_done
+from stages.networks import weights
 from stages.settings import params, paths
 from stages.settings.params import Params
 from stages.support.errors import UserError
@@ -350,4 +352,78 @@ def test_a_stage_without_its_inputs_says_who_builds_them(project):
     assert done.stderr.strip() == "error: data/tasks/digits/test/test.safetensors is missing; `dvc repro` builds it"
     done = run(project.folder, "stages.distill", "digits", "kd_ood", "0")
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("is missing; `dvc repro` builds what the stages before this one write")
+    assert done.stderr.strip() == "error: models/teachers/digits/weights.safetensors is missing; `dvc repro` builds it"
+
+
+def test_an_input_that_is_damaged_is_named_with_the_stage_that_makes_it(project):
+    """Cut short, empty, a bit turned round, of another make: none is read, and the line says what builds it anew."""
+    prepare.main("digits")
+    train_teacher.main("digits")
+    made = {"train_teacher@digits": {"outs": [{"path": "models/teachers/digits"}]}}
+    (project.folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": made}))
+    teacher, ood = paths.teacher("digits") / weights.WEIGHTS, paths.split("digits", "ood")
+    for path, command in ((teacher, "dvc repro train_teacher@digits"), (ood, "dvc repro")):
+        good = path.read_bytes()
+        flipped = [
+            bytes([*good[:place], good[place] ^ 16, *good[place + 1 :]]) for place in (3, 40, len(good) // 2, len(good) - 1)
+        ]
+        for broken in (b"", b"half a file", good[:-10], good[:100], *flipped):
+            path.write_bytes(broken)
+            with pytest.raises(
+                UserError, match=rf"{path} is damaged \(.*\); restore it, or remove it, and `{command}` builds it"
+            ):
+                curate.main("digits")
+        save_file({"a": torch.zeros(3)}, path)
+        with pytest.raises(UserError, match=rf"{path} is damaged"):
+            curate.main("digits")
+        path.write_bytes(good)
+    curate.main("digits")
+    for broken in ("", "{", "[]"):
+        (paths.pool("digits") / "summary.json").write_text("{}")
+        overlap = paths.overlap("digits")
+        overlap.write_text(broken)
+        with pytest.raises(UserError, match=rf"{overlap} is damaged"):
+            curate.main("digits")
+
+
+def test_a_file_of_pickled_objects_is_refused_with_the_way_to_save_tensors(project, tmp_path):
+    prepare.main("digits")
+    torch.save({"net": Path("mine")}, tmp_path / "mine.pt")
+    import_teacher(project, tmp_path / "mine.pt")
+    with pytest.raises(UserError, match=r"mine\.pt holds Python objects, .*torch\.save\(net\.state_dict\(\), path\)$"):
+        train_teacher.main("digits")
+
+
+def test_two_processes_are_not_at_one_run(project):
+    prepare.main("digits")
+    with until_done("one", params.load().run, 0) as checkpoint:
+        assert list(paths.CHECKPOINTS.iterdir()) == [checkpoint.folder]
+        code = (
+            "from stages.engine.checkpoint import until_done; from stages.settings import params\n"
+            "from stages.support.errors import run_script\n"
+            "def main():\n    with until_done('one', params.load().run, 0): pass\n"
+            "run_script(main)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=project.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.strip() == (
+            "error: another process is at this very run and holds .cache/checkpoints/one; wait for it, or end it"
+        )
+    assert not list(paths.CHECKPOINTS.iterdir())
+
+
+def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(project, capsys):
+    project.change("task.digits.image", size=64, channels=3)
+    project.change("task.digits.teacher", network="torchvision.resnet50")
+    project.change("task.digits.distill", student="resnet18")
+    plan.main()
+    said = capsys.readouterr().out
+    assert "torchvision.resnet50 23,528,522 parameters, 333,6" in said
+    assert "student resnet18 11,173,962 parameters, 2,221,6" in said
+    assert "the student is dearer than the teacher" in said
+    project.change("task.digits.distill", student="torchvision.vit_b_16")
+    with pytest.raises(
+        UserError, match=r"params.yaml: task\.digits\.distill\.student: 'torchvision.vit_b_16' takes no images of 64 x 64"
+    ):
+        plan.main()

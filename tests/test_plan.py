@@ -24,7 +24,14 @@ def built(tmp_path_factory):
     files += [f"models/teachers/digits/{name}" for name in ("weights.safetensors", "card.json", "run.json")]
     files += [f"data/pools/digits/{name}" for name in ("pool.safetensors", "summary.json")]
     files += [f"results/curves/digits/{row}/0.csv" for row in ["teacher", *ROWS]]
-    files += ["results/tasks/digits.json", "results/table.md", "results/table.csv", "results/summary.json"]
+    files += [
+        "data/tasks/digits/sources.json",
+        "results/report.html",
+        "results/tasks/digits.json",
+        "results/table.md",
+        "results/table.csv",
+        "results/summary.json",
+    ]
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")

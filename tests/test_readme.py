@@ -51,7 +51,7 @@ def test_means_intervals_gains_and_marks(results):
     ]
     assert [table["kd_ood"][key] for key in ("top-1 %", "± 95 %", "n", "gain")] == ["45.00", "63.53", "2", "0.0"]
     assert table["mosaickd"]["FD"] == "6.00"
-    assert table["mosaickd"]["images, k"] == "48.0"
+    assert "images, k 48.0" in section("digits").partition("|")[0]  # as all that make some
     assert (table["augkd"]["top-1 %"], table["augkd"]["n"]) == ("n/a", "–")
     assert table["teacher"]["gain"] == table["teacher"]["± 95 %"] == "–"
     assert "n/a: `augkd` needs labelled examples of the student's domain" in section("digits")
@@ -183,7 +183,7 @@ def test_the_first_command_is_the_main_job():
 
 
 def test_every_source_file_of_a_method_has_its_section():
-    files = {path.stem for path in (REPOSITORY / "stages/methods").glob("*.py")} - {"__init__"}
+    files = {path.stem for path in (REPOSITORY / "stages/methods").glob("*.py") if not path.name.startswith("_")}
     settings = params.load(REPOSITORY / "params.yaml")
     assert files == {settings.method_of(row) for row in settings.rows}
 

@@ -48,7 +48,7 @@ class Composer:
         self.weights = weights = tile_weights(pool, method.setting.classes, mixing.balance)
         if (times := -(-2 * count // len(pool))) > 1:  # a stream wants a batch of examples, also where they are drawn again
             pool, weights = pool.subset(torch.arange(len(pool)).repeat(times)), weights.repeat(times)
-        self.tiles = method.stream(name, pool, 2 * count, method.schedule.augment, weights)
+        self.tiles = method.stream(name, pool, 2 * count, method.schedule.of_pool, weights)
 
     def next(self) -> Tensor:
         """This rank's part of the next images, uint8: what T sees is then exactly what S sees, however often."""

@@ -39,7 +39,7 @@ class Hints(Imitation):
     def build(self) -> None:
         """One shuffled stream of the pool, and the heads that learn with S and are not exported."""
         setting, schedule = self.setting, self.schedule
-        self.pool = self.stream("pool", setting.data["pool"], schedule.real, schedule.augment)
+        self.pool = self.stream("pool", setting.data["pool"], schedule.real, schedule.of_pool)
         self.watch = Watch(setting, self.student, self.with_maps)
         self.learners: list[Player] = [self.student]
         if heads := self.make_heads(self.watch.student_shape, self.watch.teacher_shape):

@@ -43,6 +43,12 @@ class Schedule:
     optimizer: Optimizer = "sgd"
     rate: Falling = "cosine"
     clip: float | None = None
+    augment_pool: Augment | None = None
+
+    @property
+    def of_pool(self) -> Augment:
+        """The augmentation of the pool's images."""
+        return self.augment if self.augment_pool is None else self.augment_pool
 
     def beside(self, other: "Schedule") -> dict[str, list[Any]]:
         """Where this schedule is not as the `other`: [the other's, this one's], by key; `real` follows from `batch`."""
@@ -65,6 +71,7 @@ class Rescheduled(Section):
     optimizer: Optimizer | None = None
     rate: Falling | None = None
     clip: Rate | None = None
+    augment_pool: Augment | None = None
 
     def smoke(self) -> Self:
         """The task's steps and batch, which are shrunk already."""

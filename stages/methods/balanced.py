@@ -30,7 +30,7 @@ class Method(Imitation):
         pool = self.setting.data[POOL]
         sure = pool.columns[CONFIDENCE] if self.params.first == "confident" else None
         rows = even_rows(pool.columns[PREDICTED], self.setting.classes, sure)
-        self.pool = self.stream("pool", pool.subset(rows), self.schedule.real, self.schedule.augment)
+        self.pool = self.stream("pool", pool.subset(rows), self.schedule.real, self.schedule.of_pool)
 
     def next(self) -> Seen:
         """The next images of the balanced set."""

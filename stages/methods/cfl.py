@@ -63,10 +63,11 @@ class Method(Base):
         """One shuffled stream of the images that are not held out, and the common space."""
         setting, (given,) = self.setting, self.sees
         images = setting.data[given]
+        augment = self.schedule.of_pool if given == POOL else self.schedule.augment
         order = shuffled(len(images))
         count = min(MOST, max(2, len(images) // HELD))
         self.held, rest = images.subset(order[:count]), images.subset(order[count:].sort().values)
-        self.images = self.stream("images", rest, self.schedule.real, self.schedule.augment)
+        self.images = self.stream("images", rest, self.schedule.real, augment)
         self.tapped = [stages(net)[-1] for net in (*self.teacher.parts, self.student.net)]
         some = setting.kind.shown(images.subset(order[count:][: GAUGE * BATCH]), BATCH)
         with judged(self.student.net):

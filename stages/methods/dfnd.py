@@ -39,7 +39,7 @@ class Method(Base):
     def build(self) -> None:
         """The pool, the weights of its classes, and the noise matrix."""
         setting, pool = self.setting, self.setting.data[POOL]
-        self.pool = self.stream("pool", pool, self.schedule.real, self.schedule.augment)
+        self.pool = self.stream("pool", pool, self.schedule.real, self.schedule.of_pool)
         counts = torch.bincount(pool.columns[PREDICTED], minlength=setting.classes)
         self.weights = class_weights(counts).to(setting.runtime.device)
         net = setting.runtime.place(Adaptation(setting.classes, self.params.accuracy, learned=False))

@@ -11,7 +11,7 @@ class Method(Imitation):
 
     def build(self) -> None:
         """One shuffled stream of the pool."""
-        self.pool = self.stream("pool", self.setting.data[POOL], self.schedule.real, self.schedule.augment)
+        self.pool = self.stream("pool", self.setting.data[POOL], self.schedule.real, self.schedule.of_pool)
 
     def next(self) -> Seen:
         """The next pool images."""

@@ -74,7 +74,7 @@ class Method(Game):
         if p.ood_stream == "composed":
             self.composer = Composer(self, "tiles", batch, Mixing())
         else:
-            self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.augment)
+            self.ood = self.stream("ood", setting.data[POOL], batch, self.schedule.of_pool)
 
     def before_generator(self, fake: Tensor) -> dict[str, Tensor]:
         """D learns to tell real patches from G's; G is then judged by the updated D."""

@@ -56,7 +56,7 @@ class Method(Base):
     def build(self) -> None:
         """The bare pool, the spatial mapping from S's features to T's, and the noise matrix if one is asked for."""
         setting, p = self.setting, self.params
-        if not self.schedule.augment.changes:
+        if not self.schedule.of_pool.changes:
             raise UserError(
                 f"params.yaml: method.{self.name}: two views of one image would be the same; give the task an `augment`, or the "
                 "method one of its own (`schedule: {augment: {crop: 2}}`)"
@@ -82,10 +82,10 @@ class Method(Base):
         """One step of S and its companions, on two views of B images; T looks at the first view."""
         with self.cost.timed("distillation"):
             images = self.pool.next()["input"]
-            moves = [Moves(len(images), self.schedule.augment) for _ in range(2)]
+            moves = [Moves(len(images), self.schedule.of_pool) for _ in range(2)]
             both = torch.cat([move(images) for move in moves])
             mirrored = (
-                torch.cat([move.mirrored for move in moves if move.mirrored is not None]) if self.schedule.augment.flip else None
+                torch.cat([move.mirrored for move in moves if move.mirrored is not None]) if self.schedule.of_pool.flip else None
             )
             teacher = self.watch.teacher(both[: len(images)])
             with turns(self.learners):

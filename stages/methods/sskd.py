@@ -47,7 +47,7 @@ class Method(Phased):
     def build(self) -> None:
         """The pool, flipped only; both heads; the watch on both networks."""
         setting, schedule = self.setting, self.schedule
-        flip = Augment(flip=schedule.augment.flip)
+        flip = Augment(flip=schedule.of_pool.flip)
         self.pool = self.stream("pool", setting.data[POOL], max(2, schedule.real // 4), flip)
         self.watch = Watch(setting, self.student)
         shapes = (self.watch.teacher_shape, self.watch.student_shape)

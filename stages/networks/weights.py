@@ -162,7 +162,12 @@ def _plain_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} holds Python objects, which may run code, or is damaged; save the tensors alone where it was made, by "
+            "torch.save(net.state_dict(), path)"
+        ) from None
+    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as a safetensors or state_dict file ({reason})") from None
     for key in ("state_dict", "model"):

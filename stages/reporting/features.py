@@ -37,10 +37,10 @@ def pair_distances(features: Tensor) -> Tensor:
 def likeness(synthetic: Tensor, in_domain: Tensor) -> dict[str, float]:
     """What the teacher's features (n, F) of synthetic images say beside those (m, F) of in-domain ones.
 
-    fd: Fréchet distance, where n > F; spread: mean distance of pairs in % of the in-domain one.
+    fd: Fréchet distance, where n > F and m > F; spread: mean distance of pairs in % of the in-domain one.
     """
     spread = pair_distances(synthetic).mean() / pair_distances(in_domain).mean()
     result = {"spread": 100 * spread.item()}
-    if len(synthetic) > synthetic.shape[1]:  # a covariance of fewer images says nothing
+    if min(len(synthetic), len(in_domain)) > synthetic.shape[1]:  # a covariance of fewer images is singular
         result["fd"] = frechet_distance(synthetic, in_domain)
     return result

@@ -36,10 +36,12 @@ NOTE = (
     "schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or parameters than "
     "those beside this table. n/a: the method does not run there. The teacher is one network, so it has no interval. FD: "
     "Fréchet distance between a method's images and the in-domain validation split in the teacher's penultimate features "
-    "(not Inception's). spread: mean distance of two images' features, in % of the in-domain one. Cost of one run: steps of "
-    "the student, thousands of synthetic images made for it, of images through the teacher forward and backward, seconds of "
-    "synthesis and of distillation."
+    "(not Inception's); the teacher's is of as many of its training images, the least that a method could reach; none where a "
+    "set has no more images than features. spread: mean distance of two images' features, in % of the in-domain one. Cost of "
+    "one run: steps of the student, thousands of synthetic images made for it, of images through the teacher forward and "
+    "backward, seconds of synthesis and of distillation."
 )
+NONE = "–"
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 
 
@@ -73,23 +75,38 @@ def columns(scores: dict[str, Column]) -> dict[str, Column]:
     return {headline: scores[headline], **SUMMARY, **PARTS, **rest, **NETWORK, **LIKENESS, **FOUND, **COST}
 
 
-def to_markdown(table: pd.DataFrame, shown: dict[str, Column], names: dict[str, str]) -> str:
-    """A Markdown table with short numbers; `names` says how rows are called, those included that have no runs."""
+def in_words(table: pd.DataFrame, shown: dict[str, Column], names: dict[str, str]) -> tuple[str, pd.DataFrame]:
+    """What all students have in common, as a line, and the rest as a table of short numbers.
+
+    `names` says how rows are called, those included that have no runs.
+    """
     table = table.reindex(list(names)).assign(
         **{key: table[key].mask(table[key] == 0) / 1000 for key in THOUSANDS if key in table}
     )
-    text = pd.DataFrame({"method": list(names.values())})
-    for key, (title, digits) in shown.items():
-        if key in table:
-            text[title] = [number(value, digits) for value in table[key]]
+    columns = {key: [number(value, digits) for value in table[key]] for key, (_, digits) in shown.items() if key in table}
+    students = [i for i, row in enumerate(table.index) if row != TEACHER and not math.isnan(table["n"].iloc[i])]
+    text, common = pd.DataFrame({"method": list(names.values())}), []
+    for place, (key, values) in enumerate(columns.items()):
+        same = {values[i] for i in students}
+        if place and len(students) > 1 and len(same) == 1:
+            guide = [value for value, row in zip(values, table.index, strict=True) if row == TEACHER]
+            own = f" (teacher {guide[0]})" if guide and key != "n" and guide[0] not in {NONE, *same} else ""
+            common += [f"{shown[key][0]} {min(same)}{own}"] if same != {NONE} or own else []
+        else:
+            text[shown[key][0]] = values
     text.loc[[math.isnan(n) for n in table["n"]], text.columns[1]] = "n/a"
+    return f"All students: {', '.join(common)}." if common else "", text
+
+
+def to_markdown(text: pd.DataFrame) -> str:
+    """A Markdown table of texts, the first column left, the others right."""
     return str(text.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * (len(text.columns) - 1)))
 
 
 def number(value: float, digits: int | None) -> str:
     """A number as tables show it, a dash where there is none."""
     if math.isnan(value):
-        return "–"
+        return NONE
     return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
 
 

@@ -31,7 +31,17 @@ def split(task: str, name: str) -> Path:
     They lie apart, for stages depend on folders: `splits` is for training, `ood` for `curate`, `test` for `evaluate` alone.
     """
     folder = {"test": "test", "ood": "ood"}.get(name, "splits")
-    return Path("data/tasks") / task / folder / f"{name}.safetensors"
+    return data(task) / folder / f"{name}.safetensors"
+
+
+def data(task: str) -> Path:
+    """The folder of a task's examples."""
+    return Path("data/tasks") / task
+
+
+def sources(task: str) -> Path:
+    """What a task's examples were read from: the size and time of each file or folder."""
+    return data(task) / "sources.json"
 
 
 def student_domain(task: str, name: str) -> Path:
@@ -41,7 +51,7 @@ def student_domain(task: str, name: str) -> Path:
 
 def overlap(task: str) -> Path:
     """Which OOD images stand in the in-domain test split too."""
-    return Path("data/tasks") / task / "ood" / "overlap.json"
+    return data(task) / "ood" / "overlap.json"
 
 
 def pool(task: str) -> Path:

@@ -160,11 +160,13 @@ class Distill(Recipe):
     """The student and its schedule, the same for every method that does not bring its own (`method.NAME.schedule`).
 
     `batch` is B of the papers: a student step sees B synthetic images of a method that makes some, with B of the pool beside them
-    in MosaicKD, or 2B real ones.
+    in MosaicKD, or 2B real ones. `augment_pool` is the augmentation of the pool's images, where it is another (digits of street
+    numbers are not flipped, synthetic images may be).
     """
 
     student: Annotated[Student, BeforeValidator(lambda given: {"network": given} if isinstance(given, str) else given)]
     student_steps: Positive
+    augment_pool: Augment | None = None
 
 
 class Task(Section):

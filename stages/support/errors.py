@@ -2,10 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import yaml
 
 
 class UserError(Exception):
     """Something outside the code is wrong; the message names the key or file and the fix."""
+
+
+def remake(path: Path) -> str:
+    """The command that makes a stage's output anew, as far as dvc.lock knows whose it is."""
+    lock = Path("dvc.lock")
+    known = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    for stage, entry in known.items():
+        if any(path == Path(out["path"]) or Path(out["path"]) in path.parents for out in entry.get("outs", [])):
+            return f"`dvc repro {stage}`"
+    return "`dvc repro`"
 
 
 def run_script(main: Callable[..., None], *names: str) -> None:
@@ -21,7 +34,7 @@ def run_script(main: Callable[..., None], *names: str) -> None:
     except UserError as error:
         _leave(1, f"error: {error}")
     except FileNotFoundError as error:
-        _leave(1, f"error: {error.filename} is missing; `dvc repro` builds what the stages before this one write")
+        _leave(1, f"error: {error.filename} is missing; {remake(Path(error.filename))} builds it")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _leave(1, f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again")

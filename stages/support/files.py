@@ -3,18 +3,18 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.support.errors import UserError
+from stages.support.errors import UserError, remake
 
 INFO = "info"
 
@@ -37,6 +37,28 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `folder`; it takes its place when the block ends well, and is removed otherwise.
+
+    So what lies in a folder was written by one run. What killed ones left beside it goes too: one process at a time writes it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(left)
+    temporary, old = (folder.with_name(f".{folder.name}.{what}.tmp") for what in ("new", "old"))
+    temporary.mkdir()
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rename(old)
+        temporary.rename(folder)
+        _flush(folder.parent)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def listed(names: list[str] | str) -> list[str]:
@@ -105,16 +127,6 @@ def damaged(path: Path, reason: str) -> UserError:
     """What to raise for a file that a stage wrote, and that is not as it wrote it."""
     reason = reason.splitlines()[0] if reason else "empty"
     return UserError(f"{path} is damaged ({reason}); restore it, or remove it, and {remake(path)} builds it")
-
-
-def remake(path: Path) -> str:
-    """The command that makes a stage's output anew, as far as dvc.lock knows whose it is."""
-    lock = Path("dvc.lock")
-    known = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-    for stage, entry in known.items():
-        if any(path == Path(out["path"]) or Path(out["path"]) in path.parents for out in entry.get("outs", [])):
-            return f"`dvc repro {stage}`"
-    return "`dvc repro`"
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from stages.datasets.examples import UNKNOWN, Examples, channel_statistics
-from stages.datasets.sources import Source
+from stages.datasets.sources import Source, _files
 from stages.datasets.sources.letters import LETTERS
+from stages.datasets.stamps import changed, stamps
 from stages.kinds.classification import splits
 from stages.kinds.classification.splits import held_out
 from stages.prepare import split
@@ -89,6 +91,48 @@ def test_a_tar_gives_what_its_folder_gives(folder, tmp_path):
     assert torch.equal(one.input, two.input)
     assert torch.equal(one.label, two.label)
     assert one.classes == two.classes == ("dog", "owl")
+
+
+def test_links_in_an_archive_are_files_and_what_is_larger_than_an_image_is_left_out(folder, tmp_path, monkeypatch, capsys):
+    (folder / "train" / "dog" / "big.png").write_bytes(b"\0" * 5000)
+    (folder / "train" / "dog" / "hard.png").hardlink_to(folder / "train" / "cat" / "00.png")
+    (folder / "train" / "owl" / "soft.png").symlink_to("../cat/00.png")
+    (folder / "train" / "owl" / "nowhere.png").symlink_to("../cat/none.png")
+    archive = tmp_path / "pictures.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, ".")
+    monkeypatch.setattr(_files, "LARGEST", 4000)
+    read = source(source="tar", path=str(archive), train="train").read(form(3, 8))
+    assert torch.bincount(read.label).tolist() == [4, 5, 5]
+    same = (read.input == read.input[0]).flatten(1).all(1)
+    assert read.label[same].tolist() == [0, 1, 2]
+    said = capsys.readouterr().out
+    assert all(f"skipped {archive}/train/{name}" in said for name in ("dog/big.png", "owl/nowhere.png"))
+
+
+def test_classes_are_in_the_order_of_their_numbers_or_as_they_are_listed(tmp_path):
+    for name in ("0", "2", "10", "b3", "b12"):
+        write(tmp_path / name / "a.png", 0)
+    assert source(source="folder", path=str(tmp_path)).read(form()).classes == ("0", "2", "10", "b3", "b12")
+    read = source(source="folder", path=str(tmp_path), classes=["b12", "2", "0"]).read(form())
+    assert read.classes == ("b12", "2", "0")
+    assert read.label.tolist() == [2, 1, 0]  # the images are in the order of their names
+
+
+def test_what_changes_after_it_was_read_is_noticed(folder, tmp_path):
+    archive = tmp_path / "one.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, ".")
+    section = {"ood": {"source": "mixture", "parts": [{"source": "folder", "path": str(folder)}, {"source": "noise"}]}}
+    read = stamps([section, {"source": "some", "images": {"source": "tar", "path": str(archive)}}])
+    assert {path: stamp["files"] for path, stamp in read.items()} == {str(folder): 14, str(archive): 1}
+    assert changed(read) == []
+    write(folder / "train" / "cat" / "new.png", 1)
+    assert changed(read) == [str(folder)]
+    os.utime(archive, (0, 0))
+    assert changed(read) == [str(folder), str(archive)]
+    archive.unlink()
+    assert changed(read) == [str(folder)]
 
 
 def test_some_images_are_drawn_once_for_all_in_their_order():

@@ -39,7 +39,10 @@ def test_a_row_that_no_longer_runs_says_why():
     assert records.identities(absent) == [{"distill": "1"}]
 
 
-@pytest.mark.parametrize(("text", "message"), [("{}", "has not the form"), ("<<<<<<< HEAD", r"is damaged \(Expecting value"), ("[1]", r"is damaged \(no JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{}", "has not the form"), ("<<<<<<< HEAD", r"is damaged \(Expecting value"), ("[1]", r"is damaged \(no JSON object")],
+)
 def test_a_file_of_another_form_is_named(project, text, message):
     path = paths.report("digits")
     path.parent.mkdir(parents=True)

@@ -10,6 +10,9 @@ from typing import IO
 
 from stages.support.errors import UserError
 
+LARGEST = 2**28  # bytes of a file in an archive that are read into memory
+WORK_SPACE = (".dvc", "tmp", "exps")  # where `dvc exp run --queue` and `--temp` run
+
 
 class Files:
     """`names`, of files relative to the folder; `opened` yields some of them with their content."""
@@ -26,14 +29,14 @@ class Folder(Files):
 
     def __init__(self, root: Path):
         self.root = root
-        self.names = [path.relative_to(root).as_posix() for path in _walk(root)]
+        self.names = [path.relative_to(root).as_posix() for path in walk(root)]
 
     def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
         """In their order."""
         return ((name, (self.root / name).open("rb")) for name in names)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
     """All files, those behind links to folders too; a link back to a folder that it lies in is not followed."""
     for folder, inner, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -46,18 +49,31 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 class Archive(Files):
-    """Of an open archive (.tar, .tar.gz, .tar.xz), read once from front to end."""
+    """Of an open archive (.tar, .tar.gz, .tar.xz), links among them, read once from front to end."""
 
     def __init__(self, archive: tarfile.TarFile):
         self.archive = archive
-        self.members = {PurePosixPath(member.name).as_posix(): member for member in archive if member.isfile()}
+        self.members = {PurePosixPath(member.name).as_posix(): member for member in archive if not member.isdir()}
         self.names = list(self.members)
 
     def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        """In the order of the archive: going back in an .xz means starting over."""
+        """In the order of the archive: going back in an .xz means starting over.
+
+        A link that leads nowhere is empty, and so is what is larger than any image.
+        """
         for name in sorted(names, key=lambda name: self.members[name].offset):
-            file = self.archive.extractfile(self.members[name])
-            yield name, io.BytesIO(b"" if file is None else file.read())
+            try:
+                file = self.archive.extractfile(self.members[name])
+            except KeyError:
+                file = None
+            content = file.read(LARGEST + 1) if file else b""
+            yield name, io.BytesIO(content if len(content) <= LARGEST else b"")
+
+
+def elsewhere() -> str:
+    """What else to say of a missing file or folder, where this runs in a work space of DVC, which has only what git has."""
+    inside = "/".join(WORK_SPACE) in Path.cwd().as_posix()
+    return "; this is a work space of `dvc exp run`, which has what git has: give an absolute path" if inside else ""
 
 
 @contextmanager
@@ -67,7 +83,7 @@ def archive(path: str) -> Iterator[Archive]:
         with tarfile.open(path) as file:
             yield Archive(file)
     except FileNotFoundError:
-        raise UserError(f"the archive {path} is missing; put it there, or set `path` to where it is") from None
+        raise UserError(f"the archive {path} is missing; put it there, or set `path` to where it is{elsewhere()}") from None
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"the archive {path} cannot be read ({error}); is it complete?") from None
 

@@ -1,5 +1,6 @@
 """What image folders and archives of them share, in torchvision's ImageFolder layout: one sub-folder a class."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -24,8 +25,8 @@ LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class;
 class Tree(Section):
     """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
 
-    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, or a text file with one name a line; in
-    a list, what ends in `.txt` is such a file.
+    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, in the order of their numbers, or a text
+    file with one name a line; in a list, what ends in `.txt` is such a file. Without it all are taken, 9 before 10.
     """
 
     path: str
@@ -44,9 +45,9 @@ class Tree(Section):
     def _under(self, top: str, form: ImageForm) -> Examples:
         raise NotImplementedError
 
-    def _members(self, names: list[str], top: str) -> tuple[list[str], list[str]]:
-        """The image files under `top` (sorted) and their classes; a class is '' for a file outside any class folder."""
-        kept = None if self.classes is None else listed(self.classes)
+    def _members(self, names: list[str], top: str) -> tuple[dict[str, str], tuple[str, ...]]:
+        """The image files under `top` (sorted) with their classes ('' outside any class folder), and the order of classes."""
+        kept = None if self.classes is None else list(dict.fromkeys(listed(self.classes)))
         files, classes, others = [], [], Counter[str]()
         for name in sorted(names):
             path = PurePosixPath(name)
@@ -68,11 +69,22 @@ class Tree(Section):
             raise UserError(f"{self.path} holds no image{only} under '{top}'; {LAYOUT}")
         if kept and (absent := sorted(set(kept) - set(classes))):
             raise UserError(f"{self.path} has no image of {', '.join(absent[:5])} under '{top}', which `classes` names")
-        return files, classes
+        order = sorted(set(classes) - {""}, key=natural) if kept is None else kept
+        return dict(zip(files, classes, strict=True)), tuple(order)
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """A key by which numbers in names are sorted by their size."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
 def decode(
-    opened: Iterator[tuple[str, IO[bytes]]], class_of: dict[str, str], where: str, form: ImageForm, keep: bool
+    opened: Iterator[tuple[str, IO[bytes]]],
+    class_of: dict[str, str],
+    classes: tuple[str, ...],
+    where: str,
+    form: ImageForm,
+    keep: bool,
 ) -> Examples:
     """Decode every file; broken ones are named and skipped, up to 1 % of all or 3.
 
@@ -96,7 +108,6 @@ def decode(
     names = [name for name in class_of if name in decoded]
     if not names:
         raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")
-    classes = tuple(sorted(set(class_of.values()) - {""}))
     number = {label: i for i, label in enumerate(classes)} | {"": UNKNOWN}
     place = {name: i for i, name in enumerate(class_of)}
     columns = {

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
-from stages.datasets.sources._files import Folder
+from stages.datasets.sources._files import Folder, elsewhere
 from stages.datasets.sources._tree import LAYOUT, Tree, decode
 from stages.support.errors import UserError
 
@@ -23,11 +23,11 @@ class Source(Tree):
     def _under(self, top: str, form: ImageForm) -> Examples:
         root = Path(self.path)
         if not root.is_dir():
-            raise UserError(f"the image folder {root} is missing; {LAYOUT}")
+            raise UserError(f"the image folder {root} is missing; {LAYOUT}{elsewhere()}")
         found = Folder(root)
-        files, classes = self._members(found.names, top)
-        keep = len(files) * math.prod(form.shape) <= self.pack_gb * 1e9
-        images = decode(found.opened(files), dict(zip(files, classes, strict=True)), self.path, form, keep)
+        class_of, classes = self._members(found.names, top)
+        keep = len(class_of) * math.prod(form.shape) <= self.pack_gb * 1e9
+        images = decode(found.opened(class_of), class_of, classes, self.path, form, keep)
         if keep:
             return images
         return replace(images, files=tuple(str(root / file) for file in images.files))

@@ -15,5 +15,5 @@ class Source(Tree):
 
     def _under(self, top: str, form: ImageForm) -> Examples:
         with archive(self.path) as found:
-            files, classes = self._members(found.names, top)
-            return decode(found.opened(files), dict(zip(files, classes, strict=True)), self.path, form, keep=True)
+            class_of, classes = self._members(found.names, top)
+            return decode(found.opened(class_of), class_of, classes, self.path, form, keep=True)

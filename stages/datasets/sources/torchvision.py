@@ -2,9 +2,10 @@
 
 import inspect
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BeforeValidator
 
 from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
@@ -14,11 +15,15 @@ from stages.support.sections import Section
 
 
 class Source(Section):
-    """A labelled set of torchvision.datasets (CIFAR10, CIFAR100, SVHN, MNIST, USPS, FashionMNIST, STL10, ...)."""
+    """A labelled set of torchvision.datasets (CIFAR10, CIFAR100, SVHN, MNIST, USPS, FashionMNIST, STL10, ...).
+
+    `classes` are other names for its classes, in their order: two sets have to call them alike to stand in one task.
+    """
 
     source: Literal["torchvision"]
     name: str
     root: str = "data/raw"
+    classes: list[Annotated[str, BeforeValidator(str)]] | None = None
 
     def read(self, form: ImageForm) -> Examples:
         """The training part."""
@@ -53,4 +58,10 @@ class Source(Section):
             pixels.append(to_pixels(image, form.shape))
             labels.append(int(label))
         classes = getattr(found, "classes", None) or [str(i) for i in range(max(labels) + 1)]
+        if self.classes and len(self.classes) != len(classes):
+            raise UserError(
+                f"torchvision.datasets.{self.name} has {len(classes)} classes ({', '.join(map(str, classes[:5]))}, ...), "
+                f"`classes` names {len(self.classes)}"
+            )
+        classes = self.classes or classes
         return pack(torch.stack(pixels), torch.tensor(labels), tuple(map(str, classes)))

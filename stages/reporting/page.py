@@ -1,0 +1,87 @@
+"""results/report.html: every task's tables, sortable, with figures and what each row is; one file that needs no network."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import itables
+import pandas as pd
+from itables.javascript import generate_init_offline_itables_html
+from PIL import Image
+
+from stages.reporting import tables
+
+WIDTH = 1100  # pixels of a figure at most
+BUNDLE = Path(itables.__file__).parent / "html" / "dt_bundle.js"
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1400px; padding: 1rem 2rem; color: #222; }
+nav a { display: inline-block; margin: 0 .8rem .2rem 0; }
+section { border-top: 1px solid #ccc; margin-top: 2rem; overflow-x: auto; }
+figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }
+figure img { max-width: 640px; width: 100%; height: auto; }
+figcaption, .note { color: #555; font-size: 13px; }
+td.text { max-width: 46rem; white-space: normal; }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A task: its table, of short texts; what is to be said of it; its figures; what each row is and how it was made."""
+
+    title: str
+    table: pd.DataFrame
+    notes: Sequence[str] = ()
+    figures: Sequence[Path] = ()
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def page(title: str, sections: Sequence[Section], note: str) -> str:
+    """The whole page. Tables are sorted by a click on a column's head; figures are shrunk to WIDTH and lie in the page."""
+    links = "".join(f'<a href="#{_anchor(one.title)}">{html.escape(one.title)}</a>' for one in sections)
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>",
+        f"<body><h1>{html.escape(title)}</h1><nav>{links}</nav>",
+        generate_init_offline_itables_html(BUNDLE),
+        *map(_section, sections),
+        f'<section><p class="note">{html.escape(note)}</p></section></body></html>',
+    ]
+    return "\n".join(parts)
+
+
+def _section(one: Section) -> str:
+    parts = [f'<section id="{_anchor(one.title)}"><h2>{html.escape(one.title)}</h2>', _sortable(one.table)]
+    parts += [f'<p class="note">{html.escape(note)}</p>' for note in one.notes]
+    if len(one.rows):
+        parts += ["<details><summary>What each row is, and how it was made</summary>", _sortable(one.rows), "</details>"]
+    parts += [
+        f'<figure><img loading="lazy" alt="{html.escape(path.stem)}" src="{_embedded(path)}">'
+        f"<figcaption>{html.escape(path.stem)}</figcaption></figure>"
+        for path in one.figures
+    ]
+    return "\n".join([*parts, "</section>"])
+
+
+def _sortable(table: pd.DataFrame) -> str:
+    """Shown as long as it is: nothing to page through, no search, its own order until a head is clicked."""
+    off = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}
+    table = table.replace(tables.NONE, "-")  # which counts as empty there, so that the rest of a column are numbers
+    return itables.to_html_datatable(
+        table, connected=False, layout=off, paging=False, order=[], showIndex=False, text_in_header_can_be_selected=False
+    )
+
+
+def _embedded(path: Path) -> str:
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+        image.thumbnail((WIDTH, 4 * WIDTH))
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _anchor(title: str) -> str:
+    return title.replace(" ", "-")

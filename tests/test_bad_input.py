@@ -20,6 +20,7 @@ from stages.networks import weights
 from stages.settings import params, paths
 from stages.settings.params import Params
 from stages.support.errors import UserError
+from stages.support.files import replacing_folder
 
 CASES = [
     ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
@@ -415,11 +416,11 @@ def test_two_processes_are_not_at_one_run(project):
 
 def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(project, capsys):
     project.change("task.digits.image", size=64, channels=3)
-    project.change("task.digits.teacher", network="torchvision.resnet50")
+    project.change("task.digits.teacher", network="torchvision.resnet18")
     project.change("task.digits.distill", student="resnet18")
     plan.main()
     said = capsys.readouterr().out
-    assert "torchvision.resnet50 23,528,522 parameters, 333,6" in said
+    assert "torchvision.resnet18 11,181,642 parameters, 148,0" in said
     assert "student resnet18 11,173,962 parameters, 2,221,6" in said
     assert "the student is dearer than the teacher" in said
     project.change("task.digits.distill", student="torchvision.vit_b_16")
@@ -427,3 +428,23 @@ def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(pro
         UserError, match=r"params.yaml: task\.digits\.distill\.student: 'torchvision.vit_b_16' takes no images of 64 x 64"
     ):
         plan.main()
+
+
+def test_a_folder_of_outputs_changes_as_a_whole(tmp_path):
+    folder = tmp_path / "made"
+    with replacing_folder(folder) as new:
+        (new / "a").write_text("one")
+    (tmp_path / ".made.old.tmp").mkdir()  # what a killed run left
+
+    def fail():
+        with replacing_folder(folder) as new:
+            (new / "b").write_text("two")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "a"]
+    with replacing_folder(folder) as new:
+        (new / "b").write_text("two")
+        assert (folder / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "b"]

@@ -75,6 +75,35 @@ def test_kill_9_and_run_again_gives_the_same_student(ready):
     assert texts == [curve.read_text()]
 
 
+ORPHAN = """
+import importlib, os, signal, subprocess, sys
+if sys.argv[1] == "parent":
+    subprocess.run([sys.executable, "-c", os.environ["CODE"], "child"])
+else:
+    from stages.engine.checkpoint import Checkpoint
+    from stages.support.errors import run_script
+    save = Checkpoint.save
+    def save_and_be_left(self, step, state):
+        save(self, step, state)
+        if step == 4:
+            os.kill(os.getppid(), signal.SIGKILL)
+    Checkpoint.save = save_and_be_left
+    sys.argv = ["distill"]
+    run_script(lambda: importlib.import_module("stages.distill").main("digits", "kd_ood", "0"))
+"""
+
+
+def test_a_stage_whose_launcher_was_killed_saves_and_ends(ready):
+    """DVC starts the same stage again then: two would write at once."""
+    environment = ENVIRONMENT | {"CODE": ORPHAN, "DVC_STAGE": "distill@digits-kd_ood-0"}
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, "parent"], cwd=ready.folder, env=environment, stderr=subprocess.PIPE)
+    said = parent.stderr.read().decode()  # until the stage, which has it too, has ended
+    assert parent.wait() == -9
+    assert said.strip().endswith("training goes on from where it was saved")
+    assert not paths.student("digits", "kd_ood", 0).exists()
+    assert list(paths.CHECKPOINTS.glob("*/last.pt"))
+
+
 def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready):
     """Of teachers of parts of the classes, and of templates: those that were finished are not begun anew."""
     ready.change("task.digits-halves.ood", count=200)

@@ -22,12 +22,10 @@ def test_rows_are_made_once_and_reported(tmp_path):
 
     # One row more, and one whose loss is not finite: what is finished is reported all the same.
     change(folder, lambda params: params["method"].update(wild={"of": "kd_ood", "schedule": {"lr": 1e30}}))
-    with pytest.raises(AssertionError, match="a loss is not finite"):
+    with pytest.raises(AssertionError, match="a loss is not finite") as failed:
         started(folder, "kd_ood,wild,kd_noise", "0", "60")
-    again = started(folder, "kd_ood,kd_noise", "0", "60")
-    assert "train_teacher digits is made already" in again
-    assert "distill digits kd_ood 0 is made already" in again
-    assert "distill digits kd_noise 0 is made already" in again
+    assert "train_teacher digits is made already" in str(failed.value)
+    assert "distill digits kd_ood 0 is made already" in str(failed.value)
     assert sorted(rows(folder)) == ["kd_noise", "kd_ood", "teacher"]
 
 

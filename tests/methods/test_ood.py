@@ -439,3 +439,11 @@ def test_the_other_ways_against_noise_run(noise):
     game = method("odsd", {"noise": noise})
     assert ("noise" in game.step()) == (noise == "adaptation")
     assert ("noise" in game.players) == (noise == "adaptation")
+
+
+@pytest.mark.parametrize(("name", "stream"), [("kd_ood", "pool"), ("balanced", "pool"), ("fitnet", "pool"), ("mosaickd", "ood")])
+def test_the_pool_may_have_an_augmentation_of_its_own(name, stream):
+    """Digits of street numbers are not flipped; what T said of a bare image is then known."""
+    own = {"schedule": {"augment": {"flip": True}, "augment_pool": {}}}
+    assert not method(name, own).streams[stream].augment.changes
+    assert method(name, {"schedule": {"augment": {"flip": True}}}).streams[stream].augment.flip

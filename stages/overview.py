@@ -68,8 +68,8 @@ def main() -> None:
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method", "marks", "headline"]
         everything[[*first, *(key for key in everything if key not in first)]].to_csv(
-            temporary, index=False, float_format="%.8g"
-        )  # more than any page shows: nothing is rounded twice
+            temporary, index=False
+        )  # nothing is rounded twice
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
     print("\n\n".join(text))
 

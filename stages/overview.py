@@ -67,9 +67,8 @@ def main() -> None:
         temporary.write_text("\n\n".join([*text, note]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method", "marks", "headline"]
-        everything[[*first, *(key for key in everything if key not in first)]].to_csv(
-            temporary, index=False
-        )  # nothing is rounded twice
+        columns = [*first, *(key for key in everything if key not in first)]
+        everything[columns].to_csv(temporary, index=False)  # with all digits: a page that takes them rounds once
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
     print("\n\n".join(text))
 

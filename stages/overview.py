@@ -47,10 +47,11 @@ def main() -> None:
             if not (runs := tables.runs(rows, domain)).empty:
                 table = tables.summarise(runs, headline, baseline)
                 common, words = tables.in_words(table, shown, called)
-                text += [f"### {title}", *filter(None, [common]), tables.to_markdown(words), *below]
+                above = [common] if common else []
+                text += [f"### {title}", *above, tables.to_markdown(words), *below]
                 pictures = sorted(paths.figures(task).glob("*.png")) if domain is None else []
                 about = _described(params, rows) if domain is None else pd.DataFrame()
-                sections.append(Section(title, words, [common, *below], pictures, about))
+                sections.append(Section(title, words, [*above, *below], pictures, about))
                 labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
                 found.append(table.assign(**labels).reset_index())
                 cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)

@@ -64,23 +64,22 @@ def tell_costs(params: Params, name: str) -> None:
     task = params.task(name)
     if task.image is None:
         return
-    where = {f"teachers.{i}": part.network for i, part in enumerate(task.teachers)} if task.teachers else {}
-    where |= {"teacher": task.teacher.network} if task.teacher else {}
-    where["distill.student"] = task.distill.student.network
-    costs = {}
-    for key, network in where.items():
-        blueprint = Blueprint(network, CLASSES, task.image.shape)
+    networks = {"teacher" if task.teacher else f"teachers.{i}": part.network for i, part in enumerate(task.parts)}
+    networks["distill.student"] = task.distill.student.network
+    said, macs = list[str](), list[int]()
+    for key, network in networks.items():
         try:
-            costs[key] = architecture(blueprint.build(), torch.zeros(1, *task.image.shape))
+            cost = architecture(Blueprint(network, CLASSES, task.image.shape).build(), torch.zeros(1, *task.image.shape))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"params.yaml: task.{name}.{key}: '{network}' takes no images of {task.image.height} x {task.image.width} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
             ) from None
-    said = [f"{where[key]} {cost['params']:,} parameters, {cost['macs']:,} MACs" for key, cost in costs.items()]
-    print(f"{name}: {'; student '.join(['; '.join(said[:-1]), said[-1]])} for an image, with ten classes")
-    *guides, student = (cost["macs"] for cost in costs.values())
-    if student > sum(guides):
+        said.append(f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs")
+        macs.append(cost["macs"])
+    *guides, student = said
+    print(f"{name}: {'; '.join(guides)}; student {student} for an image, with ten classes")
+    if macs[-1] > sum(macs[:-1]):
         print(f"{name}: the student is dearer than the teacher; {STEM}")
 
 

@@ -15,9 +15,10 @@ from stages.curation.rules import Scores, open_rule
 from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
 from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples
+from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
-from stages.families.opening import notice_changes, open_teacher
+from stages.families.opening import open_teacher
 from stages.kinds import ONE_LABEL, Kind
 from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen
@@ -39,10 +40,10 @@ def main(name: str) -> None:
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "curate", name).agree(paths.plan(name, "curate"))
-    notice_changes(name)
+    notice_changes(paths.sources(name), name)
     rule = open_rule(name, task.curate, settings.run.scale)
     ood = Examples.load(paths.split(name, "ood"))
-    count = min(rule.count or len(Examples.load(paths.split(name, "train"))), len(ood))
+    count = min(rule.count or -(-len(ood) // 2), len(ood))
     matched: dict[str, Any] = {}
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
@@ -69,7 +70,7 @@ def main(name: str) -> None:
     with replacing_folder(paths.pool(name)) as folder:
         pool.save(folder / "pool.safetensors")
         save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
-        _write_index(folder / "index.csv", ood.index[rows], {key: value[rows] for key, value in scores.items()})
+        _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
     empty = facts["histogram_after"].count(0)
     print(
@@ -149,13 +150,14 @@ def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[T
     return weights, {**facts, "weights_penalty": penalty, "weights_worth": worth}
 
 
-def _write_index(path: Path, index: Tensor, scores: dict[str, Tensor]) -> None:
-    """The kept examples, by their place in the source, and what is said of them."""
-    columns = [index.tolist(), *(value.tolist() for value in scores.values())]
+def _write_index(path: Path, pool: Examples, scores: dict[str, Tensor]) -> None:
+    """The kept examples, by their place in the source, the file they are from, if any, and what is said of them."""
+    columns = {"index": pool.index.tolist(), **({"file": pool.files} if pool.files else {})}
+    columns |= {key: [f"{number:.5g}" for number in value.tolist()] for key, value in scores.items()}
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["index", *scores])
-        writer.writerows([place, *(f"{value:.5g}" for value in values)] for place, *values in zip(*columns, strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 if __name__ == "__main__":

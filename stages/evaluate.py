@@ -78,14 +78,20 @@ def main(name: str) -> None:
 def _likeness(runs: list[tuple[str, int]], name: str, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
     """Of each run that made inputs, how they are beside validation inputs; and of the teacher, as many of its own training."""
     made = {(row, seed): paths.student(name, row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
-    inputs = {run: pack(read_tensors(path)[0][INPUT]) for run, path in made.items() if path.exists()}
-    if not inputs:
+    made = {run: path for run, path in made.items() if path.exists()}
+    if not made:
         return {}
-    train, val = (Examples.load(paths.split(name, part)) for part in ("train", "val"))
-    count = max(map(len, inputs.values()))
-    inputs[TEACHER, 0] = train.subset(shuffled(len(train))[:count])
-    in_domain = penultimate(guide, kind.shown(val, BATCH))
-    return {run: likeness(penultimate(guide, kind.shown(one, BATCH)), in_domain) for run, one in inputs.items()}
+    in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
+
+    def like(inputs: Examples) -> dict[str, float]:
+        return likeness(penultimate(guide, kind.shown(inputs, BATCH)), in_domain)
+
+    found, count = {}, 0
+    for run, path in made.items():
+        inputs = pack(read_tensors(path)[0][INPUT])
+        found[run], count = like(inputs), max(count, len(inputs))
+    train = Examples.load(paths.split(name, "train"))
+    return {**found, (TEACHER, 0): like(train.subset(shuffled(len(train))[:count]))}
 
 
 def by_teacher(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
 
-TEST, VAL = 0.3, 0.1  # parts of the labelled images: test where a source has none of its own, then val
+FIRST, HELD = 0.8, 0.1  # parts of a student domain: train, val
 
 
 def main(name: str) -> None:
@@ -28,14 +28,13 @@ def main(name: str) -> None:
     labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
     if task.teachers:
         labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
-    splits = split(kind, labelled, test, f"task.{name}.in_domain")
+    splits = split(kind, labelled, test, f"task.{name}.in_domain", task.split.val, task.split.test)
     shifted: dict[str, Examples] = {}
     if isinstance(task.ood, StudentDomain):
         source = task.ood.images
         where = f"task.{name}.ood"
-        shifted = split(
-            kind, source.read(form), source.read_test(form), f"{where}.images", task.ood.train or 0.8, task.ood.val or VAL
-        )
+        wanted = (task.ood.val or HELD, 0.0, task.ood.train or FIRST)
+        shifted = split(kind, source.read(form), source.read_test(form), f"{where}.images", *wanted)
         if shifted["train"].classes != labelled.classes:
             raise UserError(
                 f"{where}: the student domain has classes {_short(shifted['train'].classes)}, the teacher "
@@ -71,11 +70,12 @@ def _overlap(kind: Any, name: str, splits: dict[str, Examples], shifted: dict[st
 
 
 def split(
-    kind: Any, labelled: Examples, test: Examples | None, where: str, train: float | None = None, val: float = VAL
+    kind: Any, labelled: Examples, test: Examples | None, where: str, val: float, held: float, train: float | None = None
 ) -> dict[str, Examples]:
     """train, val and test of a labelled set, `test` split off where the source has none of its own.
 
-    `train` and `val` are numbers of images, met about, or parts of the set; without `train`, test is 30 % and train the rest.
+    `train` and `val` are numbers of images, met about, or parts of the set; without `train`, test is the part `held`, val a part
+    of what is left, and train the rest.
     Raises UserError for a set without labels, with a class of too few images, or with other classes in its test part.
     """
     kind.check(labelled, where)
@@ -85,9 +85,9 @@ def split(
         )
     if train is None:
         if test is None:
-            labelled, test = kind.held_out(labelled, TEST)
-        labelled, held = kind.held_out(labelled, val)
-        return {"train": labelled, "val": held, "test": test}
+            labelled, test = kind.held_out(labelled, held)
+        labelled, second = kind.held_out(labelled, val)
+        return {"train": labelled, "val": second, "test": test}
     n = len(labelled)
     wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
     if sum(wanted) + (test is None) * len(labelled.classes) > n:
@@ -95,8 +95,8 @@ def split(
             f"{where}: {n} examples do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
         )
     rest, chosen = kind.held_out(labelled, wanted[0] / n, leave=1 + (test is None))
-    rest, held = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
-    return {"train": chosen, "val": held, "test": rest if test is None else test}
+    rest, second = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
+    return {"train": chosen, "val": second, "test": rest if test is None else test}
 
 
 def _ordered(examples: Examples, task: Task, where: str) -> Examples:

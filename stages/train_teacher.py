@@ -12,12 +12,12 @@ from typing import Any
 from torch import nn
 
 from stages.datasets.examples import Examples
+from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint, key, until_done
 from stages.engine.loop import Row, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
-from stages.families.opening import notice_changes
 from stages.families.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
@@ -39,7 +39,7 @@ def main(name: str) -> None:
     run, task = settings.run, settings.task(name)
     plan = plans.of_stage(settings, "train_teacher", name)
     plan.agree(paths.plan(name, "train_teacher"))
-    notice_changes(name)
+    notice_changes(paths.sources(name), name)
     val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
     with rt.running(task.precision or run.precision, run.compile) as runtime, ExitStack() as stack:
         called = f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}"

@@ -85,10 +85,10 @@ def kind(channels=1, size=16):
     return Kind(form(channels, size), CLASSES)
 
 
-def stream(name, examples: Examples, batch, seed=0, runtime=CPU, augment=None):
+def stream(name, examples: Examples, batch, seed=0, runtime=CPU, augment=None, weights=None):
     """A stream of images as a classifier sees them."""
     channels, *size = examples.shape
-    return Stream(name, examples, batch, seed, runtime, kind(channels, size).view, augment or Augment())
+    return Stream(name, examples, batch, seed, runtime, kind(channels, size).view, augment or Augment(), weights)
 
 
 def network(name, channels=1, size=16, classes=10):

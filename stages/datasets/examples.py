@@ -25,8 +25,9 @@ class Examples:
     """n examples of one split.
 
     `columns` are tensors (n, ...): `input`, uint8 (n, C, H, W) for images or whole numbers (n, L) for sequences; `label` int64,
-    (n,) or (n, H, W), where there are any, UNKNOWN for some; `index` int64 (n,), the row in the source; others as they come. A
-    set that stays in its folder has n `files` instead of the column `input`, one that was not turned into tokens yet n `texts`.
+    (n,) or (n, H, W), where there are any, UNKNOWN for some; `index` int64 (n,), the row in the source; others as they come. Of
+    images that are files, `files` names these; a set that stays in its folder has no column `input` and is read from them. One
+    that was not turned into tokens yet has n `texts`.
     `shape` is that of one input; sequences of tokens say of which `vocabulary`.
     """
 
@@ -154,8 +155,13 @@ def joined(sets: list[Examples]) -> Examples:
         starts.append(starts[-1] + int(one.index.max()) + 1)
     sets = [one.having(index=one.index + start) for one, start in zip(sets, starts, strict=True)]
     columns = {name: torch.cat([one.columns[name] for one in sets]) for name in sets[0].columns}
-    files, texts = (tuple(named for one in sets for named in getattr(one, field)) for field in ("files", "texts"))
+    files, texts = (_chained([getattr(one, field) for one in sets], list(map(len, sets))) for field in ("files", "texts"))
     return Examples(columns, sets[0].classes, first.shape, files, texts)
+
+
+def _chained(named: list[tuple[str, ...]], sizes: list[int]) -> tuple[str, ...]:
+    """The names of sets of these sizes, one after the other: nothing for those of a set without, unless no set has any."""
+    return tuple(name for names, size in zip(named, sizes, strict=True) for name in names or [""] * size) if any(named) else ()
 
 
 def channel_statistics(images: Examples) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 """What the files are like that sources read, so that a later stage can tell whether they still are."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from stages.datasets.sources._files import walk
+from stages.support.files import read_json
 
 Stamp = dict[str, int]
 
@@ -17,6 +19,12 @@ def stamps(content: Any) -> dict[str, Stamp]:
 def changed(read: dict[str, Stamp]) -> list[str]:
     """The paths that are not as `stamps` found them; what is gone does not count, for it may lie on another machine."""
     return [path for path, stamp in read.items() if _stamp(Path(path)) not in (stamp, None)]
+
+
+def notice_changes(read: Path, task: str) -> None:
+    """Say so where what `prepare` read for `task`, as the file `read` has it, has changed since: DVC does not look there."""
+    for path in changed(read_json(read)) if read.exists() else ():
+        print(f"{path} is not as `prepare` read it; `dvc repro -f prepare@{task}` reads it again", file=sys.stderr)
 
 
 def _paths(content: Any) -> Iterator[str]:

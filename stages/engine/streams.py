@@ -22,8 +22,9 @@ View = Callable[[Batch, Augment], Batch]
 class Stream:
     """Batches of `examples` for one rank, a new shuffle every epoch, the incomplete last batch left out.
 
-    With `weights` (n,), one an example, an epoch is as many draws in proportion to them, with replacement. Batch number i is a
-    pure function of (seed, name, i), so `position` is all the state there is. `view` says what a network sees of a batch.
+    Of fewer examples than a batch, an epoch is as many shuffles as fill one. With `weights` (n,), one an example, an epoch is as
+    many draws in proportion to them, with replacement. Batch number i is a pure function of (seed, name, i), so `position` is all
+    the state there is. `view` says what a network sees of a batch.
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class Stream:
         augment: Augment = Augment(),  # noqa: B008 (frozen)
         weights: Tensor | None = None,
     ):
-        if len(examples) < batch:
-            raise UserError(
-                f"{name}: {len(examples)} examples are fewer than one batch of {batch}; "
-                "lower the task's `batch` or take more (`ood`, `curate.count`)"
-            )
+        if not len(examples):
+            raise UserError(f"{name}: there are no examples to draw from; take more (`ood`, `curate.count`)")
+        if (passes := -(-batch // len(examples))) > 1 and runtime.rank == 0:
+            print(f"{name}: {len(examples)} examples are fewer than a batch of {batch}; it has each of them about {passes} times")
+        self.passes = passes  # over the examples, in an epoch
         self.examples = _near(examples, runtime)
         self.columns = {key: column.to(runtime.device) for key, column in examples.columns.items() if key != INPUT}
         self.batch, self.share = batch, runtime.share(batch, "a batch")
@@ -54,8 +55,8 @@ class Stream:
 
     @property
     def per_epoch(self) -> int:
-        """Batches in one pass over the examples."""
-        return len(self.examples) // self.batch
+        """Batches of an epoch."""
+        return self.passes * len(self.examples) // self.batch
 
     def next(self) -> Batch:
         """The next batch; moves `position` on by one."""
@@ -86,8 +87,8 @@ class Stream:
     def _ordered(self, generator: torch.Generator) -> Tensor:
         n = len(self.examples)
         if self.weights is None:
-            return torch.randperm(n, generator=generator)
-        return torch.multinomial(self.weights, n, replacement=True, generator=generator)
+            return torch.cat([torch.randperm(n, generator=generator) for _ in range(self.passes)])
+        return torch.multinomial(self.weights, self.passes * n, replacement=True, generator=generator)
 
 
 def _near(examples: Examples, runtime: Runtime) -> Examples:

@@ -45,10 +45,8 @@ class Composer:
 
     def __init__(self, method: Method, name: str, count: int, mixing: Mixing):
         pool, self.mixing, self.count = method.setting.data[POOL], mixing, method.setting.runtime.share(count, "composed images")
-        self.weights = weights = tile_weights(pool, method.setting.classes, mixing.balance)
-        if (times := -(-2 * count // len(pool))) > 1:  # a stream wants a batch of examples, also where they are drawn again
-            pool, weights = pool.subset(torch.arange(len(pool)).repeat(times)), weights.repeat(times)
-        self.tiles = method.stream(name, pool, 2 * count, method.schedule.of_pool, weights)
+        self.weights = tile_weights(pool, method.setting.classes, mixing.balance)
+        self.tiles = method.stream(name, pool, 2 * count, method.schedule.of_pool, self.weights)
 
     def next(self) -> Tensor:
         """This rank's part of the next images, uint8: what T sees is then exactly what S sees, however often."""

@@ -1,11 +1,9 @@
 """From a task in params.yaml and the files of earlier stages to the setting that a method is given."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from stages.datasets.examples import Examples
-from stages.datasets.stamps import changed
 from stages.engine import runtime as rt
 from stages.engine.teacher import MAPS, STAGES, Teacher
 from stages.families.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
@@ -15,7 +13,6 @@ from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.task import STUDENT_DOMAIN, Distill, Task
 from stages.support.errors import UserError
-from stages.support.files import read_json
 
 DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
 
@@ -29,13 +26,6 @@ def able(setting: Setting) -> frozenset[str]:
     """What a method may ask of teacher and student: stages of both, all else of the teacher."""
     named = any(getattr(module, "taps", ()) for module in setting.student.modules())
     return setting.teacher.can if named else setting.teacher.can - {STAGES, MAPS}
-
-
-def notice_changes(name: str) -> None:
-    """Say so where what `prepare` read for the task called `name` has changed since: DVC does not look there."""
-    read = paths.sources(name)
-    for path in changed(read_json(read)) if read.exists() else ():
-        print(f"{path} is not as `prepare` read it; `dvc repro -f prepare@{name}` reads it again", file=sys.stderr)
 
 
 def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from stages.losses.impressions import Statistics
 from stages.losses.precision import full
 from stages.networks.taps import listening, stage_ends
 from stages.support.errors import UserError
-from stages.support.files import read_tensors, save_tensors
+from stages.support.files import digest, read_tensors, save_tensors
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,10 @@ class Template:
 
         `ends` are other layers: modules whose inputs are listened to, or, with True, their outputs.
         """
-        digest = hashlib.sha256()
-        for name, tensor in net.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         ends = tuple(ends) or tuple(stage_ends(net, blank))
         names = {module: name for name, module in net.named_modules()}
-        digest.update(json.dumps([(names[module], output) for module, output in ends]).encode())
-        return cls(net, ends, tuple(blank.shape[1:]), scales=(1.0,) * len(ends), digest=digest.hexdigest()[:16])
+        listened = json.dumps([(names[module], output) for module, output in ends])
+        return cls(net, ends, tuple(blank.shape[1:]), scales=(1.0,) * len(ends), digest=digest(net.state_dict(), listened)[:16])
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from stages.settings.task import STUDENT_DOMAIN, Name, Precision, Task
 from stages.support.errors import UserError
 from stages.support.parts import nearest
-from stages.support.sections import Positive, Rate, Section, check
+from stages.support.sections import Positive, Rate, Section, Seed, check
 
 COST = "cost"  # the part of summary.json that says what runs spent
 TEACHER = "teacher"  # the label of the teacher's row
@@ -25,7 +25,7 @@ class Run(Section):
 
     tasks: Annotated[list[str], Field(min_length=1)]
     methods: Annotated[list[str], Field(min_length=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     scale: Literal["full", "smoke"] = "full"
     precision: Precision = "auto"
     compile: bool = False

@@ -5,22 +5,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.support.sections import Section
-
-Part = Annotated[float, Field(gt=0, lt=1)]
+from stages.support.sections import Section, Share
 
 
 class Drops(Section):
     """The rate is multiplied `by` a factor at each of the parts of the run (0 to 1) that `at` names."""
 
-    at: Annotated[list[Part], Field(min_length=1)]
-    by: Part
+    at: Annotated[list[Share], Field(min_length=1)]
+    by: Share
 
 
 class Warmed(Section):
     """The rate rises linearly from 0 over the first part `warmup` of the run, then falls linearly to 0: as encoders are tuned."""
 
-    warmup: Part
+    warmup: Share
 
 
 Falling = Literal["cosine", "constant"] | Drops | Warmed

@@ -11,7 +11,7 @@ from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.rates import Falling
 from stages.support.files import listed
 from stages.support.parts import part
-from stages.support.sections import Positive, Rate, Section, Weight
+from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
 
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
 EVERYTHING = "all"  # the rule of curation that keeps all examples
@@ -72,7 +72,7 @@ class Train(Recipe):
     epochs: Positive
     focal: Weight = 0.0
     start: Start | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class Weights(File):
@@ -169,6 +169,17 @@ class Distill(Recipe):
     augment_pool: Augment | None = None
 
 
+class Split(Section):
+    """Parts of the labelled in-domain data: `test`, where its source has none of its own, and `val` of what is left."""
+
+    test: Share
+    val: Share
+
+
+TRAINED = {"test": 0.3, "val": 0.1}  # where the teacher is trained here
+IMPORTED = {"test": 0.6, "val": 0.4}  # where it is not, and labelled images are for scoring
+
+
 class Task(Section):
     """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
 
@@ -183,9 +194,19 @@ class Task(Section):
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher | None = None
     teachers: list[Part] = Field([])
+    split: Split
     curate: dict[str, Any] = Field(default_factory=lambda: {"keep": EVERYTHING})
     distill: Distill
     precision: Precision | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "split" in values:
+            return values
+        taught = [values.get("teacher"), *(values.get("teachers") or [])]
+        trained = any(isinstance(one, dict) and one.get("train") for one in taught)
+        return {**values, "split": TRAINED if trained else IMPORTED}
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

@@ -91,7 +91,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any] | 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     said = json.dumps(info or {})
     # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
-    metadata = {INFO: json.dumps([said, _digest(whole, said)])}
+    metadata = {INFO: json.dumps([said, digest(whole, said)])}
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, metadata)
@@ -105,22 +105,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is missing; {remake(path)} builds it")
     try:
         with safe_open(path, "pt") as file:
-            said, digest = json.loads(file.metadata()[INFO])
+            said, known = json.loads(file.metadata()[INFO])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
         info: dict[str, Any] = json.loads(said)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from None
-    if _digest(tensors, said) != digest:
+    if digest(tensors, said) != known:
         raise damaged(path, "its digest is another")
     return tensors, info
 
 
-def _digest(tensors: dict[str, Tensor], said: str) -> str:
-    digest = hashlib.sha256(said.encode())
+def digest(tensors: dict[str, Tensor], said: str = "") -> str:
+    """64 hexadecimal digits that change with what is `said` and with any bit, type, form or name of the tensors."""
+    found = hashlib.sha256(said.encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        found.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def damaged(path: Path, reason: str) -> UserError:

@@ -15,6 +15,6 @@ def mix(*numbers: int) -> int:
     return mixed >> 1
 
 
-def shuffled(count: int) -> Tensor:
-    """0 to `count` - 1 in one random order, always the same."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(0)))
+def shuffled(count: int, seed: int = 0) -> Tensor:
+    """0 to `count` - 1 in one random order, the same for the same seed."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed)))

@@ -58,6 +58,8 @@ def test_drawn_sets_are_the_same_every_time(name, channels):
     assert torch.equal(one.input, two.input)
     assert len(torch.unique(one.input.flatten(1), dim=0)) == 40
     assert "label" not in one.columns
+    other = source(source=name, count=40, seed=1).read(form(channels, 16))
+    assert not torch.equal(one.input, other.input)
 
 
 def test_letters_have_no_look_alikes_of_digits():
@@ -305,6 +307,14 @@ def test_a_mixture_joins_its_parts_and_keeps_labels_of_equal_classes():
     assert "label" not in other.columns
 
 
+def test_images_that_are_files_have_their_names_in_a_mixture_too(folder):
+    parts = [{"source": "letters", "count": 2}, {"source": "folder", "path": str(folder), "train": "train"}]
+    mixed = source(source="mixture", parts=parts).read(form(1, 16))
+    named = [f"train/{name}/{i:02}.png" for k, name in enumerate(("cat", "dog", "owl")) for i in range(k, 12, 3)]
+    assert mixed.files == ("", "", *named)
+    assert mixed.subset(torch.tensor([2, 0])).files == ("train/cat/00.png", "")
+
+
 def test_a_mixture_of_packed_and_lazy_parts_is_refused(folder):
     parts = [{"source": "folder", "path": str(folder), "pack_gb": gb} for gb in (8.0, 1e-9)]
     with pytest.raises(UserError, match="packed as a whole or not at all"):
@@ -315,7 +325,7 @@ def test_a_mixture_of_packed_and_lazy_parts_is_refused(folder):
     ("train", "val", "sizes"), [(None, 0.1, (380, 40, 180)), (100, 50, (100, 50, 450)), (0.8, 0.1, (480, 60, 60))]
 )
 def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, sizes):
-    parts = split(splits, images(600), None, "task.x", train, val)
+    parts = split(splits, images(600), None, "task.x", val, 0.3, train)
     assert tuple(len(part) for part in parts.values()) == sizes
     rows = torch.cat([part.index for part in parts.values()])
     assert sorted(rows.tolist()) == list(range(600))
@@ -324,4 +334,4 @@ def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, size
 
 def test_a_split_that_leaves_nothing_for_test_is_refused():
     with pytest.raises(UserError, match=r"task\.x: 64 examples do not make 50 for train, 10 for val and some for test"):
-        split(splits, images(64), None, "task.x", 50, 10)
+        split(splits, images(64), None, "task.x", 10, 0.3, 50)

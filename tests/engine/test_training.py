@@ -89,9 +89,14 @@ def test_cached_logits_come_along_only_with_bare_images():
     assert "logits" not in stream("pool", images(24).having(logits=logits), 8, augment=Augment(crop=1)).next()
 
 
-def test_a_pool_smaller_than_a_batch_is_refused():
-    with pytest.raises(UserError, match="5 examples are fewer than one batch of 8"):
-        stream("pool", images(5), 8, 0)
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.0, 1, 1, 1, 1])])
+def test_of_a_pool_smaller_than_a_batch_each_image_is_drawn_several_times(weights, capsys):
+    rows = stream("pool", images(5), 8, weights=weights).next()["rows"]
+    assert len(rows) == 8
+    assert set(rows.tolist()) == (set(range(5)) if weights is None else set(range(1, 5)))
+    assert "5 examples are fewer than a batch of 8" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no examples to draw from"):
+        stream("pool", images(5).subset(torch.arange(0)), 8, 0)
 
 
 @pytest.mark.parametrize(("name", "killed"), [*((name, 8) for name in METHODS), ("dfq_finetuned", 12), ("cmi_finetuned", 12)])

@@ -197,7 +197,7 @@ def test_a_kill_in_any_stage_changes_nothing(tmp_path, killed_at):
 def shifted():
     """A teacher of handwritten digits, labelled digits in printed fonts, and a run of AuG-KD up to its mixup stage."""
     digits = Digits(source="digits").read(form())
-    fonts = split(splits, FontDigits(source="font_digits", count=700).read(form()), None, "", 200, 100)
+    fonts = split(splits, FontDigits(source="font_digits", count=700).read(form()), None, "", 100, 0.3, 200)
     mean, std = [0.3], [0.35]
     guide = taught("convnet_16", digits, Schedule(400, 32, 64, 0.1, 5e-4, Augment(crop=1)), mean, std)
 

@@ -13,7 +13,7 @@ Scores = dict[str, Tensor]  # of n examples: what the kind's summary says, the c
 
 
 class KeepRule(Section):
-    """What every rule has: `count`, how many examples it keeps; by default as many as there are training examples.
+    """What every rule has: `count`, how many examples it keeps; by default half of them.
 
     `weights` says how often methods that compose images draw each that is kept: as they like, or such that the pool's `moments`
     in the teacher's batch normalisation are its training data's, and the classes that it sees even.

@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from stages.curation.rules import KeepRule, Scores
+from stages.support.sections import Seed
 from stages.support.seeds import shuffled
 
 
@@ -12,7 +13,8 @@ class Rule(KeepRule):
     """A seeded draw: what every sampler should beat."""
 
     keep: Literal["random"]
+    seed: Seed = 0
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
         """`count` rows at random."""
-        return shuffled(len(scores["entropy"]))[:count]
+        return shuffled(len(scores["entropy"]), self.seed)[:count]

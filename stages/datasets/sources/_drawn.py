@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
-from stages.support.sections import Section
+from stages.support.sections import Section, Seed
 
 
 class Drawn(Section):
@@ -19,6 +19,12 @@ class Drawn(Section):
 
     def read_test(self, form: ImageForm) -> None:
         """There is no separate test part: prepare splits one off."""
+
+
+class Seeded(Drawn):
+    """... whose images are drawn anew by another `seed`."""
+
+    seed: Seed = 0
 
 
 @functools.cache
@@ -42,7 +48,7 @@ def glyph(rng: np.random.Generator, heights: tuple[int, int], character: Callabl
     return to_pixels(turned.resize((8, 8), Image.Resampling.BOX), form.shape)
 
 
-def drawn(draw: Callable[[np.random.Generator], Tensor], count: int) -> Examples:
-    """`count` images of one seeded generator, one after another."""
-    rng = np.random.default_rng(0)
+def drawn(draw: Callable[[np.random.Generator], Tensor], count: int, seed: int) -> Examples:
+    """`count` images of one generator, one after another."""
+    rng = np.random.default_rng(seed)
     return pack(torch.stack([draw(rng) for _ in range(count)]))

@@ -11,7 +11,7 @@ from typing import IO
 from stages.support.errors import UserError
 
 LARGEST = 2**28  # bytes of a file in an archive that are read into memory
-WORK_SPACE = (".dvc", "tmp", "exps")  # where `dvc exp run --queue` and `--temp` run
+WORK_SPACE = ".dvc/tmp/exps"  # where `dvc exp run --queue` and `--temp` run
 
 
 class Files:
@@ -72,7 +72,7 @@ class Archive(Files):
 
 def elsewhere() -> str:
     """What else to say of a missing file or folder, where this runs in a work space of DVC, which has only what git has."""
-    inside = "/".join(WORK_SPACE) in Path.cwd().as_posix()
+    inside = WORK_SPACE in Path.cwd().as_posix()
     return "; this is a work space of `dvc exp run`, which has what git has: give an absolute path" if inside else ""
 
 

@@ -116,4 +116,4 @@ def decode(
     }
     if keep:
         columns["input"] = torch.stack([pixels for name in names if (pixels := decoded[name]) is not None])
-    return Examples(columns, classes, form.shape, () if keep else tuple(names))
+    return Examples(columns, classes, form.shape, tuple(names))

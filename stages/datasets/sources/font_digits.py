@@ -10,10 +10,10 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
-from stages.datasets.sources._drawn import Drawn, drawn, glyph
+from stages.datasets.sources._drawn import Seeded, drawn, glyph
 
 
-class Source(Drawn):
+class Source(Seeded):
     """Digits in the DejaVu fonts that matplotlib ships, at the resolution of the handwritten ones: another domain for them."""
 
     source: Literal["font_digits"]
@@ -27,5 +27,5 @@ class Source(Drawn):
         def draw(rng: np.random.Generator) -> Tensor:
             return glyph(rng, (60, 75), lambda: str(next(digits)), form)
 
-        images = drawn(draw, self.count)
+        images = drawn(draw, self.count, self.seed)
         return replace(images.having(label=labels), classes=tuple("0123456789"))

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm, to_pixels
-from stages.datasets.sources._drawn import Drawn, drawn
+from stages.datasets.sources._drawn import Seeded, drawn
 
 FLAT = 16  # standard deviation, of 255 grey levels, below which a patch of a photograph shows nothing
 
 
-class Source(Drawn):
+class Source(Seeded):
     """Square patches of the two photographs that scikit-learn ships (china.jpg, flower.jpg), cut at six scales."""
 
     source: Literal["photographs"]
@@ -33,4 +33,4 @@ class Source(Drawn):
             patch = to_pixels(photograph.crop((x, y, x + side, y + side)), form.shape)
             return patch if patch.float().std() > FLAT else cut(rng)
 
-        return drawn(cut, self.count)
+        return drawn(cut, self.count, self.seed)

@@ -8,7 +8,7 @@ from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
 from stages.datasets.sources import Source as Images
 from stages.support.errors import UserError
-from stages.support.sections import Section
+from stages.support.sections import Section, Seed
 from stages.support.seeds import shuffled
 
 
@@ -19,13 +19,14 @@ class Source(Section):
     source: Literal["some"]
     images: Images
     count: Annotated[int, Field(gt=0)]
+    seed: Seed = 0
 
     def read(self, form: ImageForm) -> Examples:
-        """Always the same draw. Raises UserError where there are fewer."""
+        """The same draw for the same seed. Raises UserError where there are fewer."""
         every = self.images.read(form)
         if len(every) < self.count:
             raise UserError(f"some: `count` is {self.count:,}, but there are {len(every):,} images; lower it")
-        return every.subset(shuffled(len(every))[: self.count].sort().values)
+        return every.subset(shuffled(len(every), self.seed)[: self.count].sort().values)
 
     def read_test(self, form: ImageForm) -> Examples | None:
         """All of it."""

@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from stages.settings.params import Loader
+from stages.settings.params import Loader, written_out
 from tests.clones import REPOSITORY
 
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
@@ -28,8 +27,7 @@ class Project:
 
     def __init__(self, folder):
         self.folder = folder
-        shared = yaml.load((REPOSITORY / "params.yaml").read_text(), Loader)
-        self.params = json.loads(json.dumps(shared))  # tasks share parts by YAML anchors; a test changes one task alone
+        self.params = written_out(yaml.load((REPOSITORY / "params.yaml").read_text(), Loader))  # a test changes one task alone
         self.change("run", **SMOKE)
 
     def change(self, section, **values):

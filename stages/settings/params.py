@@ -73,13 +73,12 @@ class Impress(Section):
 
 
 class _File(Section):
-    """The sections of params.yaml; `parts` holds what tasks share through YAML anchors."""
+    """The sections of params.yaml."""
 
     run: Run
     task: dict[Name, Task]
     method: dict[Name, dict[str, Any]]
     impress: Impress = Impress()
-    parts: Any = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def load(path: Path = PARAMS) -> Params:
         raise UserError(f"{path} is missing; run from the top folder of the repository") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    checked = check(_File, content)
+    checked = check(_File, written_out(content))
     params = Params(checked.run, checked.task, checked.method, checked.impress)
     for row, section in params.rows.items():
         if row in (TEACHER, *STAGES, *IMPRESS):
@@ -144,6 +143,55 @@ def load(path: Path = PARAMS) -> Params:
         if name not in params.run.tasks:
             raise UserError(f"params.yaml: impress.tasks: '{name}' is not among run.tasks; name it there too")
     return params
+
+
+def written_out(content: Any) -> Any:
+    """params.yaml with everything in it that it shares: not by YAML's anchors, which `dvc exp run -S` does not keep apart.
+
+    A section with the key `of` is that of `parts` which it names, with what else it says instead; a task, that other task; and a
+    method that is `like` another has its parameters. Of methods, `of` stays: it says of what a row is a variant. Raises UserError
+    for a name that is none, and for a section that is of itself.
+    """
+    if not (isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("task", "method"))):
+        return content  # `check` says what is wrong
+    parts, tasks, methods = content.pop("parts", None) or {}, content["task"], content["method"]
+
+    def inner(value: Any, where: str, above: frozenset[str] = frozenset()) -> Any:
+        if isinstance(value, list):
+            return [inner(one, f"{where}.{place}", above) for place, one in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        whole, above = _with(value, "of", parts, "parts", where, above)
+        return {key: inner(one, f"{where}.{key}", above) for key, one in whole.items()}
+
+    def section(name: str, key: str, sections: dict[str, Any], what: str) -> Any:
+        if not isinstance(sections[name], dict):
+            return sections[name]
+        whole, _ = _with(sections[name], key, sections, what, where := f"{what}.{name}", frozenset([name]))
+        return {key: inner(value, f"{where}.{key}") for key, value in whole.items()}
+
+    return {
+        **content,
+        "task": {name: section(name, "of", tasks, "task") for name in tasks},
+        "method": {name: section(name, "like", methods, "method") for name in methods},
+    }
+
+
+def _with(
+    section: dict[str, Any], key: str, sections: dict[str, Any], what: str, where: str, above: frozenset[str]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """`section` and what it takes from the one of `sections` that it names under `key`, which may name another; and all names.
+
+    `above` are the names of those in which it stands.
+    """
+    while key in section:
+        name = str(section[key])
+        if name in above:
+            raise UserError(f"params.yaml: {where}.{key}: '{name}' is of itself, in the end; say there what it is")
+        above |= {name}
+        other = _known(sections, name, what, f"params.yaml: {where}.{key}: ")
+        section = {**other, **{inner: value for inner, value in section.items() if inner != key}}
+    return section, above
 
 
 def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.curation.rules import Scores, open_rule
 from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
-from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples
+from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, PACK_GB, PREDICTED, Examples
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
@@ -59,7 +59,7 @@ def main(name: str) -> None:
         scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
         shares, classes = scores.pop("shares"), len(kind.classes)
         rows = rule.choose(scores, count, classes).sort().values
-        pool = ood.subset(rows).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
+        pool = _packed(name, ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
         if logits is not None:
             pool = pool.having(logits=logits[rows])
         if rule.weights == "moments":
@@ -99,6 +99,14 @@ def scored(
     scores = {key: torch.cat([one[key] for one in said]) for key in said[0]}
     scores[PREDICTED] = standing_out(scores["shares"])
     return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
+
+
+def _packed(name: str, pool: Examples) -> Examples:
+    """The pool with its images, read from their folder where that is what they took so far and they are few."""
+    if pool.packed or len(pool) * math.prod(pool.shape) > PACK_GB * 1e9:
+        return pool
+    batches = progress(pool.batches(BATCH), f"pack {name}", total=-(-len(pool) // BATCH))
+    return pool.having(**{INPUT: torch.cat(list(batches))})
 
 
 def summary(scores: Scores, shares: Tensor, rows: Tensor) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,13 +263,17 @@ def test_labels_are_for_scoring_where_the_teacher_is_imported_and_the_pool_names
     labelled_folder(tmp_path / "others", ["x"], 9)
     project.change("run", scale="full")
     project.change("task.digits", in_domain={"source": "folder", "path": str(tmp_path / "mine")})
-    project.change("task.digits", ood={"source": "folder", "path": str(tmp_path / "others")}, curate={"keep": "random"})
+    others = {"source": "folder", "path": str(tmp_path / "others"), "pack_gb": 1e-9}
+    project.change("task.digits", ood=others, curate={"keep": "random"})
     prepare.main("digits")
     assert split_sizes("digits") == [57, 6, 27]
     train_teacher.main("digits")
     curate.main("digits")
     assert len(kept := {row["file"] for row in listed_in_pool("digits")}) == 5  # half of them
-    assert kept <= {f"x/{i}.png" for i in range(9)}
+    assert kept <= {str(tmp_path / f"others/x/{i}.png") for i in range(9)}
+    assert not Examples.load(paths.split("digits", "ood")).packed
+    pool = Examples.load(paths.pool("digits") / "pool.safetensors")  # few enough to be packed
+    assert torch.equal(pool.input, torch.cat(list(replace(pool, columns={"index": pool.index}).batches(2))))
 
     import_teacher(project, paths.teacher("digits") / "weights.safetensors")
     prepare.main("digits")

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BLOCK = 2**16  # features at a time that are in full precision
+
 
 def standing_out(shares: Tensor) -> Tensor:
     """The class (n,) whose share of an input is the largest beside its share of all of them."""
@@ -20,7 +22,8 @@ def standing_out(shares: Tensor) -> Tensor:
 
 def outlier(features: Tensor, shares: Tensor, classifier: Tensor) -> Tensor:
     """1 - cosine of a feature to the rows of T's `classifier` (K, F) of what is predicted, in its shares; in [0, 2]."""
-    return 1 - F.cosine_similarity(features.float(), shares @ classifier, dim=1)
+    blocks = zip(features.split(BLOCK), shares.split(BLOCK), strict=True)
+    return torch.cat([1 - F.cosine_similarity(one.float(), share @ classifier, dim=1) for one, share in blocks])
 
 
 def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: int = 4) -> Tensor:
@@ -29,13 +32,13 @@ def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: in
     Prototypes are the centres of k-means on unit vectors, scaled to unit length, `count` of them, of the more confident half of a
     class by `sure` (n,); the mean where the half has fewer than 2 * count images.
     """
-    unit = F.normalize(features.float(), dim=1)
     result = torch.empty(len(features))
     for k in predicted.unique().tolist():
         mine = (predicted == k).nonzero().flatten()
         half = mine[best(sure[mine], -(-len(mine) // 2))]
-        centres = F.normalize(_centres(unit[half], count), dim=1)
-        result[mine] = 1 - (unit[mine] @ centres.T).amax(1)
+        centres = F.normalize(_centres(F.normalize(features[half].float(), dim=1), count), dim=1)
+        for rows in mine.split(BLOCK):
+            result[rows] = 1 - (F.normalize(features[rows].float(), dim=1) @ centres.T).amax(1)
     return result
 
 

@@ -15,6 +15,7 @@ from stages.datasets.texts import Vocabulary
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors
 
+PACK_GB = 2.0  # of pixels, up to which a set of images is packed into one file, by default
 UNKNOWN = -1  # the label of an example whose class is not known
 INPUT, LABEL, INDEX, LENGTH = "input", "label", "index", "length"
 LOGITS, PREDICTED, CONFIDENCE, WEIGHT = "logits", "predicted", "confidence", "weight"  # what `curate` adds
@@ -66,7 +67,9 @@ class Examples:
         return INPUT in self.columns
 
     def subset(self, rows: Tensor) -> "Examples":
-        """The examples at `rows` (int64), in that order."""
+        """The examples at `rows` (int64), in that order; itself where these are all."""
+        if torch.equal(rows, torch.arange(len(self))):
+            return self
         files, texts = (tuple(named[i] for i in rows.tolist()) if named else () for named in (self.files, self.texts))
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, columns=columns, files=files, texts=texts)

@@ -191,6 +191,15 @@ def test_a_set_too_large_to_pack_is_read_from_its_folder(folder):
         assert torch.equal(one, two)
 
 
+def test_an_archive_too_large_to_pack_is_to_be_unpacked(folder, tmp_path):
+    with tarfile.open(tmp_path / "it.tar", "w") as archive:
+        archive.add(folder, ".")
+    with pytest.raises(
+        UserError, match="12 images are more than 1e-06 GB once decoded; unpack the archive and take `source: folder`"
+    ):
+        source(source="tar", path=str(tmp_path / "it.tar"), train="train", pack_gb=1e-6).read(form(3, 8))
+
+
 def test_a_stream_from_a_folder_equals_one_from_memory(folder):
     """Worker processes read ahead, and the labels and rows must still belong to the images; also after going back."""
     options = {"source": "folder", "path": str(folder), "train": "train"}

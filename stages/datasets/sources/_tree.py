@@ -1,23 +1,27 @@
 """What image folders and archives of them share, in torchvision's ImageFolder layout: one sub-folder a class."""
 
+import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO
 
 import torch
 from PIL import Image
-from torch import Tensor
 
-from stages.datasets.examples import UNKNOWN, Examples
+from stages.datasets.examples import INDEX, INPUT, LABEL, PACK_GB, UNKNOWN, Examples
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
 from stages.support.files import listed
 from stages.support.progress import progress
-from stages.support.sections import Section
+from stages.support.sections import Rate, Section
 
 ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
+AT_ONCE = 256  # files that are open
 MAC = "._"  # how files begin that macOS leaves beside others
 LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class; a pool of OOD images needs no sub-folders"
 
@@ -26,13 +30,15 @@ class Tree(Section):
     """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
 
     Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, in the order of their numbers, or a text
-    file with one name a line; in a list, what ends in `.txt` is such a file. Without it all are taken, 9 before 10.
+    file with one name a line; in a list, what ends in `.txt` is such a file. Without it all are taken, 9 before 10. A set above
+    `pack_gb` GB once decoded is not packed: a folder's images are read from there in every epoch, an archive is refused.
     """
 
     path: str
     train: str = "."
     test: str | None = None
     classes: list[str] | str | None = None
+    pack_gb: Rate = PACK_GB
 
     def read(self, form: ImageForm) -> Examples:
         """The images under `train`. Raises UserError where the source is missing, empty, or holds too many broken files."""
@@ -44,6 +50,9 @@ class Tree(Section):
 
     def _under(self, top: str, form: ImageForm) -> Examples:
         raise NotImplementedError
+
+    def _fits(self, count: int, form: ImageForm) -> bool:
+        return count * math.prod(form.shape) <= self.pack_gb * 1e9
 
     def _members(self, names: list[str], top: str) -> tuple[dict[str, str], tuple[str, ...]]:
         """The image files under `top` (sorted) with their classes ('' outside any class folder), and the order of classes."""
@@ -90,30 +99,37 @@ def decode(
 
     The result is in the order of `class_of`, whose places are its `index`; with `keep` false the pixels are dropped.
     """
+    place = {name: i for i, name in enumerate(class_of)}
     limit = max(3, len(class_of) // 100)
-    decoded: dict[str, Tensor | None] = {}
-    broken: list[str] = []
-    for name, file in progress(opened, where, total=len(class_of)):
+    whole = torch.empty(len(class_of) if keep else 0, *form.shape, dtype=torch.uint8)
+    good, broken = torch.zeros(len(class_of), dtype=torch.bool), list[str]()
+
+    def read(name: str, file: IO[bytes]) -> Exception | None:
+        """Put one file's pixels where they belong."""
         try:
             with file, Image.open(file) as image:
-                picture = to_pixels(image, form.shape)
-            decoded[name] = picture if keep else None
+                pixels = to_pixels(image, form.shape)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            broken.append(name)
-            print(f"skipped {where}/{name}: {error}", flush=True)
+            return error
+        if keep:
+            whole[place[name]] = pixels
+        good[place[name]] = True
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as readers:  # decoders let other threads run
+        files = iter(progress(opened, where, total=len(class_of)))
+        while some := list(islice(files, AT_ONCE)):
+            for (name, _), error in zip(some, readers.map(read, *zip(*some, strict=True)), strict=True):
+                if error:
+                    broken.append(name)
+                    print(f"skipped {where}/{name}: {error}", flush=True)
             if len(broken) > limit:
                 raise UserError(
                     f"{where}: more than {limit} broken images, {', '.join(broken[:3])} among them; mend or remove them"
-                ) from None
-    names = [name for name in class_of if name in decoded]
-    if not names:
+                )
+    if not good.any():
         raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")
     number = {label: i for i, label in enumerate(classes)} | {"": UNKNOWN}
-    place = {name: i for i, name in enumerate(class_of)}
-    columns = {
-        "label": torch.tensor([number[class_of[name]] for name in names]),
-        "index": torch.tensor([place[name] for name in names]),
-    }
-    if keep:
-        columns["input"] = torch.stack([pixels for name in names if (pixels := decoded[name]) is not None])
-    return Examples(columns, classes, form.shape, tuple(names))
+    columns = {LABEL: torch.tensor([number[label] for label in class_of.values()]), INDEX: torch.arange(len(class_of))}
+    every = Examples({**columns, INPUT: whole} if keep else columns, classes, form.shape, tuple(class_of))
+    return every.subset(good.nonzero().flatten())

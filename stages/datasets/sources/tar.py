@@ -6,6 +6,7 @@ from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
 from stages.datasets.sources._files import archive
 from stages.datasets.sources._tree import Tree, decode
+from stages.support.errors import UserError
 
 
 class Source(Tree):
@@ -16,4 +17,9 @@ class Source(Tree):
     def _under(self, top: str, form: ImageForm) -> Examples:
         with archive(self.path) as found:
             class_of, classes = self._members(found.names, top)
+            if not self._fits(len(class_of), form):
+                raise UserError(
+                    f"{self.path}: {len(class_of):,} images are more than {self.pack_gb} GB once decoded; unpack the archive and "
+                    "take `source: folder`, which reads them as they are wanted, or raise `pack_gb`"
+                )
             return decode(found.opened(class_of), class_of, classes, self.path, form, keep=True)

@@ -1,4 +1,4 @@
-"""Stage `overview`: tables of every task that has been reported, this time or before.
+"""Stage `overview`: tables of the tasks of this run, then of every other that was reported before.
 
 Usage: python -m stages.overview
 """
@@ -30,7 +30,8 @@ def main() -> None:
     said: dict[str, None] = {}
     reports: distance.Reports = {}
     headlines: dict[str, str] = {}
-    for task in sorted(names, key=lambda name: (list(now).index(name) if name in now else len(now), name)):
+    order = list(dict.fromkeys([*params.run.tasks, *now]))
+    for task in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
         here = now.get(task, {})
         reports[task] = report = records.load(task)
         measure, known = aspect(report["kind"], "scores"), report["rows"]
@@ -54,7 +55,8 @@ def main() -> None:
                 sections.append(Section(title, words, [*above, *below], pictures, about))
                 labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
                 found.append(table.assign(**labels).reset_index())
-                cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
+                if task in params.run.tasks:
+                    cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
                 summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
                 if domain is None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}

@@ -141,7 +141,7 @@ def test_another_task_joins_the_table_and_a_student_domain_has_its_own(clone):
 
 def test_kinds_of_task_stand_beside_each_other_and_none_has_the_others_columns(clone):
     rows = ["kd_ood", "mosaickd", "asdfd"]
-    changes = ["run.tasks=[digit_scenes]", f"run.methods=[{','.join(rows)}]"]
+    changes = ["run.tasks=[digits,digit_scenes]", f"run.methods=[{','.join(rows)}]"]
     run(clone, "dvc", "exp", "run", "-n", "kinds", *(word for change in changes for word in ("-S", change)))
     parts = {part.split("\n", 1)[0]: part for part in (clone / "results/table.md").read_text().split("### ")[1:]}
     digits, scenes = parts["digits"], parts["digit_scenes"]

@@ -112,6 +112,21 @@ def test_a_students_domain_has_a_table_of_its_own(results):
     assert (paths.RESULTS / "table.csv").read_text().splitlines()[0].startswith("task,method,marks,headline,top1")
 
 
+def test_tasks_of_the_run_come_first_and_they_alone_stand_beside_each_other(results):
+    def titles():
+        return [
+            line.removeprefix("### ") for line in (paths.RESULTS / "table.md").read_text().splitlines() if line.startswith("#")
+        ]
+
+    assert titles() == ["Tasks beside each other", "digits", "shift", "shift-student_domain"]
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("[digits, shift]", "[shift]"))
+    overview.main()
+    assert titles() == ["Tasks beside each other", "shift", "shift-student_domain", "digits"]
+    assert {"shift, top-1 %", "shift-student_domain, top-1 %"} == set(rows_of(section("Tasks beside each other"))["teacher"]) - {
+        "method"
+    }
+
+
 def test_the_parts_between_the_marks_are_written_and_nothing_else(results):
     readme.main("README.md")
     written = Path("README.md").read_text()

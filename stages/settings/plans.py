@@ -94,9 +94,9 @@ def around(params: Params, task: str) -> dict[str, str]:
 
 
 def of_overview(params: Params) -> Plan:
-    """The plan of the tables of all tasks: their code."""
+    """The plan of the tables of all tasks: their code, and which tasks come first."""
     kinds = {f"stages.kinds.{task.kind}.scores" for task in params.tasks.values()}
-    return Plan({}, code({"stages.overview", *kinds}))
+    return Plan({"tasks": params.run.tasks}, code({"stages.overview", *kinds}))
 
 
 def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:

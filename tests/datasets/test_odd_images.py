@@ -146,13 +146,10 @@ def huge():
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-NOISE = {ending: encoded(ending, Image.effect_noise((64, 64), 90)) for ending in ("PNG", "JPEG", "TIFF", "WEBP")}
+NOISE = Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64), dtype=np.uint8))
+CUT = [(ending, part) for ending in ("PNG", "JPEG", "TIFF", "WEBP") for part in (0.0, 0.1, 0.9)]
 REFUSED = [
-    *(
-        (f"{ending} cut to {part} %", file[: len(file) * part // 100], "")
-        for ending, file in NOISE.items()
-        for part in (0, 10, 90)
-    ),
+    *((f"{part} of a {end}", (file := encoded(end, NOISE))[: int(part * len(file))], "") for end, part in CUT),
     ("lab", encoded("TIFF", Image.new("LAB", (8, 8))), "conversion from LAB"),
     ("bomb", huge(), "decompression bomb"),
     ("text", b"no image", "cannot identify image file"),

@@ -51,19 +51,18 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
     figure, axes = plt.subplots(rows, columns, figsize=(3 * columns, 3 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
-    for ax, (label, seeds) in zip(axes.flat, groups.items(), strict=False):
+    for place, (ax, (label, seeds)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
         files = [paths.scores(task, label, seed) / f"{file}.csv" for seed in seeds]
         frame = pd.concat([pd.read_csv(file, dtype={"actual": str, "predicted": str}) for file in files], ignore_index=True)
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
             index=order, columns=order, fill_value=0
         )
-        few = len(order) <= 20
-        sns.heatmap(
-            100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, xticklabels=few, yticklabels=few
-        )
+        few, first, last = len(order) <= 20, place % columns == 0, place + columns >= len(groups)  # names stand at the edges
+        ticks = {"xticklabels": few and last, "yticklabels": few and first}
+        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks)
         ax.axis("on")
         ax.set_title(label, fontsize=10)
-        ax.set(xlabel="predicted", ylabel="actual")
+        ax.set(xlabel="predicted" if last else "", ylabel="actual" if first else "")
     figure.suptitle(f"{title}: confusion on the test split, % of each actual class")
     save(figure, task, f"confusion{suffix}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.curation.rules import Scores, open_rule
 from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
-from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, PACK_GB, PREDICTED, Examples
+from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
@@ -59,7 +59,7 @@ def main(name: str) -> None:
         scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
         shares, classes = scores.pop("shares"), len(kind.classes)
         rows = rule.choose(scores, count, classes).sort().values
-        pool = _packed(name, ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
+        pool = _packed(ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
         if logits is not None:
             pool = pool.having(logits=logits[rows])
         if rule.weights == "moments":
@@ -101,12 +101,11 @@ def scored(
     return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
 
 
-def _packed(name: str, pool: Examples) -> Examples:
+def _packed(pool: Examples) -> Examples:
     """The pool with its images, read from their folder where that is what they took so far and they are few."""
     if pool.packed or len(pool) * math.prod(pool.shape) > PACK_GB * 1e9:
         return pool
-    batches = progress(pool.batches(BATCH), f"pack {name}", total=-(-len(pool) // BATCH))
-    return pool.having(**{INPUT: torch.cat(list(batches))})
+    return pool.having(**{INPUT: pool.all_inputs()})
 
 
 def summary(scores: Scores, shares: Tensor, rows: Tensor) -> dict[str, Any]:
@@ -162,7 +161,7 @@ def _write_index(path: Path, pool: Examples, scores: dict[str, Tensor]) -> None:
     """The kept examples, by their place in the source, the file they are from, if any, and what is said of them."""
     columns = {"index": pool.index.tolist(), **({"file": pool.files} if pool.files else {})}
     columns |= {key: [f"{number:.5g}" for number in value.tolist()] for key, value in scores.items()}
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", errors=ODD) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

@@ -14,7 +14,7 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
 
-FIRST, HELD = 0.8, 0.1  # parts of a student domain: train, val
+FIRST, HELD = 0.8, 0.1  # parts of a student domain: train, val; and val of what has a test part of its own
 
 
 def main(name: str) -> None:
@@ -28,7 +28,8 @@ def main(name: str) -> None:
     labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
     if task.teachers:
         labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
-    splits = split(kind, labelled, test, f"task.{name}.in_domain", task.split.val, task.split.test)
+    val = task.split.val if test is None else HELD
+    splits = split(kind, labelled, test, f"task.{name}.in_domain", val, task.split.test)
     shifted: dict[str, Examples] = {}
     if isinstance(task.ood, StudentDomain):
         source = task.ood.images

@@ -17,22 +17,25 @@ from PIL import Image
 from tests.clones import REPOSITORY
 from tests.conftest import Project
 
-SIDE = 64
+SIDE, FIRST = 64, range(1000)
 STAGES = ("prepare", "train_teacher", "curate", "distill", "evaluate", "report")
 ROW = "kd_ood"
 
 
 def main(images: int, pack_gb: float = 2.0) -> None:
     """Print peak resident memory (without that of processes that decode files, half a GB each) and seconds, a line a stage."""
-    with tempfile.TemporaryDirectory(dir=REPOSITORY / ".dvc" / "tmp") as folder:
+    if images % len(FIRST):
+        sys.exit(f"a multiple of {len(FIRST):,}, please")
+    (space := REPOSITORY / ".dvc" / "tmp").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=space) as folder:
         os.chdir(folder)
         top, rng = Path(folder), np.random.default_rng(0)
         _noise(rng, [top / f"labelled/{k}/{i}.jpg" for k in range(10) for i in range(400)])
-        _noise(rng, first := [top / f"others/0/{i}.jpg" for i in range(1000)])
-        for start in range(1000, images, 1000):
+        _noise(rng, [top / f"others/0/{i}.jpg" for i in FIRST])
+        for start in range(len(FIRST), images, len(FIRST)):
             (top / f"others/{start}").mkdir()
-            for i, file in enumerate(first):
-                os.link(file, top / f"others/{start}/{i}.jpg")
+            for i in FIRST:
+                os.link(top / f"others/0/{i}.jpg", top / f"others/{start}/{i}.jpg")
         project = Project(top)
         project.change("run", tasks=["digits"], methods=[ROW], seeds=[0], scale="full")
         project.change(

@@ -16,6 +16,7 @@ from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors
 
 PACK_GB = 2.0  # of pixels, up to which a set of images is packed into one file, by default
+ODD = "surrogateescape"  # names of files that are not UTF-8
 UNKNOWN = -1  # the label of an example whose class is not known
 INPUT, LABEL, INDEX, LENGTH = "input", "label", "index", "length"
 LOGITS, PREDICTED, CONFIDENCE, WEIGHT = "logits", "predicted", "confidence", "weight"  # what `curate` adds
@@ -114,7 +115,8 @@ class Examples:
         """Write one safetensors file, atomically."""
         tensors = dict(self.columns)
         if self.files:
-            tensors["files"] = torch.frombuffer(bytearray("\n".join(self.files).encode()), dtype=torch.uint8)
+            names = "".join(f"{name}\0" for name in self.files).encode(errors=ODD)
+            tensors["files"] = torch.frombuffer(bytearray(names), dtype=torch.uint8)
         info: dict[str, Any] = {"classes": self.classes, "shape": self.shape}
         if self.vocabulary:
             info["vocabulary"] = asdict(self.vocabulary)
@@ -125,7 +127,7 @@ class Examples:
         """Read what `save` wrote; raises UserError where the file is missing."""
         columns, info = read_tensors(path)
         files = columns.pop("files", None)
-        names = tuple(bytes(files.numpy()).decode().split("\n")) if files is not None else ()
+        names = tuple(bytes(files.numpy()).decode(errors=ODD).split("\0")[:-1]) if files is not None else ()
         vocabulary = Vocabulary.restored(info["vocabulary"]) if "vocabulary" in info else None
         return cls(columns, tuple(info["classes"]), tuple(info["shape"]), names, vocabulary=vocabulary)
 

@@ -152,17 +152,23 @@ def written_out(content: Any) -> Any:
     method that is `like` another has its parameters. Of methods, `of` stays: it says of what a row is a variant. Raises UserError
     for a name that is none, and for a section that is of itself.
     """
-    if not (isinstance(content, dict) and all(isinstance(content.get(key), dict) for key in ("task", "method"))):
-        return content  # `check` says what is wrong
-    parts, tasks, methods = content.pop("parts", None) or {}, content["task"], content["method"]
+    if not isinstance(content, dict):
+        return content  # `check` says what is wrong, here and below
+    content, parts = {key: value for key, value in content.items() if key != "parts"}, content.get("parts") or {}
+    sections = [key for key in ("task", "method") if isinstance(content.get(key), dict)]
+    if len(sections) < 2:
+        return {**content, **{key: {} for key in sections}}
+    if not isinstance(parts, dict):
+        raise UserError("params.yaml: parts: it is a map of sections by name")
+    tasks, methods = content["task"], content["method"]
 
     def inner(value: Any, where: str, above: frozenset[str] = frozenset()) -> Any:
         if isinstance(value, list):
             return [inner(one, f"{where}.{place}", above) for place, one in enumerate(value)]
         if not isinstance(value, dict):
             return value
-        whole, above = _with(value, "of", parts, "parts", where, above)
-        return {key: inner(one, f"{where}.{key}", above) for key, one in whole.items()}
+        whole, within = _with(value, "of", parts, "parts", where, above)
+        return {key: inner(one, f"{where}.{key}", above if key in value else within) for key, one in whole.items()}
 
     def section(name: str, key: str, sections: dict[str, Any], what: str) -> Any:
         if not isinstance(sections[name], dict):
@@ -189,7 +195,9 @@ def _with(
         if name in above:
             raise UserError(f"params.yaml: {where}.{key}: '{name}' is of itself, in the end; say there what it is")
         above |= {name}
-        other = _known(sections, name, what, f"params.yaml: {where}.{key}: ")
+        other = _known({str(known): one for known, one in sections.items()}, name, what, f"params.yaml: {where}.{key}: ")
+        if not isinstance(other, dict):
+            raise UserError(f"params.yaml: {where}.{key}: '{name}' is no section, with a line for each of its keys")
         section = {**other, **{inner: value for inner, value in section.items() if inner != key}}
     return section, above
 
@@ -201,7 +209,11 @@ def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
 
 
 def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
-    if not (isinstance(value, dict) and "default" in value):
+    if not (isinstance(value, dict) and value):
+        return value
+    if "default" not in value:
+        if all(any(_in_family(known, str(name)) for known in tasks) for name in value):
+            raise UserError(f"params.yaml: {where}: a map by task has a `default` too, for all others")
         return value
     for name in value.keys() - {"default"}:
         if not any(_in_family(known, name) for known in tasks):

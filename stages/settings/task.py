@@ -170,7 +170,7 @@ class Distill(Recipe):
 
 
 class Split(Section):
-    """Parts of the labelled in-domain data: `test`, where its source has none of its own, and `val` of what is left."""
+    """Parts of labelled in-domain data whose source has no test part of its own: `test`, and `val` of what is left."""
 
     test: Share
     val: Share
@@ -204,7 +204,8 @@ class Task(Section):
     def _split(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "split" in values:
             return values
-        taught = [values.get("teacher"), *(values.get("teachers") or [])]
+        several = values.get("teachers")
+        taught = several if isinstance(several, list) else [values.get("teacher")]
         trained = any(isinstance(one, dict) and one.get("train") for one in taught)
         return {**values, "split": TRAINED if trained else IMPORTED}
 

@@ -1,6 +1,7 @@
 """A user's own images: what is clear is converted, what is not is named."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
+from stages.datasets.examples import Examples
 from stages.datasets.images import to_pixels
 from stages.datasets.sources import Source
 from stages.support.errors import UserError
@@ -115,9 +117,10 @@ def test_a_folder_of_odd_files_is_read_as_they_show(tmp_path):
     for name, content, _, _ in READ:
         (tmp_path / name).write_bytes(content)
     found = read(tmp_path)
-    assert set(found.files) == {name for name, *_ in READ}
+    places = {file.rpartition("/")[2]: place for place, file in enumerate(found.files)}
+    assert set(places) == {name for name, *_ in READ}
     for name, _, expected, tolerance in READ:
-        pixels = found.input[found.files.index(name), 0].numpy().astype(int)
+        pixels = found.input[places[name], 0].numpy().astype(int)
         assert abs(pixels - expected).max() <= tolerance, name
 
 
@@ -168,6 +171,17 @@ def test_what_is_not_clear_is_named_and_skipped(tmp_path, capsys, name, content,
     said = capsys.readouterr().out
     assert "odd.tiff: " in said
     assert message in said
+
+
+def test_a_file_of_any_name_survives(tmp_path):
+    names = [b"caf\xe9.png", b"two\nlines.png", b"plain.png"]
+    for name in names:
+        Image.fromarray(GREYS).save(os.fsencode(tmp_path) + b"/" + name, "PNG")
+    (found := read(tmp_path)).save(tmp_path / "set.safetensors")
+    again = Examples.load(tmp_path / "set.safetensors")
+    assert again.files == found.files
+    assert sorted(os.fsencode(file) for file in again.files) == sorted(os.fsencode(tmp_path) + b"/" + name for name in names)
+    again.subset(torch.tensor([0])).having(index=torch.tensor([0])).save(tmp_path / "one.safetensors")
 
 
 def test_other_files_are_counted_and_links_are_followed_but_in_circles(tmp_path, capsys):

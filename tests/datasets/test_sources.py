@@ -319,9 +319,9 @@ def test_a_mixture_joins_its_parts_and_keeps_labels_of_equal_classes():
 def test_images_that_are_files_have_their_names_in_a_mixture_too(folder):
     parts = [{"source": "letters", "count": 2}, {"source": "folder", "path": str(folder), "train": "train"}]
     mixed = source(source="mixture", parts=parts).read(form(1, 16))
-    named = [f"train/{name}/{i:02}.png" for k, name in enumerate(("cat", "dog", "owl")) for i in range(k, 12, 3)]
+    named = [f"{folder}/train/{name}/{i:02}.png" for k, name in enumerate(("cat", "dog", "owl")) for i in range(k, 12, 3)]
     assert mixed.files == ("", "", *named)
-    assert mixed.subset(torch.tensor([2, 0])).files == ("train/cat/00.png", "")
+    assert mixed.subset(torch.tensor([2, 0])).files == (f"{folder}/train/cat/00.png", "")
 
 
 def test_a_mixture_of_packed_and_lazy_parts_is_refused(folder):

@@ -53,6 +53,9 @@ def test_what_a_section_is_of_may_be_of_another_and_its_own_words_count():
         "task": {"one": {"k": {"of": "a", "x": 2}, "l": 1}, "two": {"of": "one", "l": 2}, "three": {"of": "two", "k": 0}},
         "method": {"m": {"p": {"of": "c"}}, "n": {"like": "m", "q": 1}, "v": {"of": "m", "q": 2}},
     }
+    assert written_out({"task": {"one": {"of": "two"}}, "parts": {"a": {}}}) == {"task": {}}  # `check` misses `method` then
+    again = {"parts": {"a": {"x": 1}}, "task": {"one": {"k": {"of": "a", "y": {"of": "a"}}}}, "method": {}}
+    assert written_out(again)["task"] == {"one": {"k": {"x": 1, "y": {"x": 1}}}}
     assert written_out(content) == {
         "task": {
             "one": {"k": {"x": 2, "y": {"z": [{"w": 3}]}}, "l": 1},
@@ -72,6 +75,10 @@ def test_what_a_section_is_of_may_be_of_another_and_its_own_words_count():
         ({"parts": {"a": {"of": "a"}}, "task": {"one": {"k": {"of": "a"}}}}, r"task\.one\.k\.of: 'a' is of itself"),
         ({"parts": {"a": {"b": {"of": "a"}}}, "task": {"one": {"k": {"of": "a"}}}}, r"task\.one\.k\.b\.of: 'a' is of itself"),
         ({"method": {"m": {"like": "x"}}}, r"method\.m\.like: unknown method 'x'"),
+        ({"task": {"one": {"of": "two"}, "two": None}}, r"task\.one\.of: 'two' is no section"),
+        ({"parts": {"a": [1]}, "task": {"one": {"k": {"of": "a"}}}}, r"task\.one\.k\.of: 'a' is no section"),
+        ({"parts": {1: {}}, "task": {"one": {"k": {"of": "a"}}}}, r"unknown parts 'a'; .*'1'|unknown parts 'a'"),
+        ({"parts": [1]}, "parts: it is a map of sections by name"),
     ],
 )
 def test_a_section_that_is_of_none_or_of_itself_is_named(changed, message):

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from stages.support.progress import progress
 from stages.support.sections import Rate, Section
 
 ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
-AT_ONCE = 256  # files that are open
+AT_ONCE = 2 * (os.cpu_count() or 1)  # files that are open; those of an archive are in memory
 MAC = "._"  # how files begin that macOS leaves beside others
 LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class; a pool of OOD images needs no sub-folders"
 
@@ -29,7 +30,7 @@ LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class;
 class Tree(Section):
     """What folders and archives share: which sub-folders hold train and test, and which classes to keep.
 
-    Without `test`, prepare splits off 30 % of `train`. `classes` names class folders, in the order of their numbers, or a text
+    Without `test`, prepare splits off a part of `train`. `classes` names class folders, in the order of their numbers, or a text
     file with one name a line; in a list, what ends in `.txt` is such a file. Without it all are taken, 9 before 10. A set above
     `pack_gb` GB once decoded is not packed: a folder's images are read from there in every epoch, an archive is refused.
     """
@@ -109,20 +110,21 @@ def decode(
         try:
             with file, Image.open(file) as image:
                 pixels = to_pixels(image, form.shape)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
             return error
         if keep:
             whole[place[name]] = pixels
         good[place[name]] = True
         return None
 
+    Image.init()  # in one thread: it registers formats
     with ThreadPoolExecutor(os.cpu_count()) as readers:  # decoders let other threads run
         files = iter(progress(opened, where, total=len(class_of)))
         while some := list(islice(files, AT_ONCE)):
             for (name, _), error in zip(some, readers.map(read, *zip(*some, strict=True)), strict=True):
                 if error:
-                    broken.append(name)
-                    print(f"skipped {where}/{name}: {error}", flush=True)
+                    broken.append(name.encode(errors="replace").decode())
+                    print(f"skipped {where}/{broken[-1]}: {error}", flush=True)
             if len(broken) > limit:
                 raise UserError(
                     f"{where}: more than {limit} broken images, {', '.join(broken[:3])} among them; mend or remove them"
@@ -131,5 +133,6 @@ def decode(
         raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")
     number = {label: i for i, label in enumerate(classes)} | {"": UNKNOWN}
     columns = {LABEL: torch.tensor([number[label] for label in class_of.values()]), INDEX: torch.arange(len(class_of))}
-    every = Examples({**columns, INPUT: whole} if keep else columns, classes, form.shape, tuple(class_of))
+    columns |= {INPUT: whole} if keep else {}
+    every = Examples(columns, classes, form.shape, tuple(f"{where}/{name}" for name in class_of))
     return every.subset(good.nonzero().flatten())

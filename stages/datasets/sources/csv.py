@@ -26,7 +26,7 @@ class Source(Section):
 
     A column is its number, from 0, or its name in the first row. Labels are what stands in the training table, numbers in their
     order; `classes.txt` beside it, where there is one, names them, a line each, or says their order. Without `label` texts have
-    none; without `test`, prepare splits off 30 % of `train`.
+    none; without `test`, prepare splits off a part of `train`.
     """
 
     gives: ClassVar[str] = TEXTS

@@ -1,6 +1,5 @@
 """An image folder in torchvision's ImageFolder layout."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,4 @@ class Source(Tree):
         found = Folder(root)
         class_of, classes = self._members(found.names, top)
         keep = self._fits(len(class_of), form)
-        images = decode(found.opened(class_of), class_of, classes, self.path, form, keep)
-        if keep:
-            return images
-        return replace(images, files=tuple(str(root / file) for file in images.files))
+        return decode(found.opened(class_of), class_of, classes, self.path, form, keep)

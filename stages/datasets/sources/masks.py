@@ -27,7 +27,7 @@ class Source(Section):
     """A folder or tar archive with `images/` and `labels/` in each split, PNG masks of class ids under the images' names.
 
     `classes.txt` at its top has a line a class: id, name. Pixels of the class `ignore` are not labelled. Without `test`, prepare
-    splits off the last 30 % of `train`.
+    splits off the last part of `train`.
     """
 
     source: Literal["masks"]

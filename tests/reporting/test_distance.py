@@ -48,6 +48,8 @@ def test_tasks_are_beside_each_other_where_only_the_pool_differs():
         "long": report("a", 1.0, longer),
         "few": report("a"),
         "another": report("b", 2.0),
+        "drawn": report("c", 2.0),
+        "drawn-anew": report("c", 2.05),
     }
     assert [sorted(group) for group in distance.comparable(reports)] == [["far", "near"]]
 

@@ -11,17 +11,21 @@ from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.support.files import replacing
 
+APART = 1.1  # how much farther than the nearest pool the farthest is
 Reports = dict[str, dict[str, Any]]  # by task
 
 
 def comparable(reports: Reports) -> list[Reports]:
-    """Tasks of which only the pool differs, two or more together: one teacher and student, as many steps, a known distance."""
+    """Tasks of which only the pool differs, two or more together: one teacher and student, as many steps, a known distance.
+
+    Other draws of one pool, which are equally far, are no such tasks.
+    """
     groups: dict[str, Reports] = {}
     for task, report in reports.items():
         teacher = report["rows"].get(TEACHER, {}).get("seeds", {}).get("0", {}).get("made", {}).get("key")
         if teacher and "fd" in report.get("pool", {}):
             groups.setdefault(repr((teacher, report["distill"], report["pool"]["images"])), {})[task] = report
-    return [group for group in groups.values() if len(group) > 1]
+    return [group for group in groups.values() if max(far := [one["pool"]["fd"] for one in group.values()]) > APART * min(far)]
 
 
 def draw(reports: Reports, headlines: dict[str, str]) -> None:

@@ -102,10 +102,10 @@ def paired(task: str, pairs: list[str]) -> str:
 
 
 def table(params: Params) -> str:
-    """Every row of params.yaml: the kinds of task that it is for, what it sees, what it asks of the teacher, what it is."""
+    """Every method of params.yaml: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
     lines, task = [], next(iter(params.tasks))
     has = {name: part(kinds.FOLDER, name, "Kind", "kind of task").has for name in parts(kinds.FOLDER)}
-    for row in params.rows:
+    for row in filter(lambda row: params.method_of(row) == row, params.rows):
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data = method.of_kind, SEES.keys()
         needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
@@ -113,12 +113,11 @@ def table(params: Params) -> str:
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
         tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
         what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
-        lines.append([name, ", ".join(tasks), ", ".join(sees) or "nothing", ", ".join(needs) or "–", what])
-    return str(
-        pd.DataFrame(lines, columns=["row", "kinds of task", "sees", "asks of the teacher", "what it is"]).to_markdown(
-            index=False, disable_numparse=True
-        )
-    )
+        variants = ", ".join(f"`{other}`" for other in params.rows if other != row and params.method_of(other) == row)
+        lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])
+    columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
+    wide = str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True))
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))  # columns as wide as their longest cell cannot be read as text
 
 
 if __name__ == "__main__":

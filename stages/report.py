@@ -6,6 +6,7 @@ Usage: python -m stages.report TASK
 
 from typing import Any
 
+from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
@@ -19,6 +20,8 @@ from stages.settings.task import STUDENT_DOMAIN, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
+GROUPS = ("learns from examples as they are", "makes examples, with a pool", "makes examples, without a pool")
+
 
 def main(name: str) -> None:
     """Write results/tasks/TASK.json, every seed's scores and origin, and the task's figures."""
@@ -28,7 +31,9 @@ def main(name: str) -> None:
     earlier = records.load(name)["rows"]
     rows = collect(settings, name, plans.around(settings, name))
     _, kind, teacher = open_teacher(name, task, start("fp32"))
-    figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows)
+    groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
+    groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
+    figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows, groups)
     merged = records.merged(earlier, rows)
     facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(name, kind, teacher)}
     write_json(paths.report(name), facts | {"rows": merged})
@@ -61,6 +66,13 @@ def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows
         known = rows.setdefault(row, {"upper_bound": made.pop("upper_bound", False), "seeds": {}})
         known["seeds"][str(seed)] = {**found, "made": made}
     return rows
+
+
+def _group(settings: Params, row: str, known: dict[str, Any]) -> str:
+    """How a row comes by what its student learns from."""
+    if not methods.method_class(settings, row).sees:
+        return GROUPS[2]
+    return GROUPS[any(found["images"] for found in known.get("seeds", {}).values())]
 
 
 def _distill(task: Task) -> dict[str, Any]:

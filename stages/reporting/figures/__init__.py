@@ -17,9 +17,14 @@ from stages.settings.task import STUDENT_DOMAIN
 sns.set_theme(style="whitegrid", palette="colorblind")
 
 
-def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any]) -> None:
-    """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind."""
+def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any], groups: dict[str, str]) -> None:
+    """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind.
+
+    `groups` says of each student's row, in the order of drawing, which others it is like: they share a panel or a colour.
+    """
+    rows = {row: rows[row] for row in [TEACHER, *groups]}
     runs = tables.runs(rows)
+    runs["group"] = runs["method"].map(groups)
     students = runs[runs["method"] != TEACHER]
     own.samples(task, kind, teacher, students)
     methods.diversity(task, kind, teacher, students)
@@ -29,6 +34,7 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
         scored = tables.runs(rows, domain)
         if not scored.empty and len(students):
+            scored["group"] = scored["method"].map(groups)
             methods.bars(task, kind, scored, f"{task}{suffix}", suffix)
             own.predictions(task, kind, scored, f"{task}{suffix}", file, suffix)
     pool.scores(task)

@@ -20,29 +20,39 @@ PAIRED = 300  # images of a set whose distances are drawn
 
 
 def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
-    """The headline score on the validation split over the share of the schedule done: mean and range over seeds."""
-    runs = zip(students["method"], students["seed"], strict=True)
-    frames = [pd.read_csv(paths.curve(task, label, seed)).assign(method=label, seed=seed) for label, seed in runs]
+    """The headline score on the validation split over the share of the schedule done: mean and range over seeds.
+
+    A panel for each group of rows, with those of the others in grey.
+    """
+    runs = students[["method", "seed", "group"]].itertuples(index=False)
+    frames = [
+        pd.read_csv(paths.curve(task, row, seed)).assign(method=row, run=f"{row} {seed}", group=group)
+        for row, seed, group in runs
+    ]
     for frame in frames:
         frame["done"] = 100 * frame["step"] / max(frame["step"].max(), 1)  # a row that takes no step stands at its start
-    figure, ax = plt.subplots(figsize=(7, 4))
-    every = pd.concat(frames, ignore_index=True)
-    sns.lineplot(every, x="done", y=f"val_{kind.headline}", hue="method", style="method", errorbar=("pi", 100), ax=ax)
-    ax.set(
-        xlabel="schedule done, %",
-        ylabel=f"{kind.headline} on validation split, %",
-        title=f"{task}: learning curves (band: all seeds)",
+    every, score = pd.concat(frames, ignore_index=True), f"val_{kind.headline}"
+    groups = list(every.groupby("group", sort=False))
+    figure, axes = plt.subplots(
+        1, len(groups), figsize=(max(5.5, 4 * len(groups)), 5), sharey=True, squeeze=False, layout="constrained"
     )
-    ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    for ax, (group, mine) in zip(axes.flat, groups, strict=True):
+        others = every[every["group"] != group]
+        sns.lineplot(others, x="done", y=score, units="run", estimator=None, color="0.85", linewidth=1, ax=ax)
+        sns.lineplot(mine, x="done", y=score, hue="method", style="method", errorbar=("pi", 100), ax=ax)
+        ax.set(xlabel="schedule done, %", ylabel=f"{kind.headline} on validation split, %", title=group)
+        ax.title.set_fontsize(10)
+        ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, borderaxespad=0)
+    figure.suptitle(f"{task}: learning curves (band: all seeds; grey: the other rows)", fontsize=11)
     save(figure, task, "curves")
 
 
 def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> None:
-    """The headline score of each method with its 95 % t-interval; every seed a dot; the teacher a line."""
+    """The headline score of each method with its 95 % t-interval, coloured by group; every seed a dot; the teacher a line."""
     students = runs[runs["method"] != TEACHER]
     groups = students.groupby("method", sort=False)[kind.headline]
-    figure, ax = plt.subplots(figsize=(7, 0.5 * len(groups) + 1.2))
-    sns.barplot(students, x=kind.headline, y="method", hue="method", errorbar=None, ax=ax, alpha=0.75)
+    figure, ax = plt.subplots(figsize=(7, inches := 0.5 * len(groups) + 1.2))
+    sns.barplot(students, x=kind.headline, y="method", hue="group", errorbar=None, ax=ax, alpha=0.75)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
     sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, jitter=False, ax=ax)
@@ -54,6 +64,7 @@ def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> N
         ylabel=None,
         title=title,
     )
+    ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.7 / inches), ncols=3)
     save(figure, task, f"accuracy{suffix}")
 
 

@@ -1,0 +1,57 @@
+"""Seconds of each row's training on this machine, and how many steps cost as much as those of the first row.
+
+Usage: OMP_NUM_THREADS=1 python -m tests.benchmark_steps TASK ROW,ROW STEPS [SHORT]
+
+Runs every row for SHORT (300) steps of the student and for twice as many, after `dvc repro curate@TASK`: the difference is what
+further steps cost, and what is over (a first pool of images, say) is paid once. The first row takes STEPS steps; the others as
+many, to the next hundred below, as fit in its seconds. Loading and measuring is left out. For tasks that are named
+`...-equal` in params.yaml.
+"""
+
+import sys
+import time
+
+import pandas as pd
+
+from stages import methods
+from stages.engine import runtime as rt
+from stages.families.method import Rescheduled
+from stages.families.opening import open_setting
+from stages.settings import params
+
+
+def seconds(name: str, row: str, steps: int) -> float:
+    """Of a run of `steps` steps of the student."""
+    settings = params.load()
+    task, of, section = settings.task(name), methods.method_class(settings, row), methods.section(settings, row, name)
+    own = (section.schedule or Rescheduled()).model_copy(update={"steps": steps})
+    with rt.running(task.precision or settings.run.precision, False) as runtime:
+        setting, _ = open_setting(name, task, of, 0, runtime)
+        method = of(setting, section.model_copy(update={"schedule": own}))
+        begin = time.perf_counter()
+        for step in range(method.iterations):
+            rt.seed(0, step)
+            for player in method.players.values():
+                player.anneal(step / method.iterations)
+            with runtime.autocast():
+                float(next(iter(method.step().values())))
+        return time.perf_counter() - begin
+
+
+def main(name: str, rows: str, steps: str, short: str = "300") -> None:
+    """Print a table of Markdown."""
+    table, budget, n = [], 0.0, int(short)
+    for row in rows.split(","):
+        seconds(name, row, 10)  # warm
+        one, two = seconds(name, row, n), seconds(name, row, 2 * n)
+        step, once = (two - one) / n, max(0.0, 2 * one - two)
+        budget = budget or once + int(steps) * step
+        equal = int(steps) if not table else int((budget - once) / step / 100) * 100
+        table.append([row, 1000 * step, once, equal])
+        print(table[-1], file=sys.stderr, flush=True)
+    columns = ["row", "ms a step", "s once", f"steps in {budget:.0f} s"]
+    print(pd.DataFrame(table, columns=columns).round(1).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,9 +1,12 @@
 """Figures that several rows share."""
 
 import pandas as pd
+import pytest
 
+from stages import report
 from stages.reporting.figures import methods
-from stages.settings import paths
+from stages.settings import params, paths
+from tests.clones import REPOSITORY
 from tests.small import kind
 
 
@@ -16,5 +19,22 @@ def test_curves_of_rows_with_many_points_and_with_one_are_drawn(project):
             path.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame({"step": steps, "val_top1": [50.0 + seed] * len(steps)}).to_csv(path, index=False)
             students.append({"method": row, "seed": seed, "group": "made" if row == "mosaickd" else "given"})
-    methods.curves("digits", kind(), pd.DataFrame(students))
-    assert (paths.figures("digits") / "curves.png").stat().st_size > 5000
+    for shown in (students, students[:6]):  # rows of two groups, then of one
+        methods.curves("digits", kind(), pd.DataFrame(shown))
+        assert (paths.figures("digits") / "curves.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("row", "images", "group"),
+    [
+        ("kd_in_domain", 0, 0),
+        ("odsd", 0, 0),
+        ("mosaickd_no_local", 48000, 1),
+        ("augkd", 500, 1),
+        ("fast", 900, 2),
+        ("kd_noise", 0, 2),
+    ],
+)
+def test_rows_are_grouped_by_whether_they_see_a_pool_and_make_images(row, images, group):
+    settings = params.load(REPOSITORY / "params.yaml")
+    assert report._group(settings, row, {"seeds": {"0": {"images": 0}, "1": {"images": images}}}) == report.GROUPS[group]

@@ -37,8 +37,8 @@ def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
         1, len(groups), figsize=(max(5.5, 4 * len(groups)), 5), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, (group, mine) in zip(axes.flat, groups, strict=True):
-        others = every[every["group"] != group]
-        sns.lineplot(others, x="done", y=score, units="run", estimator=None, color="0.85", linewidth=1, ax=ax)
+        for _, other in every[every["group"] != group].groupby("run"):
+            ax.plot(other["done"], other[score], color="0.85", linewidth=1)
         sns.lineplot(mine, x="done", y=score, hue="method", style="method", errorbar=("pi", 100), ax=ax)
         ax.set(xlabel="schedule done, %", ylabel=f"{kind.headline} on validation split, %", title=group)
         ax.title.set_fontsize(10)

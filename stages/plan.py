@@ -70,6 +70,8 @@ def tell_costs(params: Params, name: str) -> None:
     for key, network in networks.items():
         try:
             cost = architecture(Blueprint(network, CLASSES, task.image.shape).build(), torch.zeros(1, *task.image.shape))
+        except UserError as error:
+            raise UserError(f"params.yaml: task.{name}.{key}: {error}") from None
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"params.yaml: task.{name}.{key}: '{network}' takes no images of {task.image.height} x {task.image.width} "
@@ -78,7 +80,7 @@ def tell_costs(params: Params, name: str) -> None:
         said.append(f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs")
         macs.append(cost["macs"])
     *guides, student = said
-    print(f"{name}: {'; '.join(guides)}; student {student} for an image, with ten classes")
+    print(f"{name}: {'; '.join(guides)}; student {student} for an image; counted with ten classes")
     if macs[-1] > sum(macs[:-1]):
         print(f"{name}: the student is dearer than the teacher; {STEM}")
 

@@ -115,7 +115,7 @@ def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, wher
     assert given is not None
     blueprint = kind.blueprint(part.network, val, where, given)
     net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256, where, given.without)
+    weights.import_weights(net, Path(given.path), given.sha256, where, given.without, classes=val.classes)
     measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
     if (score := measured[f"val_{kind.headline}"]) <= guess:
         raise UserError(

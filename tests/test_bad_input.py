@@ -116,6 +116,17 @@ CASES = [
         {"student": "wrn16"},
         "task.digits.distill.student.network: network 'wrn16' is unknown; .*wrnDEPTH_WIDTH",
     ),
+    (
+        "task.digits.distill",
+        {"student": "mobilenet_v3_smal"},
+        "task.digits.distill.student.network: .*'torchvision.mobilenet_v3_small'",
+    ),
+    (
+        "task.digits.distill",
+        {"student": "torchvision.resnet1"},
+        "task.digits.distill.student: .*no such network; did you mean 'resnet18'",
+    ),
+    ("task.digits", {"values": "cifar10-smal"}, "task.digits.values: unknown task 'cifar10-smal'; did you mean 'cifar10-small'"),
     ("task.digits.image", {"size": [16, 18]}, "task.digits.image.size.*: .*multiple of 4.*18"),
     ("task.digits.teacher", {"train": None}, "task.digits.teacher: give either `train`"),
     ("task.digits.teacher.train", {"epochs": 1.5}, "task.digits.teacher.train.epochs: .*integer.*1.5"),
@@ -155,6 +166,8 @@ def test_a_value_per_task_wins_over_the_default(project):
     assert methods.section(settings, "mosaickd", "digits").local == 0.25
     assert methods.section(settings, "mosaickd", "cifar10-wrn").local == 1.0
     assert methods.section(settings, "mosaickd_no_local", "digits").local == 0.0
+    project.change("task.cifar10-wrn", values="digits")
+    assert methods.section(params.load(), "mosaickd", "cifar10-wrn").local == 0.25
     project.change("method.mosaickd", local=0.5)  # what `dvc exp run -S method.mosaickd.local=0.5` writes
     assert methods.section(params.load(), "mosaickd", "digits").local == 0.5
 
@@ -317,10 +330,17 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
     with pytest.raises(UserError, match=r"mine\.safetensors has sha256 [0-9a-f]{64}, params.yaml says 0{64}"):
         train_teacher.main("digits")
 
-    save_file({**good, "head.weight": good["head.weight"][:5].contiguous()}, file)
-    import_teacher(project, file)
-    with pytest.raises(UserError, match=r"does not fit the network.*'head.weight' is \(5, 128\), not \(10, 128\)"):
-        train_teacher.main("digits")
+    for name, message in (
+        (
+            "head.weight",
+            r"answers for 5 classes, and the labelled images have 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; give images of each",
+        ),
+        ("features.0.weight", r"does not fit the network.*'features.0.weight' is \(5, 1, 3, 3\), not \(32, 1, 3, 3\)"),
+    ):
+        save_file({**good, name: good[name][:5].contiguous()}, file)
+        import_teacher(project, file)
+        with pytest.raises(UserError, match=message):
+            train_teacher.main("digits")
 
     save_file({"other": good["head.bias"]}, file)
     import_teacher(project, file)

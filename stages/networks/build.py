@@ -1,5 +1,6 @@
 """Networks by name: the leading letters name the file, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50."""
 
+import difflib
 import importlib
 import re
 from typing import Any
@@ -42,7 +43,9 @@ def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
         for pattern in getattr(file, "FORMS", ()):
             if match := re.fullmatch(pattern, name):
                 return file, match
-    raise UserError(f"{where}network '{name}' is unknown; there are {', '.join(_forms())}")
+    near = difflib.get_close_matches(name, importlib.import_module(f"{FOLDER}.torchvision").names(), 1)
+    hint = f"did you mean 'torchvision.{near[0]}'? There" if near else "there"
+    raise UserError(f"{where}network '{name}' is unknown; {hint} are {', '.join(_forms())}")
 
 
 def _forms() -> list[str]:

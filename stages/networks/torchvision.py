@@ -33,13 +33,19 @@ class Segmenter(nn.Module):
         return F.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=False)
 
 
-def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
-    """The network of that name, grey images repeated over its three channels; raises ValueError for a name it has not."""
+def names() -> list[str]:
+    """All that there are."""
     from torchvision import models  # imported late: torchvision doubles the start-up time of a stage
 
+    return [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+
+
+def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
+    """The network of that name, grey images repeated over its three channels; raises ValueError for a name it has not."""
+    from torchvision import models
+
     name, dense = match[1], models.list_models(module=models.segmentation)
-    known = [*models.list_models(module=models), *dense]
-    if name not in known:
+    if name not in (known := names()):
         raise ValueError(f"torchvision.models has no such network; {nearest(name, known)}")
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     if name in dense:

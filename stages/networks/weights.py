@@ -90,11 +90,20 @@ def _stored(net: nn.Module) -> dict[str, nn.Module]:
     return {f"{i}.": bare(part) for i, part in enumerate(net.parts)} if isinstance(net, Teacher) else {"": bare(net)}
 
 
-def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: Sequence[str] = (), into: str = "") -> None:
+def import_weights(
+    net: nn.Module,
+    path: Path,
+    sha256: str,
+    key: str,
+    without: Sequence[str] = (),
+    into: str = "",
+    classes: Sequence[str] = (),
+) -> None:
     """Fill `net`, or its module called `into`, from the user's safetensors or state_dict file at `path`, whose hash is `sha256`.
 
     Tensors whose names begin with a word of `without` are left out on both sides. Raises UserError for a missing file, another
-    hash, an unreadable file, or tensors that do not fit the network; `key` is the section that says so.
+    hash, an unreadable file, or tensors that do not fit the network; `key` is the section that says so. `classes` are those that
+    the network was built for, where they are to be the file's.
     """
     if not path.is_file():
         raise UserError(f"the weights {path} are missing; put the file there, or mend `{key}.path`")
@@ -112,11 +121,17 @@ def import_weights(net: nn.Module, path: Path, sha256: str, key: str, without: S
     expected = {name: tensor for name, tensor in expected.items() if not name.startswith(tuple(without))}
     wrong = [f"no '{name}'" for name in expected if name not in state]
     wrong += [f"unexpected '{name}'" for name in state if name not in expected]
-    wrong += [
-        f"'{name}' is {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+    shapes = {
+        name: (tuple(state[name].shape), tuple(tensor.shape))
         for name, tensor in expected.items()
         if name in state and state[name].shape != tensor.shape
-    ]
+    }
+    if shapes and not wrong and all(mine == (len(classes), *given[1:]) for given, mine in shapes.values()):
+        raise UserError(
+            f"{path} answers for {next(iter(shapes.values()))[0][0]} classes, and the labelled images have {len(classes)}: "
+            f"{', '.join(classes)}; give images of each of the teacher's classes, and of no other"
+        )
+    wrong += [f"'{name}' is {given}, not {mine}" for name, (given, mine) in shapes.items()]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(

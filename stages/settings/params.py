@@ -104,9 +104,10 @@ class Params:
         """The parameters of a row for `task`, unchecked: the method's, then what the variant changes.
 
         A value may be a map {default: ..., TASK: ...}; the entry of the task counts, or of the longest name that its name begins
-        with ("digits" for digits-letters), else the default.
+        with ("digits" for digits-letters), else the default. A task with `values` is looked up by that name instead of its own.
         """
         merged: dict[str, Any] = {}
+        task = self.tasks[task].values or task
         for name in dict.fromkeys((self.method_of(row), row)):
             section = {key: value for key, value in self.rows[name].items() if key != "of"}
             merged |= {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in section.items()}
@@ -135,6 +136,8 @@ def load(path: Path = PARAMS) -> Params:
     for task in params.tasks:
         if task == COST or task.endswith(f"-{STUDENT_DOMAIN}"):
             raise UserError(f"params.yaml: task.{task}: the tables have this name for something else; take another")
+        if values := params.tasks[task].values:
+            _family(values, params.tasks, f"params.yaml: task.{task}.values: ")
     for axis, known in (("task", params.tasks), ("method", params.rows)):
         for name in getattr(params.run, f"{axis}s"):
             _known(known, name, axis, f"params.yaml: run.{axis}s: ")
@@ -216,9 +219,14 @@ def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
             raise UserError(f"params.yaml: {where}: a map by task has a `default` too, for all others")
         return value
     for name in value.keys() - {"default"}:
-        if not any(_in_family(known, name) for known in tasks):
-            _known(tasks, name, "task", f"params.yaml: {where}: ")
+        _family(name, tasks, f"params.yaml: {where}: ")
     return value[max((name for name in value if _in_family(task, name)), key=len, default="default")]
+
+
+def _family(name: str, tasks: dict[str, Task], where: str) -> None:
+    """Raise UserError where no task is called `name`, or `name` and more after a dash."""
+    if not any(_in_family(known, name) for known in tasks):
+        _known(tasks, name, "task", where)
 
 
 def _in_family(task: str, name: str) -> bool:

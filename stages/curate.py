@@ -72,6 +72,8 @@ def main(name: str) -> None:
         save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
+    if (rule.count or 0) > len(ood):
+        print(f"params.yaml: task.{name}.curate.count is {rule.count:,}, and there are {len(ood):,} images: all are kept")
     empty = facts["histogram_after"].count(0)
     print(
         f"pool of {name}: {len(rows)} of {len(ood)} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "

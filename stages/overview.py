@@ -26,7 +26,7 @@ def main() -> None:
     """Write table.md, table.csv, summary.json, report.html and the figure of distances, of all files under results/tasks."""
     now, params = read_json(paths.identities()), methods.load_all()
     names = [path.stem for path in paths.report("").parent.glob("*.json")]
-    text, found, cells, summary, costs, sections = [], [], {}, {}, {}, list[Section]()
+    text, of_run, found, cells, summary, costs, sections = [], [], [], {}, {}, {}, list[Section]()
     said: dict[str, None] = {}
     reports: distance.Reports = {}
     headlines: dict[str, str] = {}
@@ -49,7 +49,9 @@ def main() -> None:
                 table = tables.summarise(runs, headline, baseline)
                 common, words = tables.in_words(table, shown, called)
                 above = [common] if common else []
-                text += [f"### {title}", *above, tables.to_markdown(words), *below]
+                written = [f"### {title}", *above, tables.to_markdown(words), *below]
+                text += written
+                of_run += written if task in params.run.tasks else []
                 pictures = sorted(paths.figures(task).glob("*.png")) if domain is None else []
                 about = _described(params, rows) if domain is None else pd.DataFrame()
                 sections.append(Section(title, words, [*above, *below], pictures, about))
@@ -61,19 +63,19 @@ def main() -> None:
                 if domain is None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
     if both := tables.beside_each_other(cells):
-        text = ["### Tasks beside each other", both, *text]
+        text, of_run = (["### Tasks beside each other", both, *some] for some in (text, of_run))
     distance.draw(reports, headlines)
     note, everything = " ".join([*said, tables.NOTE]), pd.concat(found)
     with replacing(paths.RESULTS / "report.html") as temporary:
         temporary.write_text(page("Results", sections, note))
     with replacing(paths.RESULTS / "table.md") as temporary:
-        temporary.write_text("\n\n".join([*text, note]) + "\n")
+        temporary.write_text("\n\n".join([*text, "### What the columns mean", note]) + "\n")
     with replacing(paths.RESULTS / "table.csv") as temporary:
         first = ["task", "method", "marks", "headline"]
         columns = [*first, *(key for key in everything if key not in first)]
         everything[columns].to_csv(temporary, index=False)  # with all digits: a page that takes them rounds once
     write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
-    print("\n\n".join(text))
+    print("\n\n".join([*of_run, f"All tables: {paths.RESULTS}/table.md; with figures, sortable: {paths.RESULTS}/report.html"]))
 
 
 def _described(params: Params, rows: dict[str, Any]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The data-free family: each method against a naive loop in fp64, and the parts that they share."""
 
+import io
 import copy
 import math
 from dataclasses import replace
@@ -445,6 +446,13 @@ def test_a_ring_keeps_the_newest_rows():
     assert torch.equal(ring.rows["x"], again.rows["x"])
     ring.append(x=torch.arange(100, 120))
     assert ring.rows["x"].sort().values.tolist() == [115, 116, 117, 118, 119]
+
+
+def test_a_checkpoint_takes_no_more_of_a_ring_than_is_in_it():
+    ring = Ring(100_000, {"x": ((), torch.int64)}, CPU, "method.m.pool")
+    ring.append(x=torch.arange(10))
+    torch.save(ring.state(), file := io.BytesIO())
+    assert len(file.getvalue()) < 10_000
 
 
 def test_a_ring_that_does_not_fit_is_refused():

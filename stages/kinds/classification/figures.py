@@ -62,6 +62,7 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
         ticks = {"xticklabels": few and last, "yticklabels": few and first}
         sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks)
         ax.axis("on")
+        ax.tick_params(axis="x", rotation=90 if max(map(len, order)) > 2 else 0)
         ax.set_title(label, fontsize=10)
         ax.set(xlabel="predicted" if last else "", ylabel="actual" if first else "")
     figure.suptitle(f"{title}: confusion on the test split, % of each actual class")

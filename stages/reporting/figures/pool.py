@@ -46,6 +46,7 @@ def scores(task: str) -> None:
         ax.axis("on")
         frame = pd.DataFrame({name: tensors[name].numpy(), "of": np.where(kept, "kept", "left out")})
         sns.histplot(frame, x=name, hue="of", hue_order=["kept", "left out"], multiple="stack", bins=40, ax=ax)
+        ax.get_legend().set_title(None)
         ax.set(xlabel=UNITS[name], ylabel="OOD examples")
     figure.suptitle(f"{task}: what the teacher says of the OOD examples; {kept.sum()} of {len(kept)} kept", fontsize=11)
     save(figure, task, "pool-scores")
@@ -66,9 +67,10 @@ def classes(task: str, kind: Any) -> None:
     figure, ax = plt.subplots(figsize=(max(5, 0.45 * len(names)), 3.2))
     sns.barplot(frame, x="class", y="share", hue="images", ax=ax)
     ax.axhline(100 / len(names), color="grey", linestyle="--")
-    ax.set(xlabel="class that the teacher sees", ylabel="share, %", title=f"{task}: classes before and after curation")
+    ax.set(xlabel="class that the teacher sees", ylabel="share, %")
+    ax.set_title(f"{task}: classes before and after curation", pad=24)
     ax.tick_params(axis="x", rotation=0 if len(names) <= 12 else 90)
-    ax.legend(title=None, fontsize=8)
+    ax.legend(title=None, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, frameon=False)
     save(figure, task, "pool-classes")
 
 

@@ -1,7 +1,7 @@
 """The data-free family: each method against a naive loop in fp64, and the parts that they share."""
 
-import io
 import copy
+import io
 import math
 from dataclasses import replace
 

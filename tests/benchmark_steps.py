@@ -1,11 +1,11 @@
 """Seconds of each row's training on this machine, and how many steps cost as much as those of the first row.
 
-Usage: OMP_NUM_THREADS=1 python -m tests.benchmark_steps TASK ROW,ROW STEPS [SHORT]
+Usage: OMP_NUM_THREADS=1 python -m tests.benchmark_steps TASK ROW,ROW STEPS [SHORT] [ROUNDS]
 
-Runs every row for SHORT (300) steps of the student and for twice as many, after `dvc repro curate@TASK`: the difference is what
-further steps cost, and what is over (a first pool of images, say) is paid once. The first row takes STEPS steps; the others as
-many, to the next hundred below, as fit in its seconds. Loading and measuring is left out. For tasks that are named
-`...-equal` in params.yaml.
+Runs every row for SHORT (100) steps of the student and for twice as many, after `dvc repro curate@TASK`: the difference is what
+further steps cost, and what is over (a first pool of images, say) is paid once. All rows take turns for ROUNDS (2), and their
+means count, for machines are not equally fast at all times. The first row takes STEPS steps; the others as many, to the next
+hundred below, as fit in its seconds. Loading and measuring is left out. For tasks that are named `...-equal` in params.yaml.
 """
 
 import sys
@@ -38,19 +38,19 @@ def seconds(name: str, row: str, steps: int) -> float:
         return time.perf_counter() - begin
 
 
-def main(name: str, rows: str, steps: str, short: str = "300") -> None:
+def main(name: str, rows: str, steps: str, short: str = "100", rounds: str = "2") -> None:
     """Print a table of Markdown."""
-    table, budget, n = [], 0.0, int(short)
-    for row in rows.split(","):
-        seconds(name, row, 10)  # warm
-        one, two = seconds(name, row, n), seconds(name, row, 2 * n)
-        step, once = (two - one) / n, max(0.0, 2 * one - two)
-        budget = budget or once + int(steps) * step
-        equal = int(steps) if not table else int((budget - once) / step / 100) * 100
-        table.append([row, 1000 * step, once, equal])
-        print(table[-1], file=sys.stderr, flush=True)
-    columns = ["row", "ms a step", "s once", f"steps in {budget:.0f} s"]
-    print(pd.DataFrame(table, columns=columns).round(1).to_markdown(index=False))
+    n, found = int(short), []
+    for turn in range(int(rounds)):
+        for row in rows.split(","):
+            seconds(name, row, 10)  # warm
+            one, two = seconds(name, row, n), seconds(name, row, 2 * n)
+            found.append({"row": row, "ms a step": 1000 * (two - one) / n, "s once": max(0.0, 2 * one - two)})
+            print(turn, found[-1], file=sys.stderr, flush=True)
+    table = pd.DataFrame(found).groupby("row", sort=False).mean()
+    budget = table["s once"].iloc[0] + int(steps) * table["ms a step"].iloc[0] / 1000
+    table[f"steps in {budget:.0f} s"] = ((budget - table["s once"]) / table["ms a step"] * 10 + 1e-6).astype(int) * 100
+    print(table.round(1).to_markdown())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
 from stages.families.method import IN_DOMAIN, LABELS, POOL
 from stages.families.refusal import why_not
 from stages.methods._described import described
-from stages.reporting import records
+from stages.reporting import records, tables
 from stages.reporting.intervals import half_interval
 from stages.settings import paths
 from stages.settings.params import TEACHER, Params
@@ -68,17 +68,21 @@ def results(path: Path, titles: list[str]) -> str:
 def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
     """Rows by tasks, out of a table.csv: the mean of the headline score, half its 95 % interval, n, and marks.
 
-    Raises UserError for a task that is not there; a row that a task has not stands with a dash.
+    Where every row has the mark of older code, a line says so instead. Raises UserError for a task that is not there; a row that a task has not stands with a dash.
     """
     known = pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
     if missing := set(tasks) - set(known["task"]):
         raise UserError(f"{path} has no task '{min(missing)}'; it has {', '.join(known['task'].unique())}")
     wide = pd.DataFrame("–", index=pd.Index(rows, name="row"), columns=tasks)
-    for line in known[known["task"].isin(tasks) & known["method"].isin(rows)].to_dict("records"):
+    found = known[known["task"].isin(tasks) & known["method"].isin(rows)]
+    if all_older := len(found) > 0 and bool(found["marks"].str.contains(tables.OLDER).all()):
+        found = found.assign(marks=found["marks"].str.replace(tables.OLDER, "").str.strip())
+    for line in found.to_dict("records"):
         half = "" if pd.isna(line["ci95"]) else f" ± {line['ci95']:.2f}"
         n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
         wide.loc[line["method"], line["task"]] = f"{float(line[line['headline']]):.2f}{half}{n} {line['marks']}".strip()
-    return str(wide.to_markdown(disable_numparse=True))
+    below = f"\n\nAll of these were made by other code or parameters than now ({tables.OLDER})." if all_older else ""
+    return f"{wide.to_markdown(disable_numparse=True)}{below}"
 
 
 def paired(task: str, pairs: list[str]) -> str:

@@ -90,6 +90,9 @@ def test_tasks_of_several_kinds_stand_beside_each_other_by_their_own_scores(tmp_
     (tmp_path / "table.csv").write_text("\n".join(lines))
     table = rows_of(readme.beside(tmp_path / "table.csv", ["a", "b"], ["kd_ood"]))
     assert table["kd_ood"] == {"row": "kd_ood", "a": "50.13 ± 1.50 (n=3)", "b": "20.50 (n=1) ‡"}
+    alone = readme.beside(tmp_path / "table.csv", ["b"], ["kd_ood", "mosaickd"])  # a mark on every row says no more than a line
+    assert rows_of(alone)["kd_ood"] == {"row": "kd_ood", "b": "20.50 (n=1)"}
+    assert alone.endswith("\n\nAll of these were made by other code or parameters than now (‡).")
 
 
 def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):

@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from stages import methods, overview, readme
+from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
@@ -219,3 +221,25 @@ def test_every_list_of_methods_in_readme_is_one_that_runs():
     assert lists
     for names in lists:
         assert set(names.split(",")) <= set(settings["method"])
+
+
+OWN = README.split("## Your own teacher and images")[1].split("### Every pixel")[0]
+
+
+def test_the_task_of_ones_own_is_one_that_runs(tmp_path):
+    """Pasted under `task:` of params.yaml, as README says."""
+    task = OWN.split("```yaml\n")[1].split("```")[0].replace('"..."', "0" * 64)
+    text = (REPOSITORY / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("\ntask:\n", f"\ntask:\n{task}", 1))
+    settings = methods.load_all(tmp_path / "params.yaml")
+    mine, theirs = (methods.section(settings, "mosaickd", name) for name in ("mine", "cifar10-small"))
+    assert mine == theirs != methods.section(settings, "mosaickd", "cifar10-wrn")
+
+
+def test_a_student_is_loaded_as_readme_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blueprint = weights.Blueprint("torchvision.mobilenet_v3_small", tuple("abc"), (3, 64, 64), [0.4, 0.5, 0.6], [0.2, 0.3, 0.2])
+    net, images = blueprint.build().eval(), torch.rand(2, 3, 64, 64)
+    weights.save(paths.student("mine", "kd_ood", 0), blueprint, net, images[:1], {})
+    exec(OWN.split("```python\n")[1].split("```")[0], found := {"images": images})
+    assert torch.allclose(found["logits"], net(images), atol=1e-5)

@@ -68,8 +68,8 @@ def results(path: Path, titles: list[str]) -> str:
 def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
     """Rows by tasks, out of a table.csv: the mean of the headline score, half its 95 % interval, n, and marks.
 
-    Where every row has the mark of older code, a line says so instead. A row that a task has not stands with a dash; raises UserError
-    for a task that is not there.
+    Where every row has the mark of older code, a line says so instead. A row that a task has not stands with a dash. Raises
+    UserError for a task that is not there.
     """
     known = pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
     if missing := set(tasks) - set(known["task"]):

@@ -228,7 +228,7 @@ OWN = README.split("## Your own teacher and images")[1].split("### Every pixel")
 
 def test_the_task_of_ones_own_is_one_that_runs(tmp_path):
     """Pasted under `task:` of params.yaml, as README says."""
-    task = OWN.split("```yaml\n")[1].split("```")[0].replace('"..."', "0" * 64)
+    task = OWN.split("```yaml\n")[1].split("```")[0].replace("...", "a" * 64)
     text = (REPOSITORY / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("\ntask:\n", f"\ntask:\n{task}", 1))
     settings = methods.load_all(tmp_path / "params.yaml")

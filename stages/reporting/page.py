@@ -22,6 +22,7 @@ nav a { display: inline-block; margin: 0 .8rem .2rem 0; }
 section { border-top: 1px solid #ccc; margin-top: 2rem; overflow-x: auto; }
 figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; }
 figure img { max-width: 640px; width: 100%; height: auto; }
+figure img.wide { max-width: 1100px; }
 figcaption, .note { color: #555; font-size: 13px; }
 td.text { max-width: 46rem; white-space: normal; }
 """
@@ -57,11 +58,7 @@ def _section(one: Section) -> str:
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in one.notes]
     if len(one.rows):
         parts += ["<details><summary>What each row is, and how it was made</summary>", _sortable(one.rows), "</details>"]
-    parts += [
-        f'<figure><img loading="lazy" alt="{html.escape(path.stem)}" src="{_embedded(path)}">'
-        f"<figcaption>{html.escape(path.stem)}</figcaption></figure>"
-        for path in one.figures
-    ]
+    parts += [f"<figure>{_embedded(path)}<figcaption>{html.escape(path.stem)}</figcaption></figure>" for path in one.figures]
     return "\n".join([*parts, "</section>"])
 
 
@@ -75,12 +72,15 @@ def _sortable(table: pd.DataFrame) -> str:
 
 
 def _embedded(path: Path) -> str:
+    """The picture in the page itself; one that is much wider than high, such as panels beside each other, is shown so."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
         image.thumbnail((WIDTH, 4 * WIDTH))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=80)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    data = base64.b64encode(buffer.getvalue()).decode()
+    wide = ' class="wide"' if image.width > max(2 * image.height, WIDTH - 1) else ""
+    return f'<img loading="lazy"{wide} alt="{html.escape(path.stem)}" src="data:image/webp;base64,{data}">'
 
 
 def _anchor(title: str) -> str:

@@ -21,6 +21,7 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
 GROUPS = ("learns from examples as they are", "makes examples, with a pool", "makes examples, without a pool")
+GIVEN, WITH_POOL, WITHOUT = GROUPS
 
 
 def main(name: str) -> None:
@@ -71,8 +72,8 @@ def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows
 def _group(settings: Params, row: str, known: dict[str, Any]) -> str:
     """How a row comes by what its student learns from."""
     if not methods.method_class(settings, row).sees:
-        return GROUPS[2]
-    return GROUPS[any(found["images"] for found in known.get("seeds", {}).values())]
+        return WITHOUT
+    return WITH_POOL if any(found["images"] for found in known.get("seeds", {}).values()) else GIVEN
 
 
 def _distill(task: Task) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Ring:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
-        # Copies, for a part of a tensor would be saved with all of it.
+        # Copies: a part of a tensor would be saved with all of it.
         return {"total": self.total, **{name: rows[: len(self)].to("cpu", copy=True) for name, rows in self.rows.items()}}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ so `dvc exp run` with the same rows then takes everything from it, and draws the
 Usage: OMP_NUM_THREADS=1 python -m stages.queue TASK,TASK ROW,ROW SEED,SEED
 """
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,7 +45,9 @@ def _clone() -> None:
     here = Path.cwd()
     if not (CLONE / ".git").exists():
         _run("git", "clone", "--quiet", str(here), str(CLONE))
-    _run(sys.executable, "-m", "dvc", "cache", "dir", "--local", str(here / ".dvc" / "cache"), cwd=CLONE)
+    dvc = sys.executable, "-m", "dvc", "cache", "dir"
+    cache = subprocess.run(dvc, capture_output=True, text=True, check=True).stdout.strip()  # this folder's, wherever it lies
+    _run(*dvc, "--local", cache, cwd=CLONE)
     _run("git", "update-index", "--no-skip-worktree", str(params.PARAMS), cwd=CLONE)
     _run("git", "fetch", "--quiet", str(here), "HEAD", cwd=CLONE)
     _run("git", "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD", cwd=CLONE)

@@ -14,6 +14,7 @@ def test_a_queue_makes_rows_beside_other_work_and_goes_on(tmp_path):
     """A row; then another beside it and beside what was reported here meanwhile. No commit; nothing is made twice."""
     folder = clone(tmp_path / "project", methods=["mosaickd"], seeds=[0], scale="smoke")
     commit(folder)
+    run(folder, "dvc", "cache", "dir", "--local", str(tmp_path / "cache"))  # as those have it who share one
     head = run(folder, "git", "rev-parse", "--short=9", "HEAD").strip()
     assert "Running stage 'train_teacher@digits'" in queued(folder, "kd_ood")
     report = folder / "results" / "tasks" / "digits.json"

@@ -132,8 +132,17 @@ def test_a_resumed_run_ends_bit_identical(name, killed, tmp_path):
     assert not all(torch.equal(value, weights(method(name, **options))[key]) for key, value in weights(whole).items())
 
 
+@pytest.fixture
+def heard():
+    """Both signals are heard, though the shell that the tests were started from may ignore one, as in the background."""
+    before = {sign: signal.signal(sign, signal.default_int_handler) for sign in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for sign, handler in before.items():
+        signal.signal(sign, handler)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_the_step_that_was_under_way(sign, tmp_path):
+def test_ctrl_c_saves_the_step_that_was_under_way(sign, tmp_path, heard):
     """No checkpoint was due; the run that goes on ends as one that was never stopped, and counts both sessions' seconds."""
     whole = method("kd_ood", steps=12)
     train(whole, CPU, 0, never(tmp_path / "a"), dict, "")

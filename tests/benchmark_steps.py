@@ -8,13 +8,18 @@ means count, for machines are not equally fast at all times. The first row takes
 hundred below, as fit in its seconds. Loading and measuring is left out. For tasks that are named `...-equal` in params.yaml.
 """
 
+import math
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pandas as pd
 
 from stages import methods
 from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.loop import train
 from stages.families.method import Rescheduled
 from stages.families.opening import open_setting
 from stages.settings import params
@@ -25,16 +30,12 @@ def seconds(name: str, row: str, steps: int) -> float:
     settings = params.load()
     task, of, section = settings.task(name), methods.method_class(settings, row), methods.section(settings, row, name)
     own = (section.schedule or Rescheduled()).model_copy(update={"steps": steps})
-    with rt.running(task.precision or settings.run.precision, False) as runtime:
+    with rt.running(task.precision or settings.run.precision, False) as runtime, tempfile.TemporaryDirectory() as folder:
         setting, _ = open_setting(name, task, of, 0, runtime)
         method = of(setting, section.model_copy(update={"schedule": own}))
+        never = Checkpoint(Path(folder), every_minutes=math.inf, every_steps=steps + 1)
         begin = time.perf_counter()
-        for step in range(method.iterations):
-            rt.seed(0, step)
-            for player in method.players.values():
-                player.anneal(step / method.iterations)
-            with runtime.autocast():
-                float(next(iter(method.step().values())))
+        train(method, runtime, 0, never, dict, f"{row}, {steps} steps")
         return time.perf_counter() - begin
 
 

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from stages import methods, overview, readme
+from stages.methods._described import described
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
@@ -159,6 +160,7 @@ def test_the_table_of_methods_says_what_each_asks_for(results):
         "fitnet": ("the OOD pool", "named stages", ""),
         "augkd": ("labelled student domain", "batch normalisation, gradients", "`augkd_labels_only`"),
     }
+    assert described(methods.load_all(), "mosaickd_no_local") == "`mosaickd` with local 0.0"
     assert "[arXiv:2110.15094](https://arxiv.org/abs/2110.15094)" in table["`mosaickd`"]["what it is"]
     assert "`kd_in_domain` †" in table
 

@@ -196,6 +196,16 @@ def test_students_learn_from_fewer_images_than_a_batch(project, capsys):
     assert paths.student("digits", "kd_ood", 0).exists()
 
 
+def test_a_teacher_of_fewer_images_than_a_batch_says_so(project, capsys):
+    project.change("run", scale="full")
+    project.change("task.digits.ood", count=20)
+    project.change("task.digits.teacher.train", epochs=1, batch=10_000)
+    prepare.main("digits")
+    train_teacher.main("digits")
+    said = "task.digits.teacher.train: there are 1132 examples; a batch has as many, not 10000"
+    assert said in capsys.readouterr().out
+
+
 def labelled_folder(top, classes, each=12):
     """Noise images as PATH/CLASS/image.png."""
     rng = np.random.default_rng(0)

@@ -60,6 +60,8 @@ def teach(
     if start := recipe.start:
         weights.import_weights(net, Path(start.path), start.sha256, f"{where}.train.start", start.without, start.into)
     batch = min(recipe.batch, len(examples))
+    if batch < recipe.batch:
+        print(f"{where}.train: there are {len(examples)} examples; a batch has as many, not {recipe.batch}", flush=True)
     steps = recipe.epochs * (len(examples) // batch)
     schedule = Schedule(
         steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, recipe.optimizer, recipe.rate, recipe.clip

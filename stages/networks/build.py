@@ -1,6 +1,5 @@
 """Networks by name: the leading letters name the file, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50."""
 
-import difflib
 import importlib
 import re
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from stages.support.errors import UserError
-from stages.support.parts import leading, parts
+from stages.support.parts import alike, leading, parts
 
 FOLDER = "stages.networks"
 
@@ -43,8 +42,8 @@ def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
         for pattern in getattr(file, "FORMS", ()):
             if match := re.fullmatch(pattern, name):
                 return file, match
-    near = difflib.get_close_matches(name, importlib.import_module(f"{FOLDER}.torchvision").names(), 1)
-    hint = f"did you mean 'torchvision.{near[0]}'? There" if near else "there"
+    near = alike(name, importlib.import_module(f"{FOLDER}.torchvision").names())
+    hint = f"did you mean 'torchvision.{near}'? There" if near else "there"
     raise UserError(f"{where}network '{name}' is unknown; {hint} are {', '.join(_forms())}")
 
 

@@ -39,5 +39,10 @@ def leading(name: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for someone who wrote `name`: the nearest of the `known` names, or all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known) or 'none'}"
+    near = alike(name, known)
+    return f"did you mean '{near}'?" if near else f"known: {', '.join(known) or 'none'}"
+
+
+def alike(name: str, known: Iterable[str]) -> str | None:
+    """The nearest of the `known` names, if any is near."""
+    return next(iter(difflib.get_close_matches(name, known, 1)), None)

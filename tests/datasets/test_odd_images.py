@@ -193,12 +193,16 @@ def test_other_files_are_counted_and_links_are_followed_but_in_circles(tmp_path,
     (images / "again").symlink_to(images)
     (images / "kitty").symlink_to(images / "cat")
     (images / "cat" / "gone.png").symlink_to(away / "gone.png")
+    (images / "owl").mkdir()
+    (images / ".cache").mkdir()
     for name in ("._a.png", "notes.txt", "more.txt", "README"):
         (images / "cat" / name).write_text("no image")
     found = read(images)
     assert found.classes == ("cat", "dog", "kitty")
     assert len(found) == 3
-    assert f"{images}: left out what is no image: 4 .txt, 2 ._..., 2 README" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{images}: left out what is no image: 4 .txt, 2 ._..., 2 README" in said
+    assert f"{images}: 2 folders under '.' hold no image and are no class: again, owl" in said
 
 
 def test_a_list_of_classes_has_a_name_a_line(tmp_path):

@@ -221,7 +221,9 @@ def test_broken_images_are_named_and_skipped_up_to_a_limit(folder, capsys):
     kept = read.read(form(3, 8))
     assert len(kept) == 10
     assert kept.index.tolist() == [1, 2, 3, 5, 6, 7, 8, 9, 10, 11]
-    assert "cat/00.png" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cat/00.png" in said
+    assert "skipped 2 broken images of 12" in said
     for name in ("cat/03.png", "owl/02.png"):
         (folder / "train" / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"more than 3 broken images, .*cat/00.png"):

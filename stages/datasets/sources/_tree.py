@@ -131,6 +131,8 @@ def decode(
                 )
     if not good.any():
         raise UserError(f"{where}: all {len(broken)} images are broken ({', '.join(broken[:3])}); mend or replace them")
+    if broken:
+        print(f"{where}: skipped {len(broken)} broken images of {len(class_of)}", flush=True)
     number = {label: i for i, label in enumerate(classes)} | {"": UNKNOWN}
     columns = {LABEL: torch.tensor([number[label] for label in class_of.values()]), INDEX: torch.arange(len(class_of))}
     columns |= {INPUT: whole} if keep else {}

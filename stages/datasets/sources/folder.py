@@ -21,5 +21,8 @@ class Source(Tree):
             raise UserError(f"the image folder {root} is missing; {LAYOUT}{elsewhere()}")
         found = Folder(root)
         class_of, classes = self._members(found.names, top)
+        folders = {path.name for path in (root / top).iterdir() if path.is_dir() and not path.name.startswith(".")}
+        if self.classes is None and (bare := sorted(folders - set(classes))):
+            print(f"{self.path}: {len(bare)} folders under '{top}' hold no image and are no class: {', '.join(bare[:5])}")
         keep = self._fits(len(class_of), form)
         return decode(found.opened(class_of), class_of, classes, self.path, form, keep)

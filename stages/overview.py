@@ -7,14 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages import methods
 from stages.kinds import aspect
 from stages.methods._described import described
 from stages.reporting import records, tables
 from stages.reporting.figures import distance
 from stages.reporting.page import Section, page
 from stages.settings import paths
-from stages.settings.params import COST, TEACHER, Params
+from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
@@ -24,7 +23,7 @@ MADE = ("revision", "device", "precision")
 
 def main() -> None:
     """Write table.md, table.csv, summary.json, report.html and the figure of distances, of all files under results/tasks."""
-    now, params = read_json(paths.identities()), methods.load_all()
+    now, params = read_json(paths.identities()), load()
     names = [path.stem for path in paths.report("").parent.glob("*.json")]
     text, of_run, found, cells, summary, costs, sections = [], [], [], {}, {}, {}, list[Section]()
     said: dict[str, None] = {}

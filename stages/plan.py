@@ -14,7 +14,7 @@ from stages.kinds import check_form
 from stages.networks.build import find
 from stages.networks.weights import Blueprint, architecture
 from stages.settings import paths, plans
-from stages.settings.params import IMPRESS, STAGES, Params
+from stages.settings.params import IMPRESS, STAGES, Params, load
 from stages.settings.plans import Plan
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
@@ -27,7 +27,11 @@ STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.res
 
 def main() -> None:
     """Write a plan for each stage and each row of the tasks in `run`, and the identities of all rows of all tasks."""
-    params = methods.load_all()
+    params = load()
+    identities = {  # and every row's section checked for every task
+        name: {**plans.around(params, name), "rows": {row: of_row(params, row, name).identity for row in params.rows}}
+        for name in params.tasks
+    }
     for name, task in params.tasks.items():
         check_form(task, f"task.{name}")
         open_rule(name, task.curate)
@@ -49,10 +53,6 @@ def main() -> None:
         as_template(params, name)
         for stage in IMPRESS:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))
-    identities = {
-        name: {**plans.around(params, name), "rows": {row: of_row(params, row, name).identity for row in params.rows}}
-        for name in params.tasks
-    }
     write_json(paths.identities(), identities)
     plans.of_overview(params).write(paths.overview_plan())
     run = params.run

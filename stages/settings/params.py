@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,11 @@ class Params:
     rows: dict[str, dict[str, Any]]
     impress: Impress
 
+    @cached_property
+    def families(self) -> frozenset[str]:
+        """What a value may differ by: the names of tasks, and how these begin up to a dash."""
+        return frozenset(name for task in self.tasks for name in _families(task))
+
     def task(self, name: str) -> Task:
         """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
         task: Task = _known(self.tasks, name, "task")
@@ -110,8 +116,24 @@ class Params:
         task = self.tasks[task].values or task
         for name in dict.fromkeys((self.method_of(row), row)):
             section = {key: value for key, value in self.rows[name].items() if key != "of"}
-            merged |= {key: _for_task(f"method.{name}.{key}", value, task, self.tasks) for key, value in section.items()}
+            merged |= {key: self._for_task(f"method.{name}.{key}", value, task) for key, value in section.items()}
         return merged
+
+    def family(self, name: str, where: str) -> None:
+        """Raises UserError that begins with `where` if no task is called `name`, or `name` and more after a dash."""
+        if name not in self.families:
+            _known(self.tasks, name, "task", where)
+
+    def _for_task(self, where: str, value: Any, task: str) -> Any:
+        if not (isinstance(value, dict) and value):
+            return value
+        if "default" not in value:
+            if all(str(name) in self.families for name in value):
+                raise UserError(f"params.yaml: {where}: a map by task has a `default` too, for all others")
+            return value
+        for name in value.keys() - {"default"}:
+            self.family(str(name), f"params.yaml: {where}: ")
+        return value[next((name for name in _families(task) if name in value), "default")]
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -137,7 +159,7 @@ def load(path: Path = PARAMS) -> Params:
         if task == COST or task.endswith(f"-{STUDENT_DOMAIN}"):
             raise UserError(f"params.yaml: task.{task}: the tables have this name for something else; take another")
         if values := params.tasks[task].values:
-            _family(values, params.tasks, f"params.yaml: task.{task}.values: ")
+            params.family(values, f"params.yaml: task.{task}.values: ")
     for axis, known in (("task", params.tasks), ("method", params.rows)):
         for name in getattr(params.run, f"{axis}s"):
             _known(known, name, axis, f"params.yaml: run.{axis}s: ")
@@ -211,27 +233,10 @@ def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
     return names[name]
 
 
-def _for_task(where: str, value: Any, task: str, tasks: dict[str, Task]) -> Any:
-    if not (isinstance(value, dict) and value):
-        return value
-    if "default" not in value:
-        if all(any(_in_family(known, str(name)) for known in tasks) for name in value):
-            raise UserError(f"params.yaml: {where}: a map by task has a `default` too, for all others")
-        return value
-    for name in value.keys() - {"default"}:
-        _family(name, tasks, f"params.yaml: {where}: ")
-    return value[max((name for name in value if _in_family(task, name)), key=len, default="default")]
-
-
-def _family(name: str, tasks: dict[str, Task], where: str) -> None:
-    """Raise UserError where no task is called `name`, or `name` and more after a dash."""
-    if not any(_in_family(known, name) for known in tasks):
-        _known(tasks, name, "task", where)
-
-
-def _in_family(task: str, name: str) -> bool:
-    """Whether `task` is called `name`, or `name` and more after a dash."""
-    return f"{task}-".startswith(f"{name}-")
+def _families(task: str) -> list[str]:
+    """A task's name and how it begins up to each dash, the longest first."""
+    words = task.split("-")
+    return ["-".join(words[:n]) for n in range(len(words), 0, -1)]
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

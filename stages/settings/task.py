@@ -255,4 +255,6 @@ class Task(Section):
         distill = self.distill.model_copy(update={"student_steps": 10, "batch": 16})
         parts = [part.smoke() for part in self.parts]
         taught = {"teacher": parts[0]} if self.teacher else {"teachers": parts}
-        return self.model_copy(update={**taught, "distill": distill})
+        count = getattr(self.ood, "count", None)
+        ood = self.ood.model_copy(update={"count": min(count, SMOKE_IMAGES)}) if count else self.ood
+        return self.model_copy(update={**taught, "distill": distill, "ood": ood})

@@ -142,7 +142,8 @@ def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[T
     """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after."""
     batches = progress(kind.shown(pool, HEARD), f"moments of {name}", total=-(-len(pool) // HEARD))
     moments = sketched(deviations(teacher, batches))
-    classes = class_deviations(pool.columns[LOGITS].softmax(1))
+    logits = pool.columns[LOGITS] if LOGITS in pool.columns else kind.answers(teacher, pool, BATCH)
+    classes = class_deviations(logits.softmax(1))
     weights, penalty = matching(torch.cat([classes, moments], 1))
     even = torch.full_like(weights, 1 / len(weights))
     facts = {

@@ -69,12 +69,14 @@ def tell_costs(params: Params, name: str) -> None:
     said, macs = list[str](), list[int]()
     for key, network in networks.items():
         try:
-            cost = architecture(Blueprint(network, CLASSES, task.image.shape).build(), torch.zeros(1, *task.image.shape))
+            net = Blueprint(network, CLASSES, task.image.shape).build()
+            for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
+                cost = architecture(net, torch.zeros(1, *shape))
         except UserError as error:
             raise UserError(f"params.yaml: task.{name}.{key}: {error}") from None
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"params.yaml: task.{name}.{key}: '{network}' takes no images of {task.image.height} x {task.image.width} "
+                f"params.yaml: task.{name}.{key}: '{network}' takes no images of {shape[1]} x {shape[2]} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
             ) from None
         said.append(f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs")

@@ -27,6 +27,7 @@ def main(name: str) -> None:
 
     labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
     if task.teachers:
+        kind.check(labelled, f"task.{name}.in_domain")
         labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
     val = task.split.val if test is None else HELD
     splits = split(kind, labelled, test, f"task.{name}.in_domain", val, task.split.test)
@@ -84,6 +85,8 @@ def split(
         raise UserError(
             f"{where}: train has classes {_short(labelled.classes)}, test has {_short(test.classes)}; make them the same"
         )
+    if test is not None:
+        kind.check(test, f"{where}: its test part", least=0)
     if train is None:
         if test is None:
             labelled, test = kind.held_out(labelled, held)

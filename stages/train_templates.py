@@ -17,7 +17,7 @@ from stages.support.files import replacing_folder
 
 
 def main(name: str) -> None:
-    """Write weights and card of each; one that is finished when this is interrupted is not trained again."""
+    """Write weights and card of each; one that was interrupted goes on from where it was saved."""
     settings = params.load()
     run, task = settings.run, settings.task(name)
     network, recipe = as_template(settings, name)

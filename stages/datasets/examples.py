@@ -84,10 +84,13 @@ class Examples:
         return replace(self, columns={name: column for name, column in self.columns.items() if name != LABEL}, classes=())
 
     def of(self, classes: tuple[str, ...]) -> "Examples":
-        """Those of `classes`, which have the numbers of that order; raises ValueError for a class that there is not."""
+        """Those of `classes`, which have the numbers of that order; raises ValueError for a class that there is not.
+
+        What has no label is left out.
+        """
         numbers = torch.full((len(self.classes),), UNKNOWN)
         numbers[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
-        labels = numbers[self.label]
+        labels = torch.where(self.label == UNKNOWN, UNKNOWN, numbers[self.label])
         return replace(self.having(label=labels), classes=classes).subset((labels != UNKNOWN).nonzero().flatten())
 
     def inputs(self, batches: Iterable[Tensor], workers: int = min(4, os.cpu_count() or 1)) -> Iterator[Tensor]:

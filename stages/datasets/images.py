@@ -20,8 +20,8 @@ Side = Annotated[int, Field(ge=8, multiple_of=4)]
 class ImageForm(Section):
     """Every image of a task: `size` is pixels a side or [height, width], multiples of 4; channels are 1 (grey) or 3 (RGB).
 
-    With `crop`, networks are trained on squares of that many pixels a side, generators and the pool's images are of that size,
-    and whole images are for testing alone.
+    With `crop`, networks are trained on squares of that many pixels a side, generators and the pool's images are of that size
+    (a student domain's are whole), and whole images are for testing alone.
     """
 
     size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)]

@@ -12,7 +12,10 @@ Stamp = dict[str, int]
 
 
 def stamps(content: Any) -> dict[str, Stamp]:
-    """Number of files, bytes and time of the newest (seconds) of the `path` of each source in `content` of params.yaml."""
+    """Number of files, bytes and time of the newest (seconds) of the `path` of each source in `content` of params.yaml.
+
+    Lists of classes and a folder of a tokenizer too.
+    """
     return {path: stamp for path in _paths(content) if (stamp := _stamp(Path(path)))}
 
 
@@ -31,6 +34,10 @@ def _paths(content: Any) -> Iterator[str]:
     if isinstance(content, dict):
         if "source" in content and isinstance(content.get("path"), str):
             yield content["path"]
+        listed = content.get("classes")
+        yield from [listed] if isinstance(listed, str) else [name for name in listed or () if str(name).endswith(".txt")]
+        if isinstance(content.get("tokenizer"), str):
+            yield content["tokenizer"]
         content = list(content.values())
     if isinstance(content, list):
         for inner in content:

@@ -11,6 +11,8 @@ import torch
 
 from stages.engine.runtime import Runtime
 
+HOME = str(Path(__file__).resolve().parents[2])  # also where a stage runs in a folder that has a link to the code
+
 
 def provenance(runtime: Runtime, seconds: float) -> dict[str, Any]:
     """revision, versions, device, processes, precision and seconds of a run."""
@@ -32,7 +34,7 @@ def _revision() -> str | None:
 
 def _git(*command: str) -> str | None:
     try:
-        done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", "-C", HOME, *command], capture_output=True, text=True, check=False)
     except OSError:
         return None
     return done.stdout.strip() or None

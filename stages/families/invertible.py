@@ -54,8 +54,9 @@ class Invertible(Phased):
     params: Params
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """Adam, for S too."""
-        return torch.optim.Adam(net.parameters(), self.params.lr, weight_decay=self.params.weight_decay, fused=True)
+        """Adam, for S too, of the parameters that are not frozen."""
+        free = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(free, self.params.lr, weight_decay=self.params.weight_decay, fused=True)
 
     def build(self) -> None:
         """G and E, and an ear on the teacher's batch normalisation."""

@@ -80,6 +80,8 @@ class Rescheduled(Section):
     def of(self, schedule: Schedule) -> Schedule:
         """The task's `schedule` with these changes."""
         changes = {key: value for key in Rescheduled.model_fields if (value := getattr(self, key)) is not None}
+        if self.augment is not None:
+            changes.setdefault("augment_pool", None)  # the method's own is for the pool too
         return replace(schedule, **changes, real=2 * self.batch if self.batch else schedule.real)
 
 

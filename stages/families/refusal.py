@@ -11,8 +11,8 @@ from stages.settings.task import STUDENT_DOMAIN
 WANTED = {
     GRADIENT: "a teacher whose logits have gradients; this one can only be asked",
     BATCH_NORM: "a teacher with batch normalisation that keeps running statistics",
-    MAPS: "teachers and a student that name their stages (convnet, lenet, wrn, resnet, vgg11)",
-    STAGES: "a teacher of one network and a student that name their stages (convnet, wrn, resnet, vgg11)",
+    MAPS: "teachers and a student that name their stages (all of ours, torchvision's ResNets)",
+    STAGES: "a teacher of one network and a student that name their stages (all of ours, torchvision's ResNets)",
     EMBEDDINGS: "a teacher that takes embeddings as inputs",
     IMAGES: "images",
     TEXTS: "texts",

@@ -39,9 +39,9 @@ class Ring:
     def append(self, **rows: Tensor) -> None:
         """Add this rank's rows of every tensor, and those of the other ranks; the oldest give way."""
         for name, mine in rows.items():
-            everyone = self.runtime.gather(mine.detach().to(self.rows[name].dtype))[-self.capacity :]
+            everyone = self.runtime.gather(mine.detach().to(self.rows[name].dtype))
             places = torch.arange(self.total, self.total + len(everyone), device=self.runtime.device) % self.capacity
-            self.rows[name][places] = everyone
+            self.rows[name][places[-self.capacity :]] = everyone[-self.capacity :]
         self.total += len(everyone)
 
     def draw(self, count: int) -> Tensor:

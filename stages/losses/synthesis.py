@@ -35,8 +35,9 @@ def statistics_error(batch: list[Moments], stored: list[Moments]) -> Tensor:
 
 def latent_error(drawn: Tensor, z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Squared error of drawn latents (B, D), plus 2.5e-4 KL(N(mean, variance) || N(0, 1)); summed over D, batch mean (AuG-KD)."""
+    mean, log_variance = full(mean), full(log_variance)
     prior = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-    return ((full(drawn) - z).square() + 2.5e-4 * full(prior)).sum(1).mean()
+    return ((full(drawn) - z).square() + 2.5e-4 * prior).sum(1).mean()
 
 
 def invariance(mask: Tensor, share: float) -> Tensor:
@@ -47,11 +48,6 @@ def invariance(mask: Tensor, share: float) -> Tensor:
 def total_variation(images: Tensor) -> Tensor:
     """Sum over four directions of the mean absolute difference of neighbouring pixels of (B, C, H, W)."""
     return torch.stack([difference.abs().mean() for difference in _neighbours(images)]).sum()
-
-
-def total_variation_l2(images: Tensor) -> Tensor:
-    """Sum over four directions of the Frobenius norm of neighbours' differences over the whole batch (DeepInversion's TV)."""
-    return torch.stack([difference.norm() for difference in _neighbours(images)]).sum()
 
 
 def _neighbours(x: Tensor) -> tuple[Tensor, ...]:
@@ -70,7 +66,7 @@ def contrast(local: Tensor, views: Tensor, tau: float, current: int) -> Tensor:
     The first `current` rows are this batch's and the rest remembered; the means of both groups are added, so that memory does
     not dilute the batch (CMI, Fang et al. 2021, arXiv:2105.08584).
     """
-    logits = local @ views.detach().T / tau
+    logits = full(local) @ full(views.detach()).T / tau
     each = F.cross_entropy(logits, torch.arange(len(local), device=local.device), reduction="none")
     return each[:current].mean() + (each[current:].mean() if len(each) > current else 0.0)
 

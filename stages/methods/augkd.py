@@ -98,7 +98,8 @@ class Method(Invertible):
     def mixup_step(self, number: int) -> dict[str, Tensor]:
         """One step of S on labelled images and on their mixtures with their anchors, on which T teaches too."""
         if number == 0:
-            self.student.restart(self.optimizer(self.student.net), self.span(2))
+            with self.student.turn():  # so that the optimiser finds the parameters that are to be trained
+                self.student.restart(self.optimizer(self.student.net), self.span(2))
             self.latents.check_masks(self.setting.classes)
         f = self.real_part(number)
         with self.cost.timed("distillation"):
@@ -141,6 +142,9 @@ class Method(Invertible):
         """What T's anchors of `count` images of the student's domain look like; None where S saw no mixture."""
         if self.params.b == 1:
             return None
+        from torchvision.transforms.functional import center_crop
+
         domain, device = self.setting.data[STUDENT_DOMAIN], self.setting.runtime.device
         chosen = domain.subset(shuffled(len(domain))[:count])
-        return self.latents.mixtures(to_unit(chosen.all_inputs().to(device)), chosen.label.to(device), 0.0)[0]
+        images = center_crop(to_unit(chosen.all_inputs().to(device)), list(self.setting.form.shape[1:]))
+        return self.latents.mixtures(images, chosen.label.to(device), 0.0)[0]

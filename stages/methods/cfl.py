@@ -70,7 +70,7 @@ class Method(Base):
         self.images = self.stream("images", rest, self.schedule.real, augment)
         self.tapped = [stages(net)[-1] for net in (*self.teacher.parts, self.student.net)]
         some = setting.kind.shown(images.subset(order[count:][: GAUGE * BATCH]), BATCH)
-        with judged(self.student.net):
+        with judged(self.student.net), self.teacher.uncounted():
             seen = [self.look(batch.to(setting.runtime.device)) for batch in some]
         maps = [torch.cat([full(one.maps[i]) for one in seen]) for i in range(len(self.tapped))]
         *self.variances, _ = (x.var((0, 2, 3), correction=0).mean().clamp(min=1e-12) for x in pooled(maps))

@@ -15,7 +15,9 @@ class Method(Imitation):
 
     def next(self) -> Seen:
         """The next images of noise."""
-        return self.samples(self.setting.runtime.share(self.schedule.real, "the student's batch")), None
+        images = self.samples(self.setting.runtime.share(self.schedule.real, "the student's batch"))
+        self.cost.images += len(images)
+        return images, None
 
     def samples(self, count: int) -> Tensor:
         """`count` images of noise."""

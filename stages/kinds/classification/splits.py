@@ -10,12 +10,12 @@ from stages.support.seeds import mix
 __all__ = ["check", "held_out", "packer", "twins"]
 
 
-def check(examples: Examples, where: str) -> None:
-    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
+def check(examples: Examples, where: str, least: int = 3) -> None:
+    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with; for too few, `least`."""
     if len(examples.classes) < 2 or LABEL not in examples.columns or (examples.label == UNKNOWN).any():
         raise UserError(f"{where}: needs labelled examples of two classes or more; of a folder, one sub-folder a class")
     counts = torch.bincount(examples.label, minlength=len(examples.classes))
-    if counts.min() < 3:
+    if counts.min() < least:
         few = examples.classes[int(counts.argmin())]
         raise UserError(f"{where}: class '{few}' has {counts.min()} examples; train, val and test need one each, so at least 3")
 

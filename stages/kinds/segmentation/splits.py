@@ -9,13 +9,13 @@ from stages.support.errors import UserError
 __all__ = ["check", "held_out", "packer", "twins"]
 
 
-def check(examples: Examples, where: str) -> None:
-    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with."""
+def check(examples: Examples, where: str, least: int = 3) -> None:
+    """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with; for too few, `least`."""
     if LABEL not in examples.columns or examples.label.dim() != 3:
         raise UserError(f"{where}: segmentation needs a label for every pixel; take a source of masks ({{source: masks, ...}})")
     if len(examples.classes) < 2 or (examples.label == UNKNOWN).all():
         raise UserError(f"{where}: needs two classes or more, and pixels that are labelled")
-    if len(examples) < 3:
+    if len(examples) < least:
         raise UserError(f"{where}: has {len(examples)} images; train, val and test need one each, so at least 3")
 
 

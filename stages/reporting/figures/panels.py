@@ -46,6 +46,11 @@ def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, 
     return found
 
 
+def said(file: Path) -> pd.DataFrame:
+    """Actual and predicted classes as stage `evaluate` wrote them; one may be called None or NA."""
+    return pd.read_csv(file, dtype={"actual": str, "predicted": str}, keep_default_na=False)
+
+
 def save(figure: plt.Figure, task: str, name: str) -> None:
     """Write the task's figure called `name`, atomically."""
     write(figure, paths.figures(task), name)

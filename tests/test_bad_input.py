@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from stages import curate, distill, methods, plan, prepare, train_teacher
 from stages.datasets.examples import Examples
+from stages.datasets.stamps import notice_changes, stamps
 from stages.engine.checkpoint import until_done
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.settings.params import Params
 from stages.support.errors import UserError
-from stages.support.files import replacing_folder
+from stages.support.files import replacing_folder, write_json
 
 CASES = [
     ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
@@ -494,6 +495,24 @@ def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(pro
         UserError, match=r"params.yaml: task\.digits\.distill\.student: 'torchvision.vit_b_16' takes no images of 64 x 64"
     ):
         plan.main()
+
+
+def test_a_network_is_tried_at_the_crop_that_it_is_trained_on(project):
+    project.change("run", tasks=["digit_scenes"])
+    project.change("task.digit_scenes.image", crop=20)  # 32 pixels are halved three times, 20 are not
+    with pytest.raises(UserError, match=r"task\.digit_scenes\.teacher: 'unet_16' takes no images of 20 x 20"):
+        plan.main()
+
+
+def test_a_list_of_classes_that_was_edited_is_noticed(tmp_path, capsys):
+    names, read = tmp_path / "names.txt", tmp_path / "sources.json"
+    names.write_text("cat")
+    write_json(read, stamps({"in_domain": {"source": "folder", "path": "nowhere", "classes": str(names)}}))
+    notice_changes(read, "mine")
+    assert not capsys.readouterr().err
+    names.write_text("cat\ndog")
+    notice_changes(read, "mine")
+    assert f"{names} is not as `prepare` read it; `dvc repro -f prepare@mine` reads it again" in capsys.readouterr().err
 
 
 def test_a_folder_of_outputs_changes_as_a_whole(tmp_path):

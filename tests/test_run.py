@@ -8,16 +8,18 @@ import pytest
 from stages import run as script
 from stages.support.errors import UserError
 from stages.support.processes import call
-from tests.clones import change, clone, run
+from tests.clones import change, clone, commit, run
 
 
 def test_rows_are_made_once_and_reported(tmp_path):
     folder = clone(tmp_path / "project", methods=["mosaickd"], seeds=[5], scale="smoke")
+    commit(folder)
     before = (folder / "params.yaml").read_text()
     said = started(folder, "kd_ood", "0", "60")
     assert "run: distill digits kd_ood 0" in said
     assert {row: sorted(known["seeds"]) for row, known in rows(folder).items()} == {"teacher": ["0"], "kd_ood": ["0"]}
     assert (folder / "results" / "table.md").exists()
+    head = run(folder, "git", "rev-parse", "--short=9", "HEAD").strip()
     assert (folder / "params.yaml").read_text() == before
 
     # One row more, and one whose loss is not finite: what is finished is reported all the same.
@@ -27,6 +29,8 @@ def test_rows_are_made_once_and_reported(tmp_path):
     assert "train_teacher digits is made already" in str(failed.value)
     assert "distill digits kd_ood 0 is made already" in str(failed.value)
     assert sorted(rows(folder)) == ["kd_noise", "kd_ood", "teacher"]
+    revisions = [rows(folder)[row]["seeds"]["0"]["made"]["revision"] for row in ("kd_ood", "kd_noise")]
+    assert revisions == [head, f"{head}+"]  # the second was made by parameters that no commit has
 
 
 def test_without_time_nothing_begins(tmp_path):

@@ -1,12 +1,16 @@
 """Pool weights, against a dense solver on a small case, and against per-image sums."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from stages import curate
 from stages.curation import weights as of
+from stages.datasets.examples import LOGITS
 from stages.networks.moments import deviations
 from stages.networks.taps import batch_norms
 from tests.small import setting
@@ -98,3 +102,12 @@ def test_deviations_are_those_of_a_loop_over_images_and_layers():
     assert isinstance(norms[0], nn.BatchNorm2d)
     assert found.shape == (5, 2 * channels)
     assert of.mismatch(w, found) == pytest.approx(float(total) / channels, rel=1e-4)
+
+
+def test_a_pool_too_large_to_keep_the_teachers_logits_has_the_same_weights():
+    given = setting()
+    known = given.data["pool"]
+    bare = replace(known, columns={name: column for name, column in known.columns.items() if name != LOGITS})
+    kept, asked = (curate._weights("t", given.kind, given.teacher, pool) for pool in (known, bare))
+    torch.testing.assert_close(asked[0], kept[0])
+    assert kept[0].std() > 0

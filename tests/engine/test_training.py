@@ -12,10 +12,10 @@ from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.checkpoint import key as name_of
 from stages.engine.loop import train, write_curve
-from stages.families.method import Rescheduled
+from stages.families.method import Rescheduled, Schedule
 from stages.settings.rates import Drops
 from stages.support.errors import UserError
-from tests.small import CPU, GAMES, INVERSIONS, METHODS, form, images, method, method_class, setting, stream, with_data
+from tests.small import CPU, GAMES, INVERSIONS, METHODS, SMALL, form, images, method, method_class, setting, stream, with_data
 
 
 def never(folder):
@@ -311,3 +311,23 @@ def test_a_checkpoints_name_changes_with_all_that_the_run_depends_on(tmp_path):
     ]
     file.write_bytes(b"b")
     assert len({one, *others, name_of("identity", 0, CPU, [file])}) == 6
+
+
+@pytest.mark.parametrize("name", ["kd_ood", "mosaickd", "fast", "tessera", "dfq_finetuned", "augkd"])
+def test_a_frozen_module_of_a_student_stays_as_it_starts(name, tmp_path):
+    """In every phase of a method, whatever optimiser it brings."""
+    given = setting()
+    frozen, free = (list(given.student.net.parameters())[place] for place in (0, -1))
+    frozen.requires_grad_(False)
+    before = [parameter.detach().clone() for parameter in (frozen, free)]
+    of = method_class(name)
+    train(of(given, of.Params(**SMALL.get(name, {}))), CPU, 0, never(tmp_path), dict, "")
+    assert torch.equal(frozen, before[0])
+    assert not torch.equal(free, before[1])
+
+
+def test_an_augmentation_that_a_method_brings_is_for_the_pool_too():
+    given = Schedule(10, 8, 16, 0.1, 0.0, Augment(crop=2), augment_pool=Augment(flip=True))
+    assert Rescheduled(steps=5).of(given).of_pool == Augment(flip=True)
+    assert Rescheduled(augment=Augment(crop=1)).of(given).of_pool == Augment(crop=1)
+    assert Rescheduled(augment=Augment(crop=1), augment_pool=Augment()).of(given).of_pool == Augment()

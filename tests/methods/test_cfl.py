@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from stages import curate, distill, evaluate, plan, prepare, report, train_teacher
-from stages.datasets.examples import Examples, pack
+from stages.datasets.examples import UNKNOWN, Examples, pack
 from stages.datasets.sources.digits import Source
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
@@ -18,7 +18,7 @@ from stages.engine.loop import train
 from stages.engine.teacher import Teacher
 from stages.families.method import Schedule
 from stages.families.opening import open_teacher
-from stages.kinds.classification import scores
+from stages.kinds.classification import scores, splits
 from stages.losses.common_features import SIGMAS, apart, mmd, reference_mmd
 from stages.networks.common_feature import CommonFeature
 from stages.settings import params, paths
@@ -201,6 +201,17 @@ def test_a_class_beyond_255_is_no_other_class():
     examples = pack(torch.zeros(2, 1, 1, 1, dtype=torch.uint8), torch.tensor([256, 300]), tuple(map(str, range(320))))
     assert evaluate.by_teacher(logits, examples, [256, 64])["known"] == 50.0
     assert scores.scores(logits, logits, examples)["top1"] == 50.0
+
+
+def test_an_image_without_a_label_is_no_class_of_several_teachers():
+    labels = torch.arange(12) % 3
+    labels[1] = UNKNOWN
+    examples = pack(torch.zeros(12, 1, 1, 1, dtype=torch.uint8), labels, ("a", "b", "c"))
+    ordered = examples.of(("c", "a", "b"))
+    assert ordered.label.tolist() == [1, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert 1 not in ordered.index
+    with pytest.raises(UserError, match=r"task\.t\.in_domain: its test part: needs labelled examples"):
+        prepare.split(splits, examples.of(("a", "b", "c")), examples, "task.t.in_domain", 0.1, 0.3)
 
 
 def test_what_is_wrong_with_several_teachers_is_said(project):

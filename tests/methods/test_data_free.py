@@ -300,6 +300,14 @@ def test_a_pool_is_drawn_from_without_replacement():
     assert len(next(one.passes(8))) == 8
 
 
+def test_a_pool_that_is_smaller_than_what_comes_keeps_the_newest_and_counts_all():
+    ring = Ring(5, {"x": ((), torch.int64)}, CPU, "method.m.pool")
+    for batch in torch.arange(24).split(8):
+        ring.append(x=batch)
+    assert ring.total == 24
+    assert sorted(ring.rows["x"].tolist()) == [19, 20, 21, 22, 23]
+
+
 def test_an_inversion_shows_its_student_the_whole_pool_in_turn():
     game = game_of("fast", {"warmup": 1, "student_steps": 2})
     shown, inner = [], game.student_batch
@@ -368,6 +376,8 @@ def test_contrast_adds_the_means_of_both_groups():
         (sum(each[:2]) / 2 + sum(each[2:]) / 3).item(), rel=1e-5
     )
     assert synthesis.contrast(local, views, 0.1, 5).item() == pytest.approx((sum(each) / 5).item(), rel=1e-5)
+    half = local.bfloat16(), views.bfloat16()  # as a forward in bf16 gives them
+    assert torch.equal(synthesis.contrast(*half, 0.1, 2), synthesis.contrast(half[0].float(), half[1].float(), 0.1, 2))
 
 
 def test_wrn40_2_has_2704_batch_norm_channels():

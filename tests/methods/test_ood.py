@@ -335,7 +335,8 @@ def test_one_step_of_dfnd_equals_a_plain_re_computation():
 
 @pytest.mark.usefixtures("fp64")
 def test_one_step_of_each_phase_of_sskd_equals_a_plain_re_computation():
-    game = method("sskd", {"head_steps": 1}, augment=Augment(crop=1))
+    own = Rescheduled(augment=Augment(crop=4), augment_pool=Augment(crop=1))  # what it sees is the pool
+    game = method("sskd", {"head_steps": 1, "schedule": own})
     t_head = copy.deepcopy(game.teacher_head.net)
 
     def batch(step):

@@ -5,6 +5,7 @@ import pytest
 
 from stages import report
 from stages.reporting.figures import methods
+from stages.reporting.figures.panels import said
 from stages.settings import params, paths
 from tests.clones import REPOSITORY
 from tests.small import kind
@@ -38,3 +39,9 @@ def test_curves_of_rows_with_many_points_and_with_one_are_drawn(project):
 def test_rows_are_grouped_by_whether_they_see_a_pool_and_make_images(row, images, group):
     settings = params.load(REPOSITORY / "params.yaml")
     assert report._group(settings, row, {"seeds": {"0": {"images": 0}, "1": {"images": images}}}) == report.GROUPS[group]
+
+
+def test_classes_may_be_called_as_pandas_calls_what_is_missing(tmp_path):
+    table = pd.DataFrame({"actual": ["None", "NA", "null"], "predicted": ["NA", "NA", "nan"]})
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    pd.testing.assert_frame_equal(said(tmp_path / "predictions.csv"), table)

@@ -13,8 +13,8 @@ from tests.small import images, kind, setting
 DISTILL = {"student": {"network": "convnet_4"}, "student_steps": 20}
 
 
-def report(key, fd=None, distill=DISTILL, **rows):
-    made = {"identity": {}, "scale": "full", "key": key}
+def report(nll, fd=None, distill=DISTILL, **rows):
+    made = {"identity": {}, "scale": "full", "key": f"{nll} {fd}"}  # of a teacher that was trained for each task
     pool = {"images": 64} if fd is None else {"images": 64, "fd": fd}
     seeds = {
         row: {"seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}} for row, found in rows.items()
@@ -23,7 +23,7 @@ def report(key, fd=None, distill=DISTILL, **rows):
         "kind": "classification",
         "distill": distill,
         "pool": pool,
-        "rows": {"teacher": {"seeds": {"0": {"top1": 90.0, "made": made}}}} | seeds,
+        "rows": {"teacher": {"seeds": {"0": {"top1": 90.0, "nll": nll, "ms": fd, "made": made}}}} | seeds,
     }
 
 
@@ -43,20 +43,21 @@ def test_noise_is_farther_than_other_images_of_the_domain():
 def test_tasks_are_beside_each_other_where_only_the_pool_differs():
     longer = {**DISTILL, "student_steps": 40}
     reports = {
-        "near": report("a", 1.0),
-        "far": report("a", 5.0),
-        "long": report("a", 1.0, longer),
-        "few": report("a"),
-        "another": report("b", 2.0),
-        "drawn": report("c", 2.0),
-        "drawn-anew": report("c", 2.05),
+        "near": report(0.1, 1.0),
+        "far": report(0.1, 5.0),
+        "long": report(0.1, 1.0, longer),
+        "near-drawn-anew": report(0.1, 1.05),
+        "few": report(0.1),
+        "another": report(0.2, 2.0),
+        "drawn": report(0.3, 2.0),
+        "drawn-anew": report(0.3, 2.05),
     }
     assert [sorted(group) for group in distance.comparable(reports)] == [["far", "near"]]
 
 
 @pytest.mark.parametrize("alone", [False, True])
 def test_the_figure_is_drawn(project, alone):
-    reports = {"near": report("a", 1.0, kd_ood=[50.0, 52.0], fast=[70.0]), "far": report("a", 5.0, kd_ood=[30.0], cmi=[60.0])}
+    reports = {"near": report(0.1, 1.0, kd_ood=[50.0, 52.0], fast=[70.0]), "far": report(0.1, 5.0, kd_ood=[30.0], cmi=[60.0])}
     distance.draw({"near": reports["near"]} if alone else reports, dict.fromkeys(reports, "top1"))
     picture = matplotlib.image.imread(paths.RESULTS / "figures" / "distance.png")
     assert picture.std() > 0.02

@@ -11,21 +11,31 @@ from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.support.files import replacing
 
-APART = 1.1  # how much farther than the nearest pool the farthest is
+APART = 1.1  # how much farther than another a pool is
+BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
 Reports = dict[str, dict[str, Any]]  # by task
 
 
 def comparable(reports: Reports) -> list[Reports]:
     """Tasks of which only the pool differs, two or more together: one teacher and student, as many steps, a known distance.
 
-    Other draws of one pool, which are equally far, are no such tasks.
+    Teachers are one whose every score is the same: one that was trained anew, by other code, may come out as it was. Of
+    tasks with pools that are equally far, as other draws of one are, the first is taken.
     """
     groups: dict[str, Reports] = {}
     for task, report in reports.items():
-        teacher = report["rows"].get(TEACHER, {}).get("seeds", {}).get("0", {}).get("made", {}).get("key")
+        seed = report["rows"].get(TEACHER, {}).get("seeds", {}).get("0", {})
+        teacher = sorted((key, value) for key, value in seed.items() if key not in BESIDE)
         if teacher and "fd" in report.get("pool", {}):
-            groups.setdefault(repr((teacher, report["distill"], report["pool"]["images"])), {})[task] = report
-    return [group for group in groups.values() if max(far := [one["pool"]["fd"] for one in group.values()]) > APART * min(far)]
+            steps = sorted(report["distill"].items())
+            group = groups.setdefault(repr((teacher, steps, report["pool"]["images"])), {})
+            if all(_apart(report["pool"]["fd"], other["pool"]["fd"]) for other in group.values()):
+                group[task] = report
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _apart(one: float, other: float) -> bool:
+    return max(one, other) > APART * min(one, other)
 
 
 def draw(reports: Reports, headlines: dict[str, str]) -> None:

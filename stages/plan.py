@@ -68,8 +68,9 @@ def tell_costs(params: Params, name: str) -> None:
     networks["distill.student"] = task.distill.student.network
     said, macs = list[str](), list[int]()
     for key, network in networks.items():
+        shape = task.image.shape
         try:
-            net = Blueprint(network, CLASSES, task.image.shape).build()
+            net = Blueprint(network, CLASSES, shape).build()
             for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
                 cost = architecture(net, torch.zeros(1, *shape))
         except UserError as error:

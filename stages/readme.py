@@ -20,7 +20,7 @@ from stages.methods._described import described
 from stages.reporting import records, tables
 from stages.reporting.intervals import half_interval
 from stages.settings import paths
-from stages.settings.params import TEACHER, Params
+from stages.settings.params import TEACHER, Params, load
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
@@ -46,7 +46,7 @@ def main(file: str) -> None:
 
 def _part(what: str, titles: str | None) -> str:
     if what == "methods":
-        return table(methods.load_all())
+        return table(load())
     if what == "results":
         return results(paths.RESULTS / "table.md", (titles or "").split(", "))
     tasks, _, rows = (titles or "").partition(": ")

@@ -151,7 +151,7 @@ def test_the_parts_between_the_marks_are_written_and_nothing_else(results):
 
 
 def test_the_table_of_methods_says_what_each_asks_for(results):
-    table = rows_of(readme.table(methods.load_all()))
+    table = rows_of(readme.table(params.load()))
     seen = {row.split("`")[1]: (line["sees"], line["asks of the teacher"], line["variants"]) for row, line in table.items()}
     assert seen == {
         "kd_in_domain": ("in-domain images", "–", ""),
@@ -160,7 +160,7 @@ def test_the_table_of_methods_says_what_each_asks_for(results):
         "fitnet": ("the OOD pool", "named stages", ""),
         "augkd": ("labelled student domain", "batch normalisation, gradients", "`augkd_labels_only`"),
     }
-    assert described(methods.load_all(), "mosaickd_no_local") == "`mosaickd` with local 0.0"
+    assert described(params.load(), "mosaickd_no_local") == "`mosaickd` with local 0.0"
     assert "[arXiv:2110.15094](https://arxiv.org/abs/2110.15094)" in table["`mosaickd`"]["what it is"]
     assert "`kd_in_domain` †" in table
 
@@ -189,7 +189,7 @@ def test_a_table_that_is_not_there_is_named(results):
 
 
 def test_readmes_table_of_methods_is_that_of_the_code():
-    assert readme.table(methods.load_all(REPOSITORY / "params.yaml")) in README
+    assert readme.table(params.load(REPOSITORY / "params.yaml")) in README
 
 
 def test_ci_runs_the_test_command_as_printed():
@@ -233,7 +233,7 @@ def test_the_task_of_ones_own_is_one_that_runs(tmp_path):
     task = OWN.split("```yaml\n")[1].split("```")[0].replace("...", "a" * 64)
     text = (REPOSITORY / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("\ntask:\n", f"\ntask:\n{task}", 1))
-    settings = methods.load_all(tmp_path / "params.yaml")
+    settings = params.load(tmp_path / "params.yaml")
     mine, theirs = (methods.section(settings, "mosaickd", name) for name in ("mine", "cifar10-small"))
     assert mine == theirs != methods.section(settings, "mosaickd", "cifar10-wrn")
 

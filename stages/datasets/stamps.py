@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.datasets.sources._files import walk
-from stages.support.files import read_json
+from stages.support.files import lists, read_json
 
 Stamp = dict[str, int]
 
@@ -34,8 +34,7 @@ def _paths(content: Any) -> Iterator[str]:
     if isinstance(content, dict):
         if "source" in content and isinstance(content.get("path"), str):
             yield content["path"]
-        listed = content.get("classes")
-        yield from [listed] if isinstance(listed, str) else [name for name in listed or () if str(name).endswith(".txt")]
+        yield from lists(content.get("classes") or [])
         if isinstance(content.get("tokenizer"), str):
             yield content["tokenizer"]
         content = list(content.values())

@@ -1,6 +1,6 @@
 """Players: networks that a method trains, and which change in their own turn only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ class Player:
 
     Outside its turn a player is frozen: parameters want no gradient (none is computed in vain) and batch normalisation uses
     batch statistics without moving the running ones. `span` is the part of the run, 0 to 1, over which its rate falls.
-    `updates` counts its steps.
+    `updates` counts its steps, `norms` are the batch normalisations that it owns.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Player:
         foreign = [module for module in net.modules() if self._is_foreign(module)]
         for module in foreign:
             module.eval()
-        self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module not in foreign]
+        self.norms = [module for module in net.modules() if isinstance(module, _BatchNorm) and module not in foreign]
         self._dropouts = [module for module in net.modules() if isinstance(module, nn.Dropout | nn.Dropout2d)]
         self._open(False)
 
@@ -90,6 +90,18 @@ class Player:
         """Go on with a fresh optimiser of the same parameters, whose rate falls over `span`."""
         self.optimizer, self.span = optimizer, span
 
+    def retake_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Running statistics anew: the mean over `batches` of the network's inputs. Frozen parts keep theirs."""
+        momenta = [norm.momentum for norm in self.norms]
+        with self.turn(), torch.no_grad():
+            for norm in self.norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain mean
+            for batch in batches:
+                self.net(batch)
+        for norm, momentum in zip(self.norms, momenta, strict=True):
+            norm.momentum = momentum
+
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""
         return {
@@ -118,10 +130,15 @@ class Player:
     def _open(self, mine: bool) -> None:
         for parameter in self.parameters:
             parameter.requires_grad_(mine)
-        for norm in self._norms:
+        for norm in self.norms:
             norm.track_running_stats = mine
         for dropout in self._dropouts:
             dropout.train(mine)
+
+
+def trainable(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are not frozen: what an optimiser of a whole network takes."""
+    return [parameter for parameter in net.parameters() if parameter.requires_grad]
 
 
 @contextmanager

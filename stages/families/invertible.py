@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from stages.engine.players import Player, in_eval
+from stages.engine.players import Player, in_eval, trainable
 from stages.families.latents import Calm
 from stages.families.method import MethodParams, Rescheduled
 from stages.families.phased import Phased
@@ -55,8 +55,7 @@ class Invertible(Phased):
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """Adam, for S too, of the parameters that are not frozen."""
-        free = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(free, self.params.lr, weight_decay=self.params.weight_decay, fused=True)
+        return torch.optim.Adam(trainable(net), self.params.lr, weight_decay=self.params.weight_decay, fused=True)
 
     def build(self) -> None:
         """G and E, and an ear on the teacher's batch normalisation."""

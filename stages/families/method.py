@@ -12,7 +12,7 @@ from stages.datasets.examples import LOGITS, Examples
 from stages.datasets.images import Augment
 from stages.engine.cost import Cost
 from stages.engine.loop import Memory
-from stages.engine.players import Player
+from stages.engine.players import Player, trainable
 from stages.engine.runtime import Runtime
 from stages.engine.streams import Batch, Stream
 from stages.engine.teacher import Teacher
@@ -180,7 +180,7 @@ class Method:
 
     def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """As the schedule says, of the parameters that are not frozen."""
-        schedule, free = self.schedule, [parameter for parameter in net.parameters() if parameter.requires_grad]
+        schedule, free = self.schedule, trainable(net)
         if schedule.optimizer != "sgd":
             of = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[schedule.optimizer]
             return of(free, schedule.lr, weight_decay=schedule.weight_decay, fused=True)

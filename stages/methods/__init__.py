@@ -1,10 +1,8 @@
 """The methods: one file each, named after it, with a class `Method`. A row of a table is a method or a variant of one."""
 
-from pathlib import Path
-
 from stages.families.method import IN_DOMAIN, Method, MethodParams
 from stages.settings import plans
-from stages.settings.params import PARAMS, Params, load
+from stages.settings.params import Params
 from stages.settings.plans import Plan
 from stages.support.parts import part
 from stages.support.sections import check
@@ -31,15 +29,6 @@ def section(params: Params, row: str, task: str) -> MethodParams:
 def plan(params: Params, row: str, task: str, section: MethodParams) -> Plan:
     """The plan of training a student of `task` with the method of `row`, whose checked parameters are `section`."""
     return plans.of_row(params, row, task, section.model_dump())
-
-
-def load_all(path: Path = PARAMS) -> Params:
-    """params.yaml with every row's section checked for every task. Raises UserError that names the key and the fix."""
-    params = load(path)
-    for row in params.rows:
-        for task in params.tasks:
-            section(params, row, task)
-    return params
 
 
 def upper_bound(method: type[Method]) -> bool:

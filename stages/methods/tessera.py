@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from stages.datasets.images import augmented, to_unit
 from stages.engine.players import Player, descend, turns
@@ -100,8 +99,7 @@ class Method(fast.Method):
         with self.cost.timed("distillation"):
             learned = [self.learn(bool(scalars)) for _ in range(min(p.student_steps, steps - self.student.updates))]
             if self.student.updates == steps and p.recalibrate:
-                with self.student.turn():
-                    update_bn(self.plain(), self.student.net)
+                self.student.retake_statistics(self.plain())
         return scalars | {name: torch.stack([one[name] for one in learned]).mean() for name in learned[0]}
 
     def learn(self, mixed: bool) -> dict[str, Tensor]:

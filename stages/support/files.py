@@ -66,12 +66,16 @@ def listed(names: list[str] | str) -> list[str]:
 
     Raises UserError for a missing file.
     """
+    given = [names] if isinstance(names, str) else names
     try:
-        if isinstance(names, str):
-            return _lines(names)
-        return [name for given in names for name in (_lines(given) if given.endswith(".txt") else [given])]
+        return [name for one in given for name in (_lines(one) if one in lists(names) else [one])]
     except FileNotFoundError as error:
         raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None
+
+
+def lists(names: list[str] | str) -> list[str]:
+    """Which files `listed` reads for `names`."""
+    return [names] if isinstance(names, str) else [name for name in names if name.endswith(".txt")]
 
 
 def _lines(path: str) -> list[str]:

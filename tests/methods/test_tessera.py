@@ -1,5 +1,7 @@
 """Tessera: what T is asked, what is replayed, what the hint and the recalibration are, against naive references."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from stages.datasets.images import Augment
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from tests.small import method, network
+from tests.small import SMALL, method, method_class, network, setting
 
 BLACK_BOX = {"synthetic": 0.0, "hint": 0.0, "recalibrate": 0}
 
@@ -123,6 +125,18 @@ def test_running_statistics_are_the_mean_over_the_last_batches():
     hook.remove()
     torch.testing.assert_close(first.running_mean, torch.stack([x.mean(1) for x in entered]).mean(0), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(first.running_var, torch.stack([x.var(1) for x in entered]).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics():
+    student = network("convnet_8")
+    norms = [m for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms[0].requires_grad_(False)
+    before = [norm.running_mean.clone() for norm in norms]
+    of = method_class("tessera")
+    params = of.Params(**{**SMALL["tessera"], **BLACK_BOX, "recalibrate": 2})
+    run(of(replace(setting(steps=4), student=student), params))
+    stayed = [torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True)]
+    assert stayed == [True] + [False] * (len(norms) - 1)
 
 
 def test_half_of_the_batches_for_running_statistics_is_inverted():

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from stages import curate, prepare, train_teacher
 from stages.settings.params import Loader, written_out
 from tests.clones import REPOSITORY
 
@@ -38,6 +39,11 @@ class Project:
         node.update(values)
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
         shutil.rmtree(self.folder / "data" / "plans", ignore_errors=True)  # stage `plan` would write them anew
+
+    def teach(self, task):
+        """All that comes before a student: the examples, the teacher and the pool."""
+        for stage in (prepare, train_teacher, curate):
+            stage.main(task)
 
     def write(self, text):
         (self.folder / "params.yaml").write_text(text)

@@ -1,19 +1,25 @@
-"""Reading the tables of results/table.md."""
+"""Reading the tables that reports and pages have."""
+
+from itertools import dropwhile, takewhile
 
 
-def rows_of(table):
-    """The row names of the first table in a text."""
-    lines = next(part for part in table.split("\n\n") if part.startswith("|")).splitlines()
-    return [line.split("|")[1].strip() for line in lines][2:]
+def rows_of(text):
+    """The first table in a text: of each row, by its first cell, the cells by the titles of their columns."""
+    table = takewhile(_in_table, dropwhile(lambda line: not _in_table(line), text.splitlines()))
+    titles, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    return {line[0]: dict(zip(titles, line, strict=True)) for line in lines}
 
 
-def columns(table):
+def columns(text):
     """The column titles of the first table in a text."""
-    titles = next(line for line in table.splitlines() if line.startswith("|")).split("|")[1:-1]
-    return [title.strip() for title in titles]
+    return list(next(iter(rows_of(text).values())))
 
 
 def named(part):
     """The columns of a part of table.md, and the scores that all students have in common, above it."""
     common = part.partition("|")[0]
     return {*columns(part), *(title for title in ("top-1 %", "top-3 %", "NLL", "mIoU %", "pixels %") if f"{title} " in common)}
+
+
+def _in_table(line):
+    return line.startswith("|")

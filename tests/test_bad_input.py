@@ -189,9 +189,7 @@ def test_a_missing_input_says_what_builds_it(project):
 
 def test_students_learn_from_fewer_images_than_a_batch(project, capsys):
     project.change("task.digits.ood", count=20)
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     distill.main("digits", "kd_ood", "0")
     assert "20 examples are fewer than a batch of 32" in capsys.readouterr().out
     assert paths.student("digits", "kd_ood", 0).exists()
@@ -245,9 +243,7 @@ def test_the_layout_of_a_missing_student_domain_is_in_the_message(project):
 
 
 def test_a_method_that_cannot_run_writes_why_instead_of_a_student(project, capsys):
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     for row in ("augkd", "augkd_no_anchor"):
         distill.main("digits", row, "0")
         folder = paths.student("digits", row, 0)
@@ -259,9 +255,7 @@ def test_a_method_that_cannot_run_writes_why_instead_of_a_student(project, capsy
 
 def test_classes_without_an_image_in_the_pool_are_counted(project, capsys):
     project.change("task.digits", curate={"keep": "confidence", "count": 3})
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     empty = 10 - len(set(seen_in_pool("digits")))
     assert empty >= 7
     assert f"the teacher takes no image of the pool for {empty} of 10 classes" in capsys.readouterr().out
@@ -312,9 +306,7 @@ def test_test_images_in_the_pool_are_reported(project, capsys):
     project.change("run", scale="full")
     project.change("task.digits.teacher.train", epochs=1)
     project.change("task.digits", ood={"source": "digits"}, curate={"keep": "all"})
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     facts = json.loads((paths.pool("digits") / "summary.json").read_text())
     assert facts["near_duplicates_of_test"] >= 539
     assert f"warning: {facts['near_duplicates_of_test']} images of the pool are, or nearly are" in capsys.readouterr().out

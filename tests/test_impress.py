@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages import curate, distill, impress, plan, prepare, train_teacher, train_templates
+from stages import curate, distill, impress, plan, train_teacher, train_templates
 from stages.datasets.examples import Examples
 from stages.networks import weights
 from stages.networks.template import Impression
@@ -22,9 +22,7 @@ def ready(project):
     project.change("task.digits", ood={"source": "mixture", "parts": mixed}, curate={"keep": "impression", "count": 80})
     project.change("run", methods=["fast"])
     project.change("impress", tasks=["digits"])
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     return project
 
 
@@ -114,9 +112,7 @@ def test_whole_images_are_scored_by_a_teacher_of_crops(project):
     """The pool is of the crop's size then, as the templates are; codes of the two are not compared."""
     project.change("task.digits.image", size=20, crop=16)
     project.change("task.digits", curate={"keep": "impression", "count": 30})
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     assert len(load_file(paths.pool("digits") / "pool.safetensors")["input"]) == 30
     project.change("run", methods=["impression"])
     distill.main("digits", "impression", "0")

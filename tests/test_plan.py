@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,24 +123,31 @@ OTHER_BYTES = {
 }
 
 
+def changed_dependencies(what):
+    return {Path(path) for change in what if "changed deps" in change for path in change["changed deps"]}
+
+
 def test_what_no_student_reads_re_trains_none(project):
     """As if an earlier stage had run again: its output has other bytes."""
     changed(project)
     for name in OTHER_BYTES:
         (project / name).write_text("{ }")
     try:
-        found = [
-            (stage, dependency)
-            for stage, what in changes(project).items()
-            for change in what
-            if "changed deps" in change
-            for dependency in change["changed deps"]
-        ]
+        what = changes(project)
         for name, readers in OTHER_BYTES.items():
-            assert {stage for stage, dependency in found if f"{name}/".startswith(f"{dependency}/")} == readers
+            path = Path(name)
+            assert {stage for stage, of in what.items() if {path, *path.parents} & changed_dependencies(of)} == readers
     finally:
         for name in OTHER_BYTES:
             (project / name).write_text("{}")
+
+
+def test_every_task_has_stages_of_its_own(project):
+    change(project, lambda params: params["run"].update(tasks=["digits", "digits-shift", "digit_scenes"]))
+    stages = run(project, "dvc", "stage", "list", "--name-only").split()
+    of = [f"{stage}@{task}" for task in ("digits", "digits-shift", "digit_scenes") for stage in ("prepare", "report")]
+    assert {*of, "distill@digits-shift-cmi-0", "distill@digit_scenes-kd_ood-0"} <= set(stages)
+    assert len(stages) == 2 + 3 * (5 + len(ROWS))
 
 
 def test_a_value_re_runs_a_method_and_the_variants_that_inherit_it(project):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from stages import curate, distill, prepare, train_teacher
+from stages import distill, prepare
 from stages.settings import paths
 from tests import two_ranks
 from tests.clones import REPOSITORY
@@ -27,9 +27,7 @@ def ready(project):
     project.change("task.digits.teacher.train", epochs=1)
     project.change("task.digits.distill", student_steps=60, batch=16)
     project.change("run", scale="full", checkpoint_steps=4)
-    prepare.main("digits")
-    train_teacher.main("digits")
-    curate.main("digits")
+    project.teach("digits")
     return project
 
 
@@ -47,8 +45,8 @@ importlib.import_module(f"stages.{stage}").main(*words)
 """
 
 
-def killed_and_whole(project, stage, saves, words, out):
-    """What a stage writes to `out` when it kills itself right after so many checkpoints, as a power cut would, and is run again.
+def killed_and_whole(project, capsys, stage, saves, words, out, *others):
+    """What a stage writes to `out` and `others` when it kills itself after so many checkpoints, and is run again.
 
     Then what it writes in one go, and what it said when it went on.
     """
@@ -58,15 +56,18 @@ def killed_and_whole(project, stage, saves, words, out):
     resumed = run(project.folder, sys.executable, "-c", CODE, stage, "0", *words)
     assert resumed.returncode == 0, resumed.stderr
     assert not list(paths.CHECKPOINTS.glob("*"))  # nothing is left behind
-    interrupted = out.read_bytes()
+    interrupted = [path.read_bytes() for path in (out, *others)]
     shutil.rmtree(out.parent)
+    capsys.readouterr()
     importlib.import_module(f"stages.{stage}").main(*words)
-    return interrupted, out.read_bytes(), resumed.stderr
+    assert "resumed" not in capsys.readouterr().err
+    return interrupted, [path.read_bytes() for path in (out, *others)], resumed.stderr
 
 
-def test_kill_9_and_run_again_gives_the_same_student(ready):
-    out = paths.student("digits", "mosaickd", 0) / "weights.safetensors"
-    interrupted, whole, said = killed_and_whole(ready, "distill", 2, ["digits", "mosaickd", "0"], out)
+def test_kill_9_and_run_again_gives_the_same_student(ready, capsys):
+    """... and the same curve."""
+    outs = paths.student("digits", "mosaickd", 0) / "weights.safetensors", paths.curve("digits", "mosaickd", 0)
+    interrupted, whole, said = killed_and_whole(ready, capsys, "distill", 2, ["digits", "mosaickd", "0"], *outs)
     assert interrupted == whole
     assert "resumed at step" in said
 
@@ -100,7 +101,7 @@ def test_a_stage_whose_launcher_was_killed_saves_and_ends(ready):
     assert list(paths.CHECKPOINTS.glob("*/last.pt"))
 
 
-def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready):
+def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready, capsys):
     """Of teachers of parts of the classes, and of templates: those that were finished are not begun anew."""
     ready.change("task.digits-halves.ood", count=200)
     for part in ready.params["task"]["digits-halves"]["teachers"]:
@@ -112,7 +113,7 @@ def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready
         ("train_templates", 6, "digits", paths.template("digits", 2), "seed_1: resumed", "seed_2: resumed"),
     )
     for stage, saves, task, folder, *expected in cases:
-        interrupted, whole, said = killed_and_whole(ready, stage, saves, [task], folder / "weights.safetensors")
+        interrupted, whole, said = killed_and_whole(ready, capsys, stage, saves, [task], folder / "weights.safetensors")
         assert interrupted == whole
         assert all(words in said for words in expected)
 

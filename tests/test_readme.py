@@ -14,6 +14,7 @@ from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
+from tests.tables import rows_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 README = (REPOSITORY / "README.md").read_text()
@@ -33,11 +34,6 @@ def results(tmp_path, monkeypatch):
 
 
 LAST = "What the columns mean"
-
-
-def rows_of(table):
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    return {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
 
 
 def section(title):

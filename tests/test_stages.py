@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages import curate, distill, evaluate, overview, plan, prepare, report, train_teacher
+from stages import distill, evaluate, overview, plan, report
 from tests.conftest import Project
 from tests.tables import columns, named, rows_of
 
@@ -32,8 +32,7 @@ def made(tmp_path_factory):
 def reported(project, task, rows):
     project.change("run", tasks=[task], methods=rows)
     plan.main()
-    for stage in (prepare, train_teacher, curate):
-        stage.main(task)
+    project.teach(task)
     for row in rows:
         distill.main(task, row, "0")
     evaluate.main(task)
@@ -79,4 +78,6 @@ def test_no_kind_of_task_has_the_columns_of_another(made):
     }
     scores = json.loads((made / "results/runs/digit_scenes/kd_ood/0/metrics.json").read_text())
     assert set(scores["per_class"]) == {"ground", *"0123456789"}
+    curve = (made / "results/curves/digit_scenes/teacher/0.csv").read_text().splitlines()
+    assert curve[0].split(",")[-1] == "val_miou"  # what `dvc plots show` draws
     assert json.loads((made / "results/summary.json").read_text())["digit_scenes"].keys() == {"teacher", "kd_ood", "mosaickd"}

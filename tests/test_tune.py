@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from stages import curate, prepare, train_teacher, tune
+from stages import tune
 from stages.datasets.examples import Examples
 from stages.settings import paths
 from stages.support.errors import UserError
@@ -12,8 +12,7 @@ from stages.support.errors import UserError
 @pytest.fixture
 def made(project):
     project.change("task.digits.distill", student_steps=40)
-    for stage in (prepare, train_teacher, curate):
-        stage.main("digits")
+    project.teach("digits")
     return project
 
 

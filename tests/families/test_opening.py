@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages import curate, distill, plan, prepare, train_teacher
+from stages import distill, plan, prepare, train_teacher
 from stages.engine import runtime as rt
 from stages.families.opening import open_setting
 from stages.methods import method_class
@@ -21,8 +21,7 @@ CPU = rt.Runtime(torch.device("cpu"))
 def ready(project):
     """A teacher and a pool of the digits task, at smoke scale; students have the teacher's network."""
     project.change("task.digits.distill", student="convnet_32")
-    for stage in (prepare, train_teacher, curate):
-        stage.main("digits")
+    project.teach("digits")
     return project
 
 

@@ -191,8 +191,7 @@ def test_a_task_has_one_form(project):
 def test_frozen_modules_are_named(project):
     project.change("run", tasks=["topics"], scale="smoke")
     student = project.params["task"]["topics"]["distill"]["student"]
-    for stage in (prepare, train_teacher, curate):
-        stage.main("topics")
+    project.teach("topics")
     project.change("task.topics.distill", student={**student, "frozen": ["bert.embedings"]})
     settings = params.load()
     with pytest.raises(UserError, match=r"student\.frozen: the student's network has no module 'bert.embedings'; did you mean"):

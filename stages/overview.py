@@ -10,7 +10,7 @@ import pandas as pd
 from stages.kinds import aspect
 from stages.methods._described import described
 from stages.reporting import records, tables
-from stages.reporting.figures import distance
+from stages.reporting.figures import distance, values
 from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
@@ -22,12 +22,12 @@ MADE = ("revision", "device", "precision")
 
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json, report.html and the figure of distances, of all files under results/tasks."""
+    """Write table.md, table.csv, summary.json, report.html and two figures, of all files under results/tasks."""
     now, params = read_json(paths.identities()), load()
     names = [path.stem for path in paths.report("").parent.glob("*.json")]
     text, of_run, found, cells, summary, costs, sections = [], [], [], {}, {}, {}, list[Section]()
     said: dict[str, None] = {}
-    reports: distance.Reports = {}
+    reports: records.Reports = {}
     headlines: dict[str, str] = {}
     order = list(dict.fromkeys([*params.run.tasks, *now]))
     for task in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
@@ -63,7 +63,8 @@ def main() -> None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
     if both := tables.beside_each_other(cells):
         text, of_run = (["### Tasks beside each other", both, *some] for some in (text, of_run))
-    distance.draw(reports, headlines)
+    elsewhere = values.draw(params, reports, headlines)
+    distance.draw(params, reports, headlines, elsewhere)
     note, everything = " ".join([*said, tables.NOTE]), pd.concat(found)
     with replacing(paths.RESULTS / "report.html") as temporary:
         temporary.write_text(page("Results", sections, note))

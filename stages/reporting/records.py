@@ -7,6 +7,7 @@ from stages.support.errors import UserError
 from stages.support.files import read_json
 
 Rows = dict[str, Any]  # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}
+Reports = dict[str, dict[str, Any]]  # by task, what `load` gives
 
 
 def load(task: str) -> dict[str, Any]:

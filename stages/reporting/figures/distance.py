@@ -1,19 +1,19 @@
 """What the distance of the pool does to each method: tasks beside each other."""
 
-from typing import Any
+from collections.abc import Collection
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
+from stages.reporting.records import Reports
 from stages.settings import paths
-from stages.settings.params import TEACHER
+from stages.settings.params import TEACHER, Params
 from stages.support.files import replacing
 
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
-Reports = dict[str, dict[str, Any]]  # by task
 
 
 def comparable(reports: Reports) -> list[Reports]:
@@ -38,10 +38,23 @@ def _apart(one: float, other: float) -> bool:
     return max(one, other) > APART * min(one, other)
 
 
-def draw(reports: Reports, headlines: dict[str, str]) -> None:
+def lines(params: Params, group: Reports, elsewhere: Collection[str] = ()) -> pd.DataFrame:
+    """Runs of the students of `group` with the `distance` of their task's pool.
+
+    Of methods that two of the tasks have, and of variants that all have and no other figure shows (`elsewhere`).
+    """
+    runs = [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()]
+    rows = pd.concat(runs, ignore_index=True)
+    rows = rows[rows["method"] != TEACHER]
+    have = rows.groupby("method", sort=False)["task"].transform("nunique")
+    variant = rows["method"].map(lambda row: "of" in params.rows.get(row, {}))
+    return rows[(have > 1) & ~(variant & ((have < len(group)) | rows["method"].isin(elsewhere)))]
+
+
+def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere: Collection[str] = ()) -> None:
     """results/figures/distance.png: each row's headline over the distance of the pool, a panel for tasks that are comparable.
 
-    A row stands in it where two of the tasks have it. Mean and range over seeds; the grey line is the teacher.
+    Mean and range over seeds; the grey line is the teacher.
     """
     groups = comparable(reports)
     figure, axes = plt.subplots(
@@ -49,15 +62,9 @@ def draw(reports: Reports, headlines: dict[str, str]) -> None:
     )
     for ax, group in zip(axes.flat, groups, strict=False):
         headline = headlines[next(iter(group))]
-        runs = pd.concat(
-            [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()],
-            ignore_index=True,
-        )
-        rows = runs[runs["method"] != TEACHER]
-        shared = rows.groupby("method", sort=False)["task"].transform("nunique") > 1
-        lines = rows[shared].rename(columns={"method": "row"})
+        found = lines(params, group, elsewhere).rename(columns={"method": "row"})
         sns.lineplot(
-            lines,
+            found,
             x="distance",
             y=headline,
             hue="row",
@@ -67,14 +74,15 @@ def draw(reports: Reports, headlines: dict[str, str]) -> None:
             errorbar=("pi", 100),
             ax=ax,
         )
-        ax.axhline(runs.loc[runs["method"] == TEACHER, headline].iloc[0], color="grey", linestyle="--")
+        teacher = next(iter(group.values()))["rows"][TEACHER]["seeds"]["0"][headline]
+        ax.axhline(teacher, color="grey", linestyle="--")
         ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=f"{headline} on test, %")
         ax.set_xscale("log")
         distances = [report["pool"]["fd"] for report in group.values()]
         for axis, labels in ((ax, [f"{distance:.3g}" for distance in distances]), (ax.secondary_xaxis("top"), list(group))):
             axis.set_xticks(distances, labels, rotation=20, ha="center" if axis is ax else "left", fontsize=8)
             axis.minorticks_off()
-        if lines.empty:
+        if found.empty:
             continue
         ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     if not groups:

@@ -63,16 +63,21 @@ def test_tasks_are_beside_each_other_where_only_the_pool_differs():
 def test_methods_stand_in_it_that_two_tasks_have_and_variants_that_all_have(settings):
     rows = {"kd_ood": [50.0, 52.0], "mosaickd_no_local": [40.0], "tessera_quarter": [60.0]}
     near, far = report(0.1, 1.0, **rows, fast=[70.0]), report(0.1, 5.0, **rows, strong_cutmix=[55.0], cmi=[70.0])
-    found = distance.lines(settings, {"near": near, "far": far}, ["tessera_quarter"])
+    shown = [("near", "tessera_quarter"), ("far", "tessera_quarter"), ("near", "mosaickd_no_local")]
+    found = distance.lines(settings, {"near": near, "far": far}, shown)
     assert list(found["method"]) == ["kd_ood", "kd_ood", "mosaickd_no_local"] * 2
     assert list(found["distance"]) == [1.0] * 3 + [5.0] * 3
     more = {"near": near, "far": far, "noise": report(0.1, 9.0, kd_ood=[10.0], cmi=[70.0])}
     assert set(distance.lines(settings, more)["method"]) == {"kd_ood", "cmi"}
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_the_figure_is_drawn(settings, project, alone):
+@pytest.mark.parametrize("case", ["both", "alone", "teachers"])
+def test_the_figure_is_drawn(settings, project, case):
     reports = {"near": report(0.1, 1.0, kd_ood=[50.0, 52.0], fast=[70.0]), "far": report(0.1, 5.0, kd_ood=[30.0], cmi=[60.0])}
-    distance.draw(settings, {"near": reports["near"]} if alone else reports, dict.fromkeys(reports, "top1"))
+    if case == "alone":
+        del reports["far"]
+    if case == "teachers":
+        reports = {"near": report(0.1, 1.0), "far": report(0.1, 5.0)}
+    distance.draw(settings, reports, dict.fromkeys(reports, "top1"))
     picture = matplotlib.image.imread(paths.RESULTS / "figures" / "distance.png")
     assert picture.std() > 0.02

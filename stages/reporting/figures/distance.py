@@ -38,33 +38,38 @@ def _apart(one: float, other: float) -> bool:
     return max(one, other) > APART * min(one, other)
 
 
-def lines(params: Params, group: Reports, elsewhere: Collection[str] = ()) -> pd.DataFrame:
+def lines(params: Params, group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
     """Runs of the students of `group` with the `distance` of their task's pool.
 
-    Of methods that two of the tasks have, and of variants that all have and no other figure shows (`elsewhere`).
+    Of methods that two of the tasks have, and of variants that all have, unless another figure shows them: `elsewhere` holds
+    tasks and rows.
     """
     runs = [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()]
     rows = pd.concat(runs, ignore_index=True)
     rows = rows[rows["method"] != TEACHER]
-    have = rows.groupby("method", sort=False)["task"].transform("nunique")
-    variant = rows["method"].map(lambda row: "of" in params.rows.get(row, {}))
-    return rows[(have > 1) & ~(variant & ((have < len(group)) | rows["method"].isin(elsewhere)))]
+    tasks = {str(row): set(mine) for row, mine in rows.groupby("method")["task"]}
+
+    def stands(row: str) -> bool:
+        if "of" not in params.rows.get(row, {}):
+            return len(tasks[row]) > 1
+        return len(tasks[row]) == len(group) and not all((task, row) in elsewhere for task in group)
+
+    return rows[rows["method"].isin(list(filter(stands, tasks)))]
 
 
-def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere: Collection[str] = ()) -> None:
+def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere: Collection[tuple[str, str]] = ()) -> None:
     """results/figures/distance.png: each row's headline over the distance of the pool, a panel for tasks that are comparable.
 
     Mean and range over seeds; the grey line is the teacher.
     """
-    groups = comparable(reports)
+    groups = [(group, found) for group in comparable(reports) if not (found := lines(params, group, elsewhere)).empty]
     figure, axes = plt.subplots(
         max(1, len(groups)), 1, figsize=(8, 4.4 * max(1, len(groups))), squeeze=False, layout="constrained"
     )
-    for ax, group in zip(axes.flat, groups, strict=False):
+    for ax, (group, found) in zip(axes.flat, groups, strict=False):
         headline = headlines[next(iter(group))]
-        found = lines(params, group, elsewhere).rename(columns={"method": "row"})
         sns.lineplot(
-            found,
+            found.rename(columns={"method": "row"}),
             x="distance",
             y=headline,
             hue="row",
@@ -82,11 +87,9 @@ def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere:
         for axis, labels in ((ax, [f"{distance:.3g}" for distance in distances]), (ax.secondary_xaxis("top"), list(group))):
             axis.set_xticks(distances, labels, rotation=20, ha="center" if axis is ax else "left", fontsize=8)
             axis.minorticks_off()
-        if found.empty:
-            continue
         ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     if not groups:
-        axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone", ha="center")
+        axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone and have a row both", ha="center")
         axes[0, 0].axis("off")
     with replacing(paths.RESULTS / "figures" / "distance.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})

@@ -61,10 +61,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def draw(params: Params, reports: Reports, headlines: dict[str, str]) -> set[str]:
+def draw(params: Params, reports: Reports, headlines: dict[str, str]) -> set[tuple[str, str]]:
     """results/figures/values.png: a panel for each of `sweeps`, with the headline of its tasks over the value.
 
-    Mean and range over seeds; values as params.yaml has them now. Returns the rows that stand in it.
+    Mean and range over seeds; values as params.yaml has them now. Returns the tasks and rows that stand in it.
     """
     found = sweeps(params, reports)
     down = max(1, -(-len(found) // WIDE))
@@ -81,11 +81,11 @@ def draw(params: Params, reports: Reports, headlines: dict[str, str]) -> set[str
             places, x="place", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
         )
         ax.set_xticks(range(len(order)), [f"{value:g}" for value in order])
-        ax.set(xlabel=sweep.key, ylabel=f"{headline} on test, %", title=f"{sweep.method}: {sweep.key}")
+        ax.set(xlabel=f"{sweep.key}, as params.yaml has it now", ylabel=f"{headline} on test, %", title=sweep.method)
         ax.legend(title=None, fontsize=8)
     if not found:
         axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")
     with replacing(paths.RESULTS / "figures" / "values.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
     plt.close(figure)
-    return {row for sweep in found for runs in sweep.runs for row in runs["method"]}
+    return {pair for sweep in found for runs in sweep.runs for pair in zip(runs["task"], runs["method"], strict=True)}

@@ -63,8 +63,8 @@ def main() -> None:
                     costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
     if both := tables.beside_each_other(cells):
         text, of_run = (["### Tasks beside each other", both, *some] for some in (text, of_run))
-    elsewhere = values.draw(params, reports, headlines)
-    distance.draw(params, reports, headlines, elsewhere)
+    values.draw(swept := values.sweeps(params, reports), headlines)
+    distance.draw(params, reports, headlines, set(zip(swept["task"], swept["method"], strict=True)))
     note, everything = " ".join([*said, tables.NOTE]), pd.concat(found)
     with replacing(paths.RESULTS / "report.html") as temporary:
         temporary.write_text(page("Results", sections, note))

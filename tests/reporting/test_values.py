@@ -35,17 +35,17 @@ TWO = report(mixed=[50.0], mixed_all=[60.0])
 
 def test_tasks_of_two_kinds_have_a_panel_each(settings):
     found = values.sweeps(settings, {"digits": EVERY, "digits-noise": EVERY, "camvid-small": {**EVERY, "kind": "segmentation"}})
-    assert [(sweep.kind, len(sweep.runs)) for sweep in found] == [("classification", 2), ("segmentation", 1)]
+    tasks = [(kind, runs["task"].nunique()) for (_, _, kind), runs in found.groupby(values.PANEL)]
+    assert tasks == [("classification", 2), ("segmentation", 1)]
 
 
 def test_rows_that_do_not_run_are_no_sweep(settings):
-    assert values.sweeps(settings, {"digits": {**TWO, "rows": {row: {"why_not": "asks for a pool"} for row in ROWS}}}) == []
+    assert values.sweeps(settings, {"digits": {**TWO, "rows": {row: {"why_not": "asks for a pool"} for row in ROWS}}}).empty
 
 
 def test_a_sweep_takes_rows_that_differ_in_its_number_alone(settings):
-    found = values.sweeps(settings, {"digits": EVERY, "digits-noise": TWO, "no-more": EVERY})
-    assert [(sweep.method, sweep.key) for sweep in found] == [("mixed", "share")]  # two values of tau are no sweep
-    (runs,) = found[0].runs
+    runs = values.sweeps(settings, {"digits": EVERY, "digits-noise": TWO, "no-more": EVERY})
+    assert set(zip(runs["of"], runs["key"], strict=True)) == {("mixed", "share")}  # two values of tau are no sweep
     assert set(runs["task"]) == {"digits"}
     assert sorted(zip(runs["method"], runs["value"], runs["top1"], strict=True)) == [
         ("mixed", 0.25, 50.0),
@@ -59,7 +59,8 @@ def test_a_sweep_takes_rows_that_differ_in_its_number_alone(settings):
 
 @pytest.mark.parametrize("reports", [{"digits": EVERY, "cifar10-small": EVERY}, {"digits": TWO}])
 def test_the_figure_is_drawn(settings, project, reports):
-    shown = values.draw(settings, reports, dict.fromkeys(reports, "top1"))
+    found = values.sweeps(settings, reports)
     swept = ("mixed", "mixed_none", "mixed_all") if "cifar10-small" in reports else ()
-    assert shown == {(task, row) for task in reports for row in swept}
+    assert set(zip(found["task"], found["method"], strict=True)) == {(task, row) for task in reports for row in swept}
+    values.draw(found, dict.fromkeys(reports, "top1"))
     assert matplotlib.image.imread(paths.RESULTS / "figures" / "values.png").std() > 0.02

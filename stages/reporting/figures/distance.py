@@ -7,10 +7,10 @@ import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
+from stages.reporting.figures.panels import write
 from stages.reporting.records import Reports
 from stages.settings import paths
 from stages.settings.params import TEACHER, Params
-from stages.support.files import replacing
 
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
@@ -91,6 +91,4 @@ def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere:
     if not groups:
         axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone and have a row both", ha="center")
         axes[0, 0].axis("off")
-    with replacing(paths.RESULTS / "figures" / "distance.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
-    plt.close(figure)
+    write(figure, paths.RESULTS / "figures", "distance")

@@ -50,7 +50,7 @@ def main(name: str) -> None:
         _, kind, teacher = open_teacher(name, task, runtime)
         if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
             raise UserError(
-                f"params.yaml: task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
+                f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
                 "one label an image; take `none`: methods that compose images make the classes even by themselves"
             )
         scores, logits, features = scored(name, kind, teacher, ood, rule.features)
@@ -73,7 +73,7 @@ def main(name: str) -> None:
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
     if (rule.count or 0) > len(ood):
-        print(f"params.yaml: task.{name}.curate.count is {rule.count:,}, and there are {len(ood):,} images: all are kept")
+        print(f"task.{name}.curate.count is {rule.count:,}, and there are {len(ood):,} images: all are kept")
     empty = facts["histogram_after"].count(0)
     print(
         f"pool of {name}: {len(rows)} of {len(ood)} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "
@@ -128,7 +128,7 @@ def _impressions(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Tens
     """How far each image's impression is from that of the teacher's training set, (n,)."""
     if not {BATCH_NORM, STAGES} <= teacher.can:
         raise UserError(
-            f"params.yaml: task.{name}.curate.keep: `impression` takes one teacher with named stages and running statistics "
+            f"task.{name}.curate.keep: `impression` takes one teacher with named stages and running statistics "
             "(BatchNorm2d); take another rule"
         )
     template = Template.of(teacher, torch.zeros(1, *ood.shape))

@@ -3,12 +3,15 @@
 Usage: python -m stages.overview
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from stages.kinds import aspect
+from stages.kinds import FOLDER, aspect
+from stages.methods import section
 from stages.methods._described import described
+from stages.methods._identities import with_reported
 from stages.reporting import records, tables
 from stages.reporting.figures import distance, values
 from stages.reporting.page import Section, page
@@ -17,65 +20,123 @@ from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
+from stages.support.parts import parts
 
 MADE = ("revision", "device", "precision")
+LABELS = ["task", "method", "marks", "headline"]  # the first columns of table.csv
+
+
+@dataclass
+class Written:
+    """What the tables say, task by task: as text, as numbers, and as sections of the page."""
+
+    text: dict[str, list[str]] = field(default_factory=dict)  # by task, its tables with what is said of them
+    numbers: list[pd.DataFrame] = field(default_factory=list)
+    cells: dict[str, dict[str, str]] = field(default_factory=dict)  # of the run's tasks, to stand beside each other
+    summary: dict[str, dict[str, float]] = field(default_factory=dict)
+    costs: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
 
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json, report.html and two figures, of all files under results/tasks."""
-    now, params = read_json(paths.identities()), load()
-    names = [path.stem for path in paths.report("").parent.glob("*.json")]
-    text, of_run, found, cells, summary, costs, sections = [], [], [], {}, {}, {}, list[Section]()
-    said: dict[str, None] = {}
-    reports: records.Reports = {}
-    headlines: dict[str, str] = {}
+    """Write table.md, table.csv, summary.json, report.html and two figures, of all files under results/tasks.
+
+    At smoke scale they are written of its own files too, under results/smoke.
+    """
+    params, known = load(), read_json(paths.identities())
+    for scale in records.scales(params.run.scale):
+        shown = write(params, scale, known.get(scale, {}))
+    print(shown)
+
+
+def write(params: Params, scale: str, now: dict[str, Any]) -> str:
+    """Write the tables of `scale`; `now` has the identities of today's code and parameters. Returns those of the run."""
+    reports, out = records.everything(scale), paths.results(scale)
     order = list(dict.fromkeys([*params.run.tasks, *now]))
-    for task in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name)):
-        here = now.get(task, {})
-        reports[task] = report = records.load(task)
-        measure, known = aspect(report["kind"], "scores"), report["rows"]
-        rows = in_order(known, here)
-        headlines[task] = headline = next(iter(measure.COLUMNS))
-        shown = tables.columns(measure.COLUMNS)
-        marked = {row: marks(row, known, here) for row, known in rows.items()}
-        called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
-        said[measure.NOTE] = None
-        for title, domain, baseline in (
-            (task, None, tables.BASELINE),
-            (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
-        ):
-            if not (runs := tables.runs(rows, domain)).empty:
-                table = tables.summarise(runs, headline, baseline)
-                common, words = tables.in_words(table, shown, called)
-                above = [common] if common else []
-                written = [f"### {title}", *above, tables.to_markdown(words), *below]
-                text += written
-                of_run += written if task in params.run.tasks else []
-                pictures = sorted(paths.figures(task).glob("*.png")) if domain is None else []
-                about = _described(params, rows) if domain is None else pd.DataFrame()
-                sections.append(Section(title, words, [*above, *below], pictures, about))
-                labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
-                found.append(table.assign(**labels).reset_index())
-                if task in params.run.tasks:
-                    cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
-                summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
-                if domain is None:
-                    costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
-    if both := tables.beside_each_other(cells):
-        text, of_run = (["### Tasks beside each other", both, *some] for some in (text, of_run))
-    values.draw(swept := values.sweeps(params, reports), headlines)
-    distance.draw(params, reports, headlines, set(zip(swept["task"], swept["method"], strict=True)))
-    note, everything = " ".join([*said, tables.NOTE]), pd.concat(found)
-    with replacing(paths.RESULTS / "report.html") as temporary:
-        temporary.write_text(page("Results", sections, note))
-    with replacing(paths.RESULTS / "table.md") as temporary:
-        temporary.write_text("\n\n".join([*text, "### What the columns mean", note]) + "\n")
-    with replacing(paths.RESULTS / "table.csv") as temporary:
-        first = ["task", "method", "marks", "headline"]
-        columns = [*first, *(key for key in everything if key not in first)]
-        everything[columns].to_csv(temporary, index=False)  # with all digits: a page that takes them rounds once
-    write_json(paths.RESULTS / "summary.json", {**summary, COST: costs})
-    print("\n\n".join([*of_run, f"All tables: {paths.RESULTS}/table.md; with figures, sortable: {paths.RESULTS}/report.html"]))
+    reports = {task: reports[task] for task in sorted(reports, key=lambda name: (_place(name, order), name))}
+    written = Written()
+    for task, report in reports.items():
+        _add(written, with_reported(params, report["rows"]), task, report, now.get(task, {}))
+    headlines = {task: _headline(report["kind"]) for task, report in reports.items()}
+    sweeps = values.sweeps(_sections(params, reports), reports)
+    values.draw(sweeps, headlines, out / "figures")
+    distance.draw(reports, headlines, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
+    note, beside = " ".join([*written.notes, tables.NOTE]), tables.beside_each_other(written.cells)
+    first = ["### Tasks beside each other", beside] if beside else []
+    with replacing(out / "report.html") as temporary:
+        temporary.write_text(page("Results", written.sections, note))
+    with replacing(out / "table.md") as temporary:
+        lines = [line for text in written.text.values() for line in text]
+        temporary.write_text("\n\n".join([*first, *lines, "### What the columns mean", note]) + "\n")
+    with replacing(out / "table.csv") as temporary:
+        _in_columns(written.numbers).to_csv(temporary, index=False)  # with all digits: a page that takes them rounds once
+    write_json(out / "summary.json", {**written.summary, COST: written.costs})
+    of_run = [line for task in params.run.tasks for line in written.text.get(task, [])]
+    return "\n\n".join([*first, *of_run, f"All tables: {out}/table.md; with figures, sortable: {out}/report.html"])
+
+
+def _add(written: Written, params: Params, task: str, report: dict[str, Any], here: dict[str, Any]) -> None:
+    """Add a task's tables; `here` has the identities of today's code and parameters."""
+    measure, known = aspect(report["kind"], "scores"), report["rows"]
+    rows, headline, shown = in_order(known, params), _headline(report["kind"]), tables.columns(measure.COLUMNS)
+    marked = {row: marks(row, known, here) for row, known in rows.items()}
+    called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
+    written.notes[measure.NOTE] = None
+    written.text[task] = []
+    for title, domain, baseline in (
+        (task, None, tables.BASELINE),
+        (f"{task}-{STUDENT_DOMAIN}", STUDENT_DOMAIN, tables.ALONE),
+    ):
+        if (runs := tables.runs(rows, domain)).empty:
+            continue
+        table = tables.summarise(runs, headline, baseline)
+        common, words = tables.in_words(table, shown, called)
+        above = [common] if common else []
+        written.text[task] += [f"### {title}", *above, tables.to_markdown(words), *below]
+        pictures = sorted(_figures(task)) if domain is None else []
+        about = _described(params, rows) if domain is None else pd.DataFrame()
+        written.sections.append(Section(title, words, [*above, *below], pictures, about))
+        labels = {"task": title, "marks": [" ".join(marked[row]) for row in table.index], "headline": headline}
+        written.numbers.append(table.assign(**labels).reset_index())
+        if task in params.run.tasks:
+            written.cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
+        written.summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
+        if domain is None:
+            written.costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
+
+
+def _headline(kind: str) -> str:
+    return str(next(iter(aspect(kind, "scores").COLUMNS)))
+
+
+def _place(name: str, order: list[str]) -> int:
+    return order.index(name) if name in order else len(order)
+
+
+def _figures(task: str) -> list[Any]:
+    """The task's figures as they were drawn here, or else as they were published."""
+    drawn = list(paths.figures(task).glob("*.png"))
+    return drawn or list(paths.published(task).glob("*.png"))
+
+
+def _sections(params: Params, reports: records.Reports) -> values.Sections:
+    """What each reported row's method and parameters are, for those that today's catalogue and code know."""
+    found: values.Sections = {}
+    for task, report in reports.items():
+        own = with_reported(params, report["rows"])
+        if task in params.catalogue.tasks:
+            rows = [row for row in report["rows"] if row in own.rows]
+            found[task] = {row: (own.method_of(row), section(own, row, task).model_dump()) for row in rows}
+    return found
+
+
+def _in_columns(numbers: list[pd.DataFrame]) -> pd.DataFrame:
+    """All tables as one, in the columns of every kind of task there is: a task more changes no line of the others."""
+    kinds = [aspect(kind, "scores").COLUMNS for kind in parts(FOLDER)]
+    known = dict.fromkeys(key for columns in kinds for key in tables.columns(columns))
+    everything = pd.concat([pd.DataFrame(columns=[*LABELS, *known]), *numbers]) if numbers else pd.DataFrame(columns=LABELS)
+    return everything[[*LABELS, *known, *sorted(set(everything) - {*LABELS, *known})]]
 
 
 def _described(params: Params, rows: dict[str, Any]) -> pd.DataFrame:
@@ -90,10 +151,10 @@ def _described(params: Params, rows: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def in_order(rows: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-    """The teacher, then rows as params.yaml has them, then those that it no longer names."""
-    names = [TEACHER, *here.get("rows", {})]
-    return {row: rows[row] for row in sorted(rows, key=lambda row: names.index(row) if row in names else len(names))}
+def in_order(rows: dict[str, Any], params: Params) -> dict[str, Any]:
+    """The teacher, then methods, each before its variants, then rows that the catalogue no longer has."""
+    names = {row: place for place, row in enumerate([TEACHER, *params.in_order()])}
+    return {row: rows[row] for row in sorted(rows, key=lambda row: names.get(row, len(names)))}
 
 
 def marks(row: str, known: dict[str, Any], here: dict[str, Any]) -> list[str]:
@@ -109,7 +170,7 @@ def notes(rows: dict[str, Any]) -> list[str]:
     absent = [f"`{row}` {known['why_not']}" for row, known in rows.items() if "why_not" in known]
     made = {row: [found["made"] for found in known.get("seeds", {}).values()] for row, known in rows.items()}
     own = [f"`{row}` {_own(changes)}" for row, known in rows.items() if (changes := records.schedule(known))]
-    smoke = [row for row, known in rows.items() if records.smoke(known)]
+    smoke = [row for row, runs in made.items() if any(run["scale"] == "smoke" for run in runs)]
     origins: dict[str, list[str]] = {}
     for row, runs in made.items():
         for origin in dict.fromkeys(

@@ -4,19 +4,29 @@ Runs depend on these small files instead of on folders of code, so an edit re-ru
 Usage: python -m stages.plan
 """
 
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import torch
+import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
 from stages.families.opening import DATA
 from stages.families.teaching import as_template
 from stages.kinds import check_form
+from stages.methods import _identities as identities
+from stages.methods._identities import of_row
 from stages.networks.build import find
 from stages.networks.weights import Blueprint, architecture
+from stages.reporting import records
 from stages.settings import paths, plans
+from stages.settings.catalogue import FOLDER
 from stages.settings.params import IMPRESS, STAGES, Params, load
-from stages.settings.plans import Plan
 from stages.settings.task import STUDENT_DOMAIN
+from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
 from stages.support.parts import nearest
@@ -26,37 +36,68 @@ STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.res
 
 
 def main() -> None:
-    """Write a plan for each stage and each row of the tasks in `run`, and the identities of all rows of all tasks."""
+    """Write a plan for each stage and each row of the tasks in `run`, and the identities of these and of all that was reported."""
     params = load()
-    identities = {  # and every row's section checked for every task
-        name: {**plans.around(params, name), "rows": {row: of_row(params, row, name).identity for row in params.rows}}
-        for name in params.tasks
-    }
-    for name, task in params.tasks.items():
+    tell_files(params)
+    for name in params.run.tasks:
+        task = params.task(name)
         check_form(task, f"task.{name}")
         open_rule(name, task.curate)
         for one in task.parts:
-            find(one.network, f"params.yaml: task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
-        find(task.distill.student.network, f"params.yaml: task.{name}.distill.student.network: ")
-    for row in params.rows:
+            find(one.network, f"task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
+        find(task.distill.student.network, f"task.{name}.distill.student.network: ")
+    for row in params.run.methods:
         if unknown := methods.method_class(params, row).sees - (DATA | {STUDENT_DOMAIN}):
             raise UserError(
                 f"stages/methods/{params.method_of(row)}.py: `sees` names {min(unknown)}; {nearest(min(unknown), DATA)}"
             )
-    for name in params.run.tasks:
+    planned = {name: {row: of_row(params, row, name) for row in params.run.methods} for name in params.run.tasks}
+    for name, rows in planned.items():
         tell_costs(params, name)
         for stage in STAGES:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))
-        for row in params.run.methods:
-            of_row(params, row, name).write(paths.plan(name, row))
+        for row, plan in rows.items():
+            plan.write(paths.plan(name, row))
     for name in params.impress.tasks:
         as_template(params, name)
         for stage in IMPRESS:
             plans.of_stage(params, stage, name).write(paths.plan(name, stage))
-    write_json(paths.identities(), identities)
-    plans.of_overview(params).write(paths.overview_plan())
+    kinds, known = {params.task(name).kind for name in params.run.tasks}, dict[str, Any]()
+    for scale in records.scales(params.run.scale):
+        reported = records.everything(scale)
+        known[scale] = identities.known(replace(params, run=params.run.model_copy(update={"scale": scale})), reported)
+        kinds |= {report["kind"] for report in reported.values()}
+    write_json(paths.identities(), known)
+    plans.of_overview(params, sorted(kinds)).write(paths.overview_plan())
+    tell_cached(params)
     run = params.run
     print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
+
+
+def tell_files(params: Params) -> None:
+    """Print which files of tasks this run does without, and which a copy that git makes would lack."""
+    for reason in params.catalogue.broken.values():
+        print(f"{reason}; this run does not need it")
+    git = ["git", "ls-files", "--others", "--exclude-standard", "--", str(FOLDER)]
+    try:
+        untracked = subprocess.run(git, capture_output=True, text=True, check=False).stdout.split()
+    except OSError:  # there is no git
+        return
+    if untracked:
+        names = " ".join(untracked)
+        print(f"git does not know {names}: `dvc exp run --temp` and `--queue` would not have it; `git add {names}`")
+
+
+def tell_cached(params: Params) -> None:
+    """Print how many finished students are in DVC's cache alone, since today's `run` does not name them."""
+    lock = Path("dvc.lock")
+    stages = (yaml.load(lock.read_text(), Loader) or {}).get("stages", {}) if lock.exists() else {}
+    made = [Path(out["path"]) for name, entry in stages.items() if name.startswith("distill@") for out in entry.get("outs", [])]
+    today = {paths.student(task, row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds}
+    away = [path for path in made if paths.STUDENTS in path.parents and path not in today and not path.exists()]
+    if away:
+        rows = ", ".join(dict.fromkeys("/".join(path.parts[-3:-1]) for path in away))
+        print(f"{len(away)} finished students are only in DVC's cache ({rows}); `dvc repro` with these in `run` brings them back")
 
 
 def tell_costs(params: Params, name: str) -> None:
@@ -74,10 +115,10 @@ def tell_costs(params: Params, name: str) -> None:
             for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
                 cost = architecture(net, torch.zeros(1, *shape))
         except UserError as error:
-            raise UserError(f"params.yaml: task.{name}.{key}: {error}") from None
+            raise UserError(f"task.{name}.{key}: {error}") from None
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"params.yaml: task.{name}.{key}: '{network}' takes no images of {shape[1]} x {shape[2]} "
+                f"task.{name}.{key}: '{network}' takes no images of {shape[1]} x {shape[2]} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
             ) from None
         said.append(f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs")
@@ -86,11 +127,6 @@ def tell_costs(params: Params, name: str) -> None:
     print(f"{name}: {'; '.join(guides)}; student {student} for an image; counted with ten classes")
     if macs[-1] > sum(macs[:-1]):
         print(f"{name}: the student is dearer than the teacher; {STEM}")
-
-
-def of_row(params: Params, row: str, task: str) -> Plan:
-    """The plan of training a student of `task` with the method of `row`."""
-    return methods.plan(params, row, task, methods.section(params, row, task))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _ordered(examples: Examples, task: Task, where: str) -> Examples:
     if len(set(classes)) < len(classes) or set(classes) != set(examples.classes) or LABEL not in examples.columns:
         odd = sorted(set(classes) ^ set(examples.classes)) or sorted({name for name in classes if classes.count(name) > 1})
         raise UserError(
-            f"params.yaml: {where}.teachers: each class of the in-domain data has one teacher, and they no others; "
+            f"{where}.teachers: each class of the in-domain data has one teacher, and they no others; "
             f"look at {', '.join(odd[:5]) or 'the labels, of which there are none'}"
         )
     return examples.of(classes)

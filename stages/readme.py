@@ -107,10 +107,10 @@ def paired(task: str, pairs: list[str]) -> str:
 
 
 def table(params: Params) -> str:
-    """Every method of params.yaml: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
-    lines, task = [], next(iter(params.tasks))
+    """Every method: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
+    lines, task = [], next(iter(params.catalogue.tasks))
     has = {name: part(kinds.FOLDER, name, "Kind", "kind of task").has for name in parts(kinds.FOLDER)}
-    for row in filter(lambda row: params.method_of(row) == row, params.rows):
+    for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data = method.of_kind, SEES.keys()
         needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
@@ -118,7 +118,7 @@ def table(params: Params) -> str:
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
         tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
         what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
-        variants = ", ".join(f"`{other}`" for other in params.rows if other != row and params.method_of(other) == row)
+        variants = ", ".join(f"`{other}`" for other in params.in_order() if other != row and params.method_of(other) == row)
         lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])
     columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
     wide = str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True))

@@ -25,21 +25,24 @@ GIVEN, WITH_POOL, WITHOUT = GROUPS
 
 
 def main(name: str) -> None:
-    """Write results/tasks/TASK.json, every seed's scores and origin, and the task's figures."""
+    """Write results/tasks/TASK.json, every seed's scores and origin, and the task's figures.
+
+    A run of smoke scale writes its own file, results/smoke/tasks/TASK.json, and leaves the other as it is.
+    """
     settings = params.load()
     task = settings.task(name)
     plans.of_stage(settings, "report", name).agree(paths.plan(name, "report"))
-    earlier = records.load(name)["rows"]
+    scale = settings.run.scale
+    earlier = records.load(name, scale)["rows"]
     rows = collect(settings, name, plans.around(settings, name))
     _, kind, teacher = open_teacher(name, task, start("fp32"))
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
     figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows, groups)
-    merged = records.merged(earlier, rows)
     facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(name, kind, teacher)}
-    write_json(paths.report(name), facts | {"rows": merged})
-    if kept := [row for row, known in rows.items() if records.smoke(known) and not records.smoke(merged[row])]:
-        print(f"{name}: this run is of smoke scale; the tables keep what full scale gave: {', '.join(kept)}")
+    write_json(paths.report(name, scale), facts | {"rows": records.merged(earlier, rows)})
+    if not paths.report(name).exists():
+        write_json(paths.report(name), {"kind": task.kind, "rows": {}})  # DVC wants it there
 
 
 def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows:
@@ -59,12 +62,13 @@ def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows
             around = {**around, **made["identity"]}
         apart = ("curate",) if row == TEACHER else ()
         made["identity"] |= {stage: identity for stage, identity in around.items() if stage not in apart}
+        of = {"of": section} if row != TEACHER and (section := settings.rows[row]) else {}
         if "why_not" in made:
-            rows[row] = {"why_not": made["why_not"], "made": made}
+            rows[row] = {**of, "why_not": made["why_not"], "made": made}
             continue
         for scores in (found, found.get(STUDENT_DOMAIN, {})):
             scores.pop("per_class", None)
-        known = rows.setdefault(row, {"upper_bound": made.pop("upper_bound", False), "seeds": {}})
+        known = rows.setdefault(row, {**of, "upper_bound": made.pop("upper_bound", False), "seeds": {}})
         known["seeds"][str(seed)] = {**found, "made": made}
     return rows
 

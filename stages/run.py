@@ -20,7 +20,7 @@ from stages.support.files import read_json, write_json
 from stages.support.processes import call
 
 HERE = Path(".run")  # a folder whose params.yaml names what runs; all else in it is this folder's
-LINKED = ("stages", "data", "models", "results", ".cache")
+LINKED = ("stages", "tasks", "data", "models", "results", ".cache")
 DONE = HERE / "done.json"
 LAST = 0.1  # of the minutes, two at most, kept for evaluation
 

@@ -20,7 +20,9 @@ from stages.families.opening import able, data_of, files, open_probe, open_setti
 from stages.families.refusal import why_not
 from stages.networks import weights
 from stages.settings import params, paths
-from stages.settings.params import Loader, Params
+from stages.settings.catalogue import Layer, patched
+from stages.settings.params import PARAMS, Params
+from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
 
@@ -60,9 +62,9 @@ def _changed(settings: Params, row: str, text: str) -> Params:
     for word in text.split() if text.strip() != "-" else []:
         what, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"a trial is written KEY=VALUE KEY=VALUE, or - for the values of params.yaml; not '{word}'")
+            raise UserError(f"a trial is written KEY=VALUE KEY=VALUE, or - for the values as they are; not '{word}'")
         changes[what] = yaml.load(value, Loader)
-    return replace(settings, rows={**settings.rows, row: {**settings.rows[row], **changes}})
+    return replace(settings, changes=Layer(patched(settings.changes.content, {"method": {row: changes}}), PARAMS, ""))
 
 
 def _tried(settings: Params, name: str, row: str, known: set[str]) -> dict[str, Any] | None:

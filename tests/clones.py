@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.settings.params import Loader
+from stages.settings.yaml import Loader
 
 REPOSITORY = Path(__file__).parent.parent
 TOOLS = Path(sys.executable).parent

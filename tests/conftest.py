@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from stages import curate, prepare, train_teacher
-from stages.settings.params import Loader, written_out
+from stages.settings.yaml import Loader
 from tests.clones import REPOSITORY
 
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}

@@ -29,7 +29,7 @@ def provenance(runtime: Runtime, seconds: float) -> dict[str, Any]:
 def _revision() -> str | None:
     """Short hash of the commit, with + where code or parameters were changed since; None outside of git."""
     head = _git("rev-parse", "--short=9", "HEAD")
-    return head and head + ("+" if _git("status", "--porcelain", "--", "stages", "params.yaml") else "")
+    return head and head + ("+" if _git("status", "--porcelain", "--", "stages", "tasks", "params.yaml") else "")
 
 
 def _git(*command: str) -> str | None:

@@ -32,7 +32,7 @@ class Inversion(Method):
         steps: Positive
         student_steps: Positive = 400
         warmup: Annotated[int, Field(ge=0)] = 0
-        pool: Annotated[int, Field(ge=2)] = 51200
+        pool: Annotated[int, Field(ge=2)] = 125440
         tau: Rate = 20.0
         lr: Rate
 

@@ -59,7 +59,7 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
         weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
     if given.teacher_layers:
         if len(teacher.parts) > 1:
-            raise UserError(f"params.yaml: {key}.teacher_layers: there are several teachers, and a student starts as one")
+            raise UserError(f"{key}.teacher_layers: there are several teachers, and a student starts as one")
         weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
     for module in weights.modules(net, given.frozen, f"{key}.frozen"):
         module.requires_grad_(False)

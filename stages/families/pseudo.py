@@ -47,7 +47,7 @@ class PseudoTexts(Imitation):
             )
         if not torch.equal(student.table.to(table.device), table):
             raise UserError(
-                "params.yaml: the student's word embeddings are not the teacher's, in whose space inputs are made up; copy them "
+                "the student's word embeddings are not the teacher's, in whose space inputs are made up; copy them "
                 "(distill.student.teacher_layers: spread, first, or the module that holds them)"
             )
         self.words: Tensor = table[encoder.pieces]

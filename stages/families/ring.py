@@ -24,7 +24,7 @@ class Ring:
         room = _memory(runtime.device) // 2
         if needed > room:
             raise UserError(
-                f"params.yaml: {key}: {capacity:,} rows need {needed / 2**30:,.1f} GiB, more than half of the device's memory "
+                f"{key}: {capacity:,} rows need {needed / 2**30:,.1f} GiB, more than half of the device's memory "
                 f"({room / 2**30:,.1f} GiB); lower it"
             )
         self.capacity, self.runtime = capacity, runtime

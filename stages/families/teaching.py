@@ -30,12 +30,12 @@ def as_template(params: Params, name: str) -> tuple[str, Train]:
     recipe = task.teacher.train if task.teacher else None
     if not (task.teacher and recipe and {IMAGES, ONE_LABEL} <= has and task.image and not task.image.crop):
         raise UserError(
-            f"params.yaml: impress.tasks: '{name}' has not what this takes: whole images of one label each (no `image.crop`) "
+            f"impress.tasks: '{name}' has not what this takes: whole images of one label each (no `image.crop`) "
             "and one teacher that is trained here"
         )
     if recipe.seed in params.impress.seeds:
         raise UserError(
-            f"params.yaml: impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed"
+            f"impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed"
         )
     return task.teacher.network, recipe
 

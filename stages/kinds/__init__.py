@@ -146,11 +146,11 @@ def aspect(kind: str, name: str, where: str = "") -> Any:
 
 def check_form(task: Task, key: str) -> None:
     """Raise UserError that names the section `key` for a task whose kind does not fit its form, or its several teachers."""
-    has = part(FOLDER, task.kind, "Kind", "kind of task", f"params.yaml: {key}.kind: ").has
+    has = part(FOLDER, task.kind, "Kind", "kind of task", f"{key}.kind: ").has
     wants = "text" if TEXTS in has else "image"
     if task.teachers and not {IMAGES, ONE_LABEL} <= has:
         raise UserError(
-            f"params.yaml: {key}.teachers: several teachers take images of one label each, which '{task.kind}' has not"
+            f"{key}.teachers: several teachers take images of one label each, which '{task.kind}' has not"
         )
     if getattr(task, wants) is None:
-        raise UserError(f"params.yaml: {key}: the kind '{task.kind}' wants `{wants}`, which says what its inputs are like")
+        raise UserError(f"{key}: the kind '{task.kind}' wants `{wants}`, which says what its inputs are like")

@@ -54,7 +54,7 @@ class ImageKind(kinds.Kind):
         if imported:
             mean, std = imported.mean, imported.std
             if not len(mean) == len(std) == examples.shape[0]:
-                raise UserError(f"params.yaml: {key}: mean and std need {examples.shape[0]} values, one a channel")
+                raise UserError(f"{key}: mean and std need {examples.shape[0]} values, one a channel")
         else:
             found = channel_statistics(examples)
             mean, std = found[0].tolist(), found[1].clamp(min=1e-3).tolist()

@@ -11,15 +11,15 @@ FOLDER = "stages.methods"
 
 
 def method_class(params: Params, row: str) -> type[Method]:
-    """The class of the method that `row` runs; raises UserError for an unknown row, or where there is no such file."""
-    name = params.method_of(row)
-    found: type[Method] = part(FOLDER, name, "Method", "method (a file in stages/methods)", f"params.yaml: method.{row}: ")
+    """The class of the method that `row` runs; raises UserError for an unknown row."""
+    found: type[Method] = part(FOLDER, params.method_of(row), "Method", "method")
     return found
 
 
 def section(params: Params, row: str, task: str) -> MethodParams:
     """The checked parameters of `row` for `task`, at the scale of `run.scale`."""
-    checked: MethodParams = check(method_class(params, row).Params, params.values(row, task), f"method.{row}")
+    model = method_class(params, row).Params
+    checked: MethodParams = check(model, params.values(row, task, model.model_fields), f"row.{task}.{row}")
     if params.run.scale != "smoke":
         return checked
     schedule = checked.schedule.smoke() if checked.schedule else None

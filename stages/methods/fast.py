@@ -34,6 +34,7 @@ class Method(Guided):
         latent_lr: Rate = 0.01
         meta: Literal["fomaml", "reptile"] = "fomaml"
         warmup: Annotated[int, Field(ge=0)] = 20
+        pool: Annotated[int, Field(ge=2)] = 130560
         adversarial: Weight = 1.1
         bn: Weight = 10.0
         confidence: Weight = 0.4

@@ -58,13 +58,13 @@ class Method(Base):
         setting, p = self.setting, self.params
         if not self.schedule.of_pool.changes:
             raise UserError(
-                f"params.yaml: method.{self.name}: two views of one image would be the same; give the task an `augment`, or the "
+                f"method.{self.name}: two views of one image would be the same; give the task an `augment`, or the "
                 "method one of its own (`schedule: {augment: {crop: 2}}`)"
             )
         self.k = p.k or -(-setting.classes // 2)
         if self.k > setting.classes:
             raise UserError(
-                f"params.yaml: method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
+                f"method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
             )
         self.pool = self.stream("pool", setting.data[POOL], self.schedule.batch)
         self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < self.schedule.batch / 4

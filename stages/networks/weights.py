@@ -113,10 +113,10 @@ def import_weights(
         raise UserError(f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `{key}.sha256`")
     known = dict(bare(net).named_modules())
     if into not in known:
-        raise UserError(f"params.yaml: {key}.into: the network has no module '{into}'; {nearest(into, known)}")
+        raise UserError(f"{key}.into: the network has no module '{into}'; {nearest(into, known)}")
     expected, given = known[into].state_dict(), _plain_state(path)
     if idle := [word for word in without if not any(name.startswith(word) for name in (*expected, *given))]:
-        raise UserError(f"params.yaml: {key}.without: the network has no tensor whose name begins with '{idle[0]}'")
+        raise UserError(f"{key}.without: the network has no tensor whose name begins with '{idle[0]}'")
     state = {name: tensor for name, tensor in given.items() if not name.startswith(tuple(without))}
     expected = {name: tensor for name, tensor in expected.items() if not name.startswith(tuple(without))}
     wrong = [f"no '{name}'" for name in expected if name not in state]
@@ -145,7 +145,7 @@ def modules(net: nn.Module, names: Sequence[str], key: str, of: str = "student")
     known = dict(bare(net).named_modules())
     for name in names:
         if name not in known:
-            raise UserError(f"params.yaml: {key}: the {of}'s network has no module '{name}'; {nearest(name, known)}")
+            raise UserError(f"{key}: the {of}'s network has no module '{name}'; {nearest(name, known)}")
     return [known[name] for name in names]
 
 
@@ -158,7 +158,7 @@ def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str] | Liter
     if isinstance(layers, str):
         shallower: Any = getattr(net, "shallower", None)
         if shallower is None or type(net) is not type(source):
-            raise UserError(f"params.yaml: {key}: `{layers}` is of encoders of texts; name the modules to copy instead")
+            raise UserError(f"{key}: `{layers}` is of encoders of texts; name the modules to copy instead")
         _fill(bare(net), shallower(source, layers), layers, key)
         return
     for name, mine, given in zip(layers, modules(net, layers, key), modules(source, layers, key, "teacher"), strict=True):
@@ -167,7 +167,7 @@ def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str] | Liter
 
 def _fill(net: nn.Module, given: dict[str, Tensor], what: str, key: str) -> None:
     if {k: v.shape for k, v in net.state_dict().items()} != {k: v.shape for k, v in given.items()}:
-        raise UserError(f"params.yaml: {key}: '{what}' has another form in the teacher than in the student; leave it out")
+        raise UserError(f"{key}: '{what}' has another form in the teacher than in the student; leave it out")
     net.load_state_dict(given)
 
 

@@ -3,19 +3,21 @@
 from typing import Any
 
 from stages.settings import paths
+from stages.settings.paths import FULL
 from stages.support.errors import UserError
 from stages.support.files import read_json
 
-Rows = dict[str, Any]  # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}
+# row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}; a variant also has `of`: its section in the catalogue
+Rows = dict[str, Any]
 Reports = dict[str, dict[str, Any]]  # by task, what `load` gives
 
 
-def load(task: str) -> dict[str, Any]:
+def load(task: str, scale: str = FULL) -> dict[str, Any]:
     """What was reported of `task`: its `kind` and its `rows`, none where it has not been, and what else `report` wrote.
 
     Raises UserError for a file of another form.
     """
-    path = paths.report(task)
+    path = paths.report(task, scale)
     if not path.exists():
         return {"kind": "", "rows": {}}
     content: dict[str, Any] = read_json(path)
@@ -24,26 +26,27 @@ def load(task: str) -> dict[str, Any]:
     return content
 
 
-def merged(earlier: Rows, rows: Rows) -> Rows:
-    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way.
+def everything(scale: str = FULL) -> Reports:
+    """What was reported of every task that has rows."""
+    names = sorted(path.stem for path in paths.report("", scale).parent.glob("*.json"))
+    return {name: found for name in names if (found := load(name, scale))["rows"]}
 
-    A row of smoke scale, whose numbers mean nothing, replaces none of full scale.
-    """
+
+def scales(scale: str) -> list[str]:
+    """Whose tables a run of `scale` writes: those of full scale always, for its records are in git."""
+    return list(dict.fromkeys([FULL, scale]))
+
+
+def merged(earlier: Rows, rows: Rows) -> Rows:
+    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way."""
     result = {**earlier, **rows}
     for row, known in rows.items():
         before = earlier.get(row, {})
-        if smoke(known) and before and not smoke(before):
-            result[row] = before
-        elif "seeds" in known and "seeds" in before:
+        if "seeds" in known and "seeds" in before:
             now = identities(known)
             kept = {seed: found for seed, found in before["seeds"].items() if found["made"]["identity"] in now}
             result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
     return result
-
-
-def smoke(known: dict[str, Any]) -> bool:
-    """Whether a row has runs of smoke scale."""
-    return any(found["made"]["scale"] == "smoke" for found in known.get("seeds", {}).values())
 
 
 def schedule(known: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.settings.params import Loader
+from stages.settings.yaml import Loader
 from stages.support.errors import UserError
 from stages.support.files import replacing
 

@@ -1,15 +1,20 @@
-"""params.yaml, checked before anything runs."""
+"""params.yaml and the catalogue in tasks/, checked before anything runs."""
 
-import re
-from dataclasses import dataclass
+import pkgutil
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+import stages
+from stages.settings.catalogue import FOLDER, VARIANTS, Catalogue, Layer, patched, place
 from stages.settings.task import STUDENT_DOMAIN, Name, Precision, Task
+from stages.settings.yaml import Loader
+from stages.support import errors
 from stages.support.errors import UserError
 from stages.support.parts import nearest
 from stages.support.sections import Positive, Rate, Section, Seed, check
@@ -19,6 +24,9 @@ TEACHER = "teacher"  # the label of the teacher's row
 PARAMS = Path("params.yaml")
 STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
 IMPRESS = ("train_templates", "impress")  # of a task that `impress.tasks` names
+FIRST = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", "kd_ood_strong", "mosaickd")  # in tables; the others by name
+# What methods share in a task stands under its `distill`, and goes into the sections of all methods that have such a field.
+SHARED = {"generator_width": "generator_width", "synthetic_batch": "batch"}
 
 
 class Run(Section):
@@ -69,180 +77,229 @@ class Impress(Section):
 
     @property
     def seeds(self) -> list[int]:
-        """Of the networks that are trained beside the teacher, sorted."""
+        """The seeds of the networks that are trained beside the teacher, sorted."""
         return sorted(int(name.removeprefix("seed_")) for name in self.templates if name.startswith("seed_"))
 
 
 class _File(Section):
-    """The sections of params.yaml."""
+    """The sections of params.yaml. `task` and `method` hold what this run changes; null means "not said"."""
 
     run: Run
-    task: dict[Name, Task]
-    method: dict[Name, dict[str, Any]]
+    task: dict[str, Any] = Field({})
+    method: dict[str, dict[str, Any] | None] = Field({})
     impress: Impress = Impress()
 
 
 @dataclass(frozen=True)
 class Params:
-    """The checked file. `rows` holds the sections under `method:` as they stand; the methods themselves check them."""
+    """What is asked for (`run`, `impress`), the `catalogue`, and the `changes` of this run: all of params.yaml that is said.
+
+    Changes are for the tasks of the run alone. Methods check their sections themselves.
+    """
 
     run: Run
-    tasks: dict[str, Task]
-    rows: dict[str, dict[str, Any]]
     impress: Impress
+    catalogue: Catalogue
+    changes: Layer
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of earlier runs that the catalogue no longer has
+    _checked: dict[str, Task] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
-    def families(self) -> frozenset[str]:
-        """What a value may differ by: the names of tasks, and how these begin up to a dash."""
-        return frozenset(name for task in self.tasks for name in _families(task))
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Every row there is: methods, whose section is empty, and variants, whose section names the method under `of`."""
+        variants = {name: layer.content for name, layer in self.catalogue.variants.items()}
+        return {**{name: {} for name in method_names()}, **self.extra, **variants}
+
+    def in_order(self) -> list[str]:
+        """Every row as tables have them: bounds, blind distillation and MosaicKD, then other methods, each before its variants."""
+        methods = [*FIRST, *sorted(set(method_names()) - set(FIRST))]
+        return sorted(self.rows, key=lambda row: (methods.index(self.method_of(row)), row != self.method_of(row)))
 
     def task(self, name: str) -> Task:
-        """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name."""
-        task: Task = _known(self.tasks, name, "task")
+        """The task called `name`, at the scale of `run.scale`; raises UserError for an unknown name and a wrong value."""
+        if name not in self._checked:
+            content = self._content(name)
+            _name(name, self.catalogue.tasks[name])
+            content.pop("methods", None)
+            if isinstance(content.get("distill"), dict):
+                content["distill"] = {key: value for key, value in content["distill"].items() if key not in SHARED}
+            self._checked[name] = check(Task, content, f"task.{name}")
+        task = self._checked[name]
         return task.smoke() if self.run.scale == "smoke" else task
 
     def method_of(self, row: str) -> str:
         """The method that a row of the table runs: itself, or the one that it is a variant `of`."""
-        _known(self.rows, row, "method")
-        return str(self.rows[row].get("of", row))
+        return str(_known(self.rows, row, "method").get("of", row))
 
-    def values(self, row: str, task: str) -> dict[str, Any]:
-        """The parameters of a row for `task`, unchecked: the method's, then what the variant changes.
+    def values(self, row: str, task: str, fields: Collection[str]) -> dict[str, Any]:
+        """The parameters of a row for `task`, unchecked, without the defaults in code; `fields` are those of its method.
 
-        A value may be a map {default: ..., TASK: ...}; the entry of the task counts, or of the longest name that its name begins
-        with ("digits" for digits-letters), else the default. A task with `values` is looked up by that name instead of its own.
+        Later wins: what the task shares, what it says of the method, params.yaml of the method, the variant's own, what the task
+        says of the variant, params.yaml of the variant.
         """
         merged: dict[str, Any] = {}
-        task = self.tasks[task].values or task
-        for name in dict.fromkeys((self.method_of(row), row)):
-            section = {key: value for key, value in self.rows[name].items() if key != "of"}
-            merged |= {key: self._for_task(f"method.{name}.{key}", value, task) for key, value in section.items()}
+        for layer in self._of_row(row, task, fields):
+            if not isinstance(layer.content, dict):
+                raise UserError(f"{layer.file}: {layer.key}: it is a section with a line for each of its keys")
+            merged |= layer.content
         return merged
 
-    def family(self, name: str, where: str) -> None:
-        """Raises UserError that begins with `where` if no task is called `name`, or `name` and more after a dash."""
-        if name not in self.families:
-            _known(self.tasks, name, "task", where)
+    def place(self, what: str) -> str:
+        """`FILE: KEY`, where the value stands that the code calls `what`: task.NAME.KEY, row.TASK.ROW.KEY, run.KEY, ...
 
-    def _for_task(self, where: str, value: Any, task: str) -> Any:
-        if not (isinstance(value, dict) and value):
-            return value
-        if "default" not in value:
-            if all(str(name) in self.families for name in value):
-                raise UserError(f"params.yaml: {where}: a map by task has a `default` too, for all others")
-            return value
-        for name in value.keys() - {"default"}:
-            self.family(str(name), f"params.yaml: {where}: ")
-        return value[next((name for name in _families(task) if name in value), "default")]
+        What the code calls method.ROW.KEY, of no task, can be set in params.yaml.
+        """
+        first, _, rest = what.partition(".")
+        if first not in ("task", "row"):
+            return f"{PARAMS}: {what}"
+        name, rest = _first(rest, self.catalogue.tasks)
+        layers = self._layers(name)
+        if first == "task":
+            return place(layers, rest.split(".") if rest else [])
+        row, rest = _first(rest, self.rows)
+        path = rest.split(".") if rest else []
+        return place(self._of_row(row, name, [path[0]] if path else []) or [layers[-1].of("methods", row)], path)
+
+    def _layers(self, name: str) -> list[Layer]:
+        layers = self.catalogue.layers(name)
+        return [*layers, self.changes.of("task")] if name in self.run.tasks else layers
+
+    def _content(self, name: str) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for layer in self._layers(name):
+            content = patched(content, layer.content)
+        return content
+
+    def _of_row(self, row: str, task: str, fields: Collection[str]) -> list[Layer]:
+        """The layers of a row's section in a task, those that say something."""
+        content, layers = self._content(task), self._layers(task)
+        method, distill = self.method_of(row), content.get("distill")
+        shared = [
+            Layer({inner: distill[key]}, *_file_and_key(place(layers, ["distill", key])))
+            for key, inner in SHARED.items()
+            if inner in fields and isinstance(distill, dict) and key in distill
+        ]
+        found = list(shared)
+        for name in dict.fromkeys((method, row)):
+            if name != method and name in self.rows:
+                own = self.catalogue.variants.get(name) or Layer(self.rows[name], FOLDER / VARIANTS, name)
+                found.append(Layer({key: value for key, value in own.content.items() if key != "of"}, own.file, own.key))
+            of_task = content.get("methods", {})
+            if isinstance(of_task, dict) and name in of_task:
+                found.append(Layer(of_task[name], *_file_and_key(place(layers, ["methods", name]))))
+            if task in self.run.tasks:
+                found.append(self.changes.of("method", name))
+        return [layer for layer in found if layer.content != {}]
 
 
 def load(path: Path = PARAMS) -> Params:
-    """Read the file and check all that is no method's own. Raises UserError that names the key and the fix."""
+    """Read the file, and the catalogue beside it; check all that is no task's and no method's own.
+
+    Raises UserError that names the file, the key and the fix.
+    """
     try:
-        content = yaml.load(path.read_text(), Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the top folder of the repository") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    checked = check(_File, written_out(content))
-    params = Params(checked.run, checked.task, checked.method, checked.impress)
+    _moved(content)
+    checked = check(_File, content, file=str(PARAMS))
+    changes = Layer(_said({"task": checked.task, "method": checked.method}), PARAMS, "")
+    params = Params(checked.run, checked.impress, Catalogue(path.parent / FOLDER), changes)
     for row, section in params.rows.items():
+        where = f"{FOLDER / VARIANTS}: {row}"
         if row in (TEACHER, *STAGES, *IMPRESS):
-            raise UserError(f"params.yaml: method.{row}: a stage has this name already; take another")
-        if "of" in section:
-            of = _known(params.rows, str(section["of"]), "method", f"params.yaml: method.{row}.of: ")
-            if "of" in of:
-                raise UserError(
-                    f"params.yaml: method.{row}.of: {section['of']} is a variant itself; name the method that it is of"
-                )
-    for task in params.tasks:
-        if task == COST or task.endswith(f"-{STUDENT_DOMAIN}"):
-            raise UserError(f"params.yaml: task.{task}: the tables have this name for something else; take another")
-        if values := params.tasks[task].values:
-            params.family(values, f"params.yaml: task.{task}.values: ")
-    for axis, known in (("task", params.tasks), ("method", params.rows)):
-        for name in getattr(params.run, f"{axis}s"):
-            _known(known, name, axis, f"params.yaml: run.{axis}s: ")
+            raise UserError(f"{where}: a stage has this name already; take another")
+        if row in params.catalogue.variants:
+            _variant(params.rows, row, section, where)
+    for name in params.run.tasks:
+        params.catalogue.layers(name, f"{PARAMS}: run.tasks: ")
+        if name == COST or name.endswith(f"-{STUDENT_DOMAIN}"):
+            raise UserError(f"{params.catalogue.tasks[name].file}: {name}: the tables have this name for something else; rename it")
+    for name in params.run.methods:
+        _known(params.rows, name, "method", f"{PARAMS}: run.methods: ")
+    for name in params.changes.of("method").content:
+        _known(params.rows, name, "method", f"{PARAMS}: method: ")
     for name in params.impress.tasks:
-        _known(params.tasks, name, "task", "params.yaml: impress.tasks: ")
+        params.catalogue.layers(name, f"{PARAMS}: impress.tasks: ")
         if name not in params.run.tasks:
-            raise UserError(f"params.yaml: impress.tasks: '{name}' is not among run.tasks; name it there too")
+            raise UserError(f"{PARAMS}: impress.tasks: '{name}' is not among run.tasks; name it there too")
     return params
 
 
-def written_out(content: Any) -> Any:
-    """params.yaml with everything in it that it shares: not by YAML's anchors, which `dvc exp run -S` does not keep apart.
+def method_names() -> list[str]:
+    """The methods there are: a file each in stages/methods; those that begin with "_" only help the others."""
+    folders = [str(Path(path) / "methods") for path in stages.__path__]
+    return [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
 
-    A section with the key `of` is that of `parts` which it names, with what else it says instead; a task, that other task; and a
-    method that is `like` another has its parameters. Of methods, `of` stays: it says of what a row is a variant. Raises UserError
-    for a name that is none, and for a section that is of itself.
-    """
+
+def _variant(rows: dict[str, dict[str, Any]], row: str, section: Any, where: str) -> None:
+    if not isinstance(section, dict) or "of" not in section:
+        raise UserError(f"{where}: a variant names its method under `of`, and what it changes: `{row}: {{of: METHOD, KEY: VALUE}}`")
+    of = _known(rows, str(section["of"]), "method", f"{where}.of: ")
+    if "of" in of:
+        raise UserError(f"{where}.of: {section['of']} is a variant itself; name the method that it is of")
+
+
+def _moved(content: Any) -> None:
+    """Raise UserError for what stood in params.yaml once: tasks, variants, and pieces that they shared."""
     if not isinstance(content, dict):
-        return content  # `check` says what is wrong, here and below
-    content, parts = {key: value for key, value in content.items() if key != "parts"}, content.get("parts") or {}
-    sections = [key for key in ("task", "method") if isinstance(content.get(key), dict)]
-    if len(sections) < 2:
-        return {**content, **{key: {} for key in sections}}
-    if not isinstance(parts, dict):
-        raise UserError("params.yaml: parts: it is a map of sections by name")
-    tasks, methods = content["task"], content["method"]
-
-    def inner(value: Any, where: str, above: frozenset[str] = frozenset()) -> Any:
-        if isinstance(value, list):
-            return [inner(one, f"{where}.{place}", above) for place, one in enumerate(value)]
-        if not isinstance(value, dict):
-            return value
-        whole, within = _with(value, "of", parts, "parts", where, above)
-        return {key: inner(one, f"{where}.{key}", above if key in value else within) for key, one in whole.items()}
-
-    def section(name: str, key: str, sections: dict[str, Any], what: str) -> Any:
-        if not isinstance(sections[name], dict):
-            return sections[name]
-        whole, _ = _with(sections[name], key, sections, what, where := f"{what}.{name}", frozenset([name]))
-        return {key: inner(value, f"{where}.{key}") for key, value in whole.items()}
-
-    return {
-        **content,
-        "task": {name: section(name, "of", tasks, "task") for name in tasks},
-        "method": {name: section(name, "like", methods, "method") for name in methods},
-    }
+        return  # `check` says what is wrong, here and below
+    for name, section in _sections(content, "task"):
+        if name not in Task.model_fields and {"of", "in_domain", "ood"} & section.keys():
+            raise UserError(f"{PARAMS}: task.{name}: tasks stand in files now; move it to {FOLDER}/{name}.yaml as `{name}: ...`")
+    for name, section in _sections(content, "method"):
+        if "of" in section:
+            raise UserError(f"{PARAMS}: method.{name}: variants stand in {FOLDER / VARIANTS} now; move it there as `{name}: ...`")
+    if "parts" in content:
+        raise UserError(f"{PARAMS}: parts: tasks in {FOLDER}/ say what they are, or are `of` another task; put it into them")
 
 
-def _with(
-    section: dict[str, Any], key: str, sections: dict[str, Any], what: str, where: str, above: frozenset[str]
-) -> tuple[dict[str, Any], frozenset[str]]:
-    """`section` and what it takes from the one of `sections` that it names under `key`, which may name another; and all names.
+def _sections(content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    inner = content.get(key)
+    yield from ((str(name), one) for name, one in (inner.items() if isinstance(inner, dict) else ()) if isinstance(one, dict))
 
-    `above` are the names of those in which it stands.
-    """
-    while key in section:
-        name = str(section[key])
-        if name in above:
-            raise UserError(f"params.yaml: {where}.{key}: '{name}' is of itself, in the end; say there what it is")
-        above |= {name}
-        other = _known({str(known): one for known, one in sections.items()}, name, what, f"params.yaml: {where}.{key}: ")
-        if not isinstance(other, dict):
-            raise UserError(f"params.yaml: {where}.{key}: '{name}' is no section, with a line for each of its keys")
-        section = {**other, **{inner: value for inner, value in section.items() if inner != key}}
-    return section, above
+
+def _said(content: Any) -> Any:
+    """All that is not null, and no section without anything in it."""
+    if not isinstance(content, dict):
+        return content
+    said = {key: _said(value) for key, value in content.items() if value is not None}
+    return {key: value for key, value in said.items() if value != {}}
+
+
+def _name(name: str, layer: Layer) -> None:
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{layer.file}: {name}: {message}") from None
 
 
 def _known(names: dict[str, Any], name: str, what: str, where: str = "") -> Any:
     if name not in names:
-        raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, names)} There is no section `{what}.{name}`.")
+        raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, names)}")
     return names[name]
 
 
-def _families(task: str) -> list[str]:
-    """A task's name and how it begins up to each dash, the longest first."""
-    words = task.split("-")
-    return ["-".join(words[:n]) for n in range(len(words), 0, -1)]
+def _first(path: str, names: Collection[str]) -> tuple[str, str]:
+    """The name among `names` with which a dotted path begins (names may have dots), and the rest."""
+    name = max((name for name in names if f"{path}.".startswith(f"{name}.")), key=len, default=path.partition(".")[0])
+    return name, path[len(name) + 1 :]
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML reads `1e-3` as a string; DVC and YAML 1.2 read a number, and so do we."""
+def _file_and_key(where: str) -> tuple[Path, str]:
+    file, _, key = where.partition(": ")
+    return Path(file), key
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+def _place(what: str) -> str | None:
+    """Where a value stands, for a message about it; None where that cannot be said."""
+    try:
+        return load().place(what)
+    except UserError:
+        return None
+
+
+errors.places.append(_place)

@@ -7,6 +7,8 @@ from stages.settings.task import STUDENT_DOMAIN
 CHECKPOINTS = Path(".cache/checkpoints")
 PLANS = Path("data/plans")
 RESULTS = Path("results")
+STUDENTS = Path("models/students")
+FULL = "full"  # the scale whose tables are in git
 RUN = "run.json"  # beside weights, the last to be written: it vouches for the rest
 
 
@@ -66,7 +68,7 @@ def teacher(task: str) -> Path:
 
 def student(task: str, row: str, seed: int) -> Path:
     """The folder of one run's student, card and synthetic samples."""
-    return Path("models/students") / task / row / str(seed)
+    return STUDENTS / task / row / str(seed)
 
 
 def template(task: str, seed: int) -> Path:
@@ -74,8 +76,13 @@ def template(task: str, seed: int) -> Path:
     return Path("models/templates") / task / f"seed_{seed}"
 
 
+def results(scale: str = FULL) -> Path:
+    """The folder of the tables; those of smoke scale lie apart, out of git."""
+    return RESULTS if scale == FULL else RESULTS / scale
+
+
 def impressions(task: str) -> Path:
-    """The folder of what templates remember: numbers and pictures, in git."""
+    """The folder of what templates remember: numbers and pictures."""
     return RESULTS / "impressions" / task
 
 
@@ -94,11 +101,16 @@ def scores(task: str, row: str, seed: int) -> Path:
     return RESULTS / "runs" / task / row / str(seed)
 
 
-def report(task: str) -> Path:
+def report(task: str, scale: str = FULL) -> Path:
     """What is known of every row of one task, in git."""
-    return RESULTS / "tasks" / f"{task}.json"
+    return results(scale) / "tasks" / f"{task}.json"
 
 
 def figures(task: str) -> Path:
-    """The folder of one task's figures, in git."""
+    """The folder of one task's figures, which may show a user's images: DVC's, not git's."""
     return RESULTS / "figures" / task
+
+
+def published(task: str) -> Path:
+    """The folder of those figures of a task of the catalogue that are in git, for pages."""
+    return Path("docs/figures") / task

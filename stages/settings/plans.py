@@ -1,7 +1,7 @@
 """The plan of a run: the parameters that it takes and the code that it can load. Its digest is the identity of the run.
 
-The code is the import closure of the script and of what it loads by name; the digest of a file is taken over its syntax tree
-without docstrings, so a better comment re-trains nothing.
+The code is the import closure of the script and of what it loads by name, without what only reads parameters or moves files.
+The digest of a file is taken over its syntax tree without docstrings and without what errors say: better words re-train nothing.
 """
 
 import ast
@@ -18,6 +18,7 @@ import grimp
 import stages
 from stages.datasets import sources
 from stages.settings.params import Params
+from stages.settings.paths import FULL
 from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
 from stages.support.files import read_json, write_json
@@ -37,6 +38,23 @@ TAKES = {
     "impress": (TABLE, ("kind", "image", "text")),
 }
 OF_IMPRESS = {"train_templates": "seeds", "impress": "templates"}  # what these take of the section `impress`
+# Code that reads parameters, writes files or says what was made cannot change a number: what it reads stands in the plan.
+WITHOUT = {
+    "stages.settings.catalogue": "reads tasks/",
+    "stages.settings.params": "reads params.yaml",
+    "stages.settings.task": "what a task may say; what it says stands in the plan",
+    "stages.settings.yaml": "reads YAML",
+    "stages.settings.paths": "where files lie",
+    "stages.settings.plans": "writes plans",
+    "stages.methods": "finds a row's parameters",
+    "stages.support.errors": "words",
+    "stages.support.files": "moves files, and checks that they are whole",
+    "stages.support.parts": "finds a module by its name",
+    "stages.support.progress": "draws a bar",
+    "stages.support.sections": "checks parameters",
+    "stages.datasets.stamps": "notices files that changed",
+    "stages.engine.provenance": "says where a run was made",
+}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -64,7 +82,7 @@ class Plan:
         Raises UserError where the file says something else: DVC would take what follows for a run of that other plan.
         """
         if path.exists() and read_json(path).get("identity") != self.identity:
-            raise UserError(f"{path} is older than the code or params.yaml; run `python -m stages.plan`, or `dvc repro`")
+            raise UserError(f"{path} is older than the code or the parameters; run `python -m stages.plan`, or `dvc repro`")
         self.write(path)
 
 
@@ -93,10 +111,15 @@ def around(params: Params, task: str) -> dict[str, str]:
     return {**before, "evaluate": Plan({}, of_stage(params, "evaluate", task).code).identity}
 
 
-def of_overview(params: Params) -> Plan:
-    """The plan of the tables of all tasks: their code, and which tasks come first."""
-    kinds = {f"stages.kinds.{task.kind}.scores" for task in params.tasks.values()}
-    return Plan({"tasks": params.run.tasks}, code({"stages.overview", *kinds}))
+def of_overview(params: Params, kinds: Iterable[str]) -> Plan:
+    """The plan of the tables of tasks of these kinds: their code, and which tasks come first.
+
+    At smoke scale also what ran: its records are no dependency of the stage, for they are not for git.
+    """
+    runs = {} if params.run.scale == FULL else {key: getattr(params.run, key) for key in TABLE}
+    return Plan(
+        {"tasks": params.run.tasks, **runs}, code({"stages.overview", *(f"stages.kinds.{kind}.scores" for kind in kinds)})
+    )
 
 
 def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
@@ -120,8 +143,8 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
 
 
 def code(roots: Iterable[str]) -> dict[str, str]:
-    """Module -> digest, of all that `roots` import, in the end, and of the packages that they lie in."""
-    return {module: _file_digest(module) for module in sorted(frozenset().union(*map(_closure, roots)))}
+    """Module -> digest, of all that `roots` import, in the end, and of the packages that they lie in; but for `WITHOUT`."""
+    return {module: _file_digest(module) for module in sorted(frozenset().union(*map(_closure, roots)) - WITHOUT.keys())}
 
 
 @functools.cache
@@ -150,12 +173,17 @@ def _file_digest(module: str) -> str:
 
 
 def syntax(source: str) -> str:
-    """The syntax tree of `source`, without comments, docstrings and places; the same from one version of Python to the next."""
+    """The syntax tree of `source`, without comments, docstrings, what errors say, and places.
+
+    It is the same from one version of Python to the next.
+    """
     return "".join(_written(ast.parse(source)))
 
 
 def _written(node: Any) -> Iterator[str]:
-    if isinstance(node, ast.AST):
+    if isinstance(node, ast.Raise):
+        yield "(Raise)"
+    elif isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:

@@ -1,4 +1,4 @@
-"""A task: one distillation problem, as params.yaml describes it."""
+"""A task: one distillation problem, as a file in tasks/ describes it."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -185,7 +185,6 @@ class Task(Section):
 
     Several `teachers`, each of classes of its own, answer as one. Where the OOD data is a `student_domain`, students are scored
     on it too. `curate` is checked by the rule that it names. `precision` of teacher and students, where it is not the run's.
-    `values`: where methods' values differ by task, they are as for the task, or the family of tasks, of this name.
     """
 
     kind: str = "classification"
@@ -199,7 +198,6 @@ class Task(Section):
     curate: dict[str, Any] = Field(default_factory=lambda: {"keep": EVERYTHING})
     distill: Distill
     precision: Precision | None = None
-    values: str | None = None
 
     @model_validator(mode="before")
     @classmethod

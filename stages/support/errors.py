@@ -1,14 +1,34 @@
 """Errors that a user can mend: one clear line, a non-zero exit and nothing half-written."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+# Who knows in which file a parameter stands adds a function here: from its name in code to `FILE: KEY`, or None.
+places: list[Callable[[str], str | None]] = []
+NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress)\.[^\s:`]+(?=: |`)")
+
 
 class UserError(Exception):
-    """Something outside the code is wrong; the message names the key or file and the fix."""
+    """Something outside the code is wrong; the message names the key or file and the fix.
+
+    A parameter that a message begins with, or that stands between backticks, is shown with the file in which it stands.
+    """
+
+    def __str__(self) -> str:
+        return placed(super().__str__())
+
+
+def placed(message: str) -> str:
+    """The `message` with the file and key of each parameter that it names (task.NAME.KEY, row.TASK.ROW.KEY, method.ROW.KEY, run.KEY)."""
+
+    def of(match: re.Match[str]) -> str:
+        return next((found for find in places if (found := find(match[0]))), match[0])
+
+    return NAMED.sub(of, message)
 
 
 def remake(path: Path) -> str:

@@ -1,5 +1,6 @@
-"""The base of every section of params.yaml: typed, frozen, and unforgiving of unknown keys."""
+"""The base of every section of parameters: typed, frozen, and unforgiving of unknown keys."""
 
+import re
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -33,17 +34,22 @@ class Section(BaseModel):
         return values
 
 
-def check(model: Any, content: Any, where: str = "") -> Any:
-    """`content` as `model`, a section or another type; raises UserError that names the key under `where` and the fix."""
+def check(model: Any, content: Any, where: str = "", file: str = "") -> Any:
+    """`content` as `model`, a section or another type; raises UserError that names the key under `where` and the fix.
+
+    `where` is the name of a section of a task or row; what stands in no task is a whole `file`.
+    """
     try:
         return TypeAdapter(model).validate_python(content)
     except ValidationError as error:
         loc, first = _deepest(error, content)
         keys = _keys(loc, content, missing=first["type"] == "missing")
         message = first["msg"].removeprefix("Value error, ")
+        if unknown := re.match(r"unknown key '([^']*)'", message):
+            keys.append(unknown[1])
         shown = "" if isinstance(first["input"], dict) else f" (it is {first['input']!r})"
-        path = ".".join([where, *keys] if where else keys)
-        raise UserError(f"params.yaml: {path or 'the file'}: {message[:1].lower()}{message[1:]}{shown}") from None
+        path = ".".join([*filter(None, [where]), *keys]) or "it"
+        raise UserError(f"{file and f'{file}: '}{path}: {message[:1].lower()}{message[1:]}{shown}") from None
 
 
 def _deepest(error: ValidationError, content: Any) -> tuple[tuple[int | str, ...], Any]:

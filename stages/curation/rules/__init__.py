@@ -46,6 +46,6 @@ def open_rule(task: str, content: dict[str, Any], scale: str = "full") -> KeepRu
     """The rule of a task's section `curate`; raises UserError that names the key and the fix."""
     where = f"task.{task}.curate"
     content = {"keep": EVERYTHING, **content}
-    kind = part(FOLDER, str(content["keep"]), "Rule", "rule", f"params.yaml: {where}.keep: ")
+    kind = part(FOLDER, str(content["keep"]), "Rule", "rule", f"{where}.keep: ")
     rule: KeepRule = check(kind, content, where)
     return rule.smoke() if scale == "smoke" else rule

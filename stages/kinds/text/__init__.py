@@ -41,7 +41,7 @@ class Kind(OneLabel):
             blueprint.build().eval()(self.blank(1))
         except (IndexError, RuntimeError):  # a RoBERTa has two positions fewer than it says
             raise UserError(
-                f"params.yaml: {key}: the network has no room for {self.form.length} tokens; lower `text.length`"
+                f"{key}: the network has no room for {self.form.length} tokens; lower `text.length`"
             ) from None
         return blueprint
 
@@ -80,7 +80,7 @@ def _configuration(path: Path, text: dict[str, Any], key: str) -> dict[str, Any]
     ):
         if (room := model.get(word)) is not None and room < wanted:
             raise UserError(
-                f"params.yaml: {key}: the model has {room} {there}, the task's texts {wanted}; take its own `text.tokenizer`, "
+                f"{key}: the model has {room} {there}, the task's texts {wanted}; take its own `text.tokenizer`, "
                 "and a `text.length` that it has room for"
             )
     return model

@@ -1,6 +1,7 @@
 """What the distance of the pool does to each method: tasks beside each other."""
 
 from collections.abc import Collection
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -9,8 +10,7 @@ import seaborn as sns
 from stages.reporting import tables
 from stages.reporting.figures.panels import write
 from stages.reporting.records import Reports
-from stages.settings import paths
-from stages.settings.params import TEACHER, Params
+from stages.settings.params import TEACHER
 
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
@@ -38,7 +38,7 @@ def _apart(one: float, other: float) -> bool:
     return max(one, other) > APART * min(one, other)
 
 
-def lines(params: Params, group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
+def lines(group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
     """Runs of the students of `group` with the `distance` of their task's pool.
 
     Of methods that two of the tasks have, and of variants that all have, unless another figure shows them: `elsewhere` holds
@@ -50,19 +50,19 @@ def lines(params: Params, group: Reports, elsewhere: Collection[tuple[str, str]]
     tasks = {str(row): set(mine) for row, mine in rows.groupby("method")["task"]}
 
     def stands(row: str) -> bool:
-        if "of" not in params.rows.get(row, {}):
+        if not any("of" in report["rows"].get(row, {}) for report in group.values()):
             return len(tasks[row]) > 1
         return len(tasks[row]) == len(group) and not all((task, row) in elsewhere for task in group)
 
     return rows[rows["method"].isin(list(filter(stands, tasks)))]
 
 
-def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere: Collection[tuple[str, str]] = ()) -> None:
-    """results/figures/distance.png: each row's headline over the distance of the pool, a panel for tasks that are comparable.
+def draw(reports: Reports, headlines: dict[str, str], folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
+    """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable.
 
     Mean and range over seeds; the grey line is the teacher.
     """
-    groups = [(group, found) for group in comparable(reports) if not (found := lines(params, group, elsewhere)).empty]
+    groups = [(group, found) for group in comparable(reports) if not (found := lines(group, elsewhere)).empty]
     figure, axes = plt.subplots(
         max(1, len(groups)), 1, figsize=(8, 4.4 * max(1, len(groups))), squeeze=False, layout="constrained"
     )
@@ -91,4 +91,4 @@ def draw(params: Params, reports: Reports, headlines: dict[str, str], elsewhere:
     if not groups:
         axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone and have a row both", ha="center")
         axes[0, 0].axis("off")
-    write(figure, paths.RESULTS / "figures", "distance")
+    write(figure, folder, "distance")

@@ -1,6 +1,6 @@
 """What one number of a method does: variants that differ in it alone, task by task."""
 
-from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,38 +10,38 @@ import seaborn as sns
 from stages.reporting import tables
 from stages.reporting.figures.panels import write
 from stages.reporting.records import Reports
-from stages.settings import paths
-from stages.settings.params import Params
+
+Sections = dict[str, dict[str, tuple[str, dict[str, Any]]]]  # task -> row -> its method, and its parameters
 
 LEAST = 3  # values, of which a task has runs
 WIDE = 2  # panels beside each other
 PANEL = ["of", "key", "kind"]  # what tasks share that stand in one
 
 
-def sweeps(params: Params, reports: Reports) -> pd.DataFrame:
+def sweeps(sections: Sections, reports: Reports) -> pd.DataFrame:
     """Runs by `task`, `method` (the row) and `value` of the number `key` of the method that the row is `of`; kinds of task apart.
 
     Of every number of which a task has runs with three values or more, all else as in the method's own row.
     """
     found = []
-    for task, report in reports.items():
-        rows = {row: known for row, known in report["rows"].items() if row in params.rows}
-        if task not in params.tasks or (runs := tables.runs(rows)).empty:
+    for task, mine in sections.items():
+        report = reports[task]
+        if (runs := tables.runs({row: report["rows"][row] for row in mine})).empty:
             continue
-        for (method, key), values in _alone(params, task, rows).items():
+        for (method, key), values in _alone(mine).items():
             known = runs.assign(value=runs["method"].map(values)).dropna(subset="value")
             if known["value"].nunique() >= LEAST:
                 found.append(known.assign(task=task, of=method, key=key, kind=report["kind"]))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*PANEL, "task", "method"])
 
 
-def _alone(params: Params, task: str, rows: Iterable[str]) -> dict[tuple[str, str], dict[str, float]]:
+def _alone(rows: dict[str, tuple[str, dict[str, Any]]]) -> dict[tuple[str, str], dict[str, float]]:
     """By method and number in which alone a variant differs from it: row -> value, the method's own row among them."""
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for row in rows:
-        own, values = params.values(method := params.method_of(row), task), params.values(row, task)
-        changed = [key for key in values if values[key] != own.get(key)]
-        if len(changed) == 1 and _number(value := values[key := changed[0]]) and _number(own.get(key)):
+    for row, (method, values) in rows.items():
+        own = rows.get(method, (method, {}))[1]
+        changed = [key for key in values if own and values[key] != own[key]]
+        if len(changed) == 1 and _number(value := values[key := changed[0]]) and _number(own[key]):
             found.setdefault((method, key), {method: own[key]})[row] = value
     return found
 
@@ -50,10 +50,10 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def draw(found: pd.DataFrame, headlines: dict[str, str]) -> None:
-    """results/figures/values.png: a panel for each number in `found`, the `sweeps`, with the headline of its tasks over it.
+def draw(found: pd.DataFrame, headlines: dict[str, str], folder: Path) -> None:
+    """values.png in `folder`: a panel for each number in `found`, the `sweeps`, with the headline of its tasks over it.
 
-    Mean and range over seeds; values as params.yaml has them now.
+    Mean and range over seeds; values as the catalogue has them now.
     """
     panels = list(found.groupby(PANEL, sort=False))
     down = max(1, -(-len(panels) // WIDE))
@@ -69,8 +69,8 @@ def draw(found: pd.DataFrame, headlines: dict[str, str]) -> None:
             places, x="place", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
         )
         ax.set_xticks(range(len(order)), [f"{value:g}" for value in order])
-        ax.set(xlabel=f"{key}, as params.yaml has it now", ylabel=f"{headline} on test, %", title=method)
+        ax.set(xlabel=key, ylabel=f"{headline} on test, %", title=method)
         ax.legend(title=None, fontsize=8)
     if not panels:
         axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")
-    write(figure, paths.RESULTS / "figures", "values")
+    write(figure, folder, "values")

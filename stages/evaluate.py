@@ -22,7 +22,7 @@ from stages.settings import params, paths, plans
 from stages.settings.params import TEACHER
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
-from stages.support.files import read_json, read_tensors, replacing_folder, write_json
+from stages.support.files import read_json, read_tensors, replacing_folder, sha256, write_json
 from stages.support.progress import progress
 from stages.support.seeds import shuffled
 
@@ -68,6 +68,7 @@ def main(name: str) -> None:
             "ms": milliseconds[card["network"]],
         }
         result |= made.pop("cost", {}) | made.pop("findings", {})
+        made["weights"] = sha256(folder / weights.WEIGHTS)[:16]  # so that a later run can be seen to give the same network
         result |= like.get((row, seed), {})
         with replacing_folder(paths.scores(name, row, seed)) as out:
             for domain, test in tests.items():
@@ -76,7 +77,7 @@ def main(name: str) -> None:
 
 
 def _likeness(runs: list[tuple[str, int]], name: str, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
-    """Of each run that made inputs, how they are beside validation inputs; and of the teacher, as many of its own training."""
+    """Compare each run's inputs with validation inputs, and as many training inputs for the teacher's row."""
     made = {(row, seed): paths.student(name, row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
     made = {run: path for run, path in made.items() if path.exists()}
     if not made:

@@ -57,7 +57,7 @@ class Room:
 
     @property
     def teacher(self) -> Template:
-        """The task's own."""
+        """The template of the task's own teacher."""
         return self.templates[TRAINED, 0]
 
     @property
@@ -71,7 +71,7 @@ class Room:
         return self.templates[TRAINED, seeds[(seeds.index(seed) + 1) % len(seeds)]]
 
     def decoder(self, template: Template) -> Decoder:
-        """Of the task's images."""
+        """Make the decoder of the task's images."""
         return Decoder(template, self.blueprint.mean or [], self.blueprint.std or [], steps=self.steps)
 
 

@@ -101,9 +101,9 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
         written.numbers.append(table.assign(**labels).reset_index())
         if task in params.run.tasks:
             written.cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
-        written.summary[title] = {row: round(value, 2) for row, value in table[headline].items()}
+        written.summary[title] = {str(row): round(value, 2) for row, value in table[headline].items()}
         if domain is None:
-            written.costs[task] = {row: _cost(line) for row, line in table.iterrows() if row != TEACHER}
+            written.costs[task] = {str(row): _cost(line) for row, line in table.iterrows() if row != TEACHER}
 
 
 def _headline(kind: str) -> str:
@@ -135,12 +135,12 @@ def _in_columns(numbers: list[pd.DataFrame]) -> pd.DataFrame:
     """All tables as one, in the columns of every kind of task there is: a task more changes no line of the others."""
     kinds = [aspect(kind, "scores").COLUMNS for kind in parts(FOLDER)]
     known = dict.fromkeys(key for columns in kinds for key in tables.columns(columns))
-    everything = pd.concat([pd.DataFrame(columns=[*LABELS, *known]), *numbers]) if numbers else pd.DataFrame(columns=LABELS)
-    return everything[[*LABELS, *known, *sorted(set(everything) - {*LABELS, *known})]]
+    everything = pd.concat(numbers) if numbers else pd.DataFrame()
+    return everything.reindex(columns=[*LABELS, *known, *sorted({*map(str, everything)} - {*LABELS, *known})])
 
 
 def _described(params: Params, rows: dict[str, Any]) -> pd.DataFrame:
-    """Of each row what it is, and where, when in the code's history, how long and at what precision its runs were made."""
+    """Say what each row is, and where, when, how long and at what precision its runs were made."""
     lines = []
     for row, known in rows.items():
         runs = [found["made"] for found in known.get("seeds", {}).values()] or [known["made"]]

@@ -36,7 +36,7 @@ STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.res
 
 
 def main() -> None:
-    """Write a plan for each stage and each row of the tasks in `run`, and the identities of these and of all that was reported."""
+    """Write a plan for each stage and each row of the tasks in `run`, and the identities of all that runs or was reported."""
     params = load()
     tell_files(params)
     for name in params.run.tasks:
@@ -93,7 +93,9 @@ def tell_cached(params: Params) -> None:
     lock = Path("dvc.lock")
     stages = (yaml.load(lock.read_text(), Loader) or {}).get("stages", {}) if lock.exists() else {}
     made = [Path(out["path"]) for name, entry in stages.items() if name.startswith("distill@") for out in entry.get("outs", [])]
-    today = {paths.student(task, row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds}
+    today = {
+        paths.student(task, row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds
+    }
     away = [path for path in made if paths.STUDENTS in path.parents and path not in today and not path.exists()]
     if away:
         rows = ", ".join(dict.fromkeys("/".join(path.parts[-3:-1]) for path in away))

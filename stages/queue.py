@@ -37,7 +37,7 @@ def main(tasks: str, rows: str, seeds: str) -> None:
                 print(f"queue: {row} of {task}, seeds {seeds}", flush=True)
                 axes.choose(CLONE / params.PARAMS, CLONE / params.PARAMS, [task], [row], numbers)
                 _run(sys.executable, "-m", "dvc", "repro", cwd=CLONE)
-                _join(task, row)
+                _join(task, row, known.run.scale)
 
 
 def _clone() -> None:
@@ -59,11 +59,11 @@ def _clone() -> None:
             link.symlink_to(mine)
 
 
-def _join(task: str, row: str) -> None:
+def _join(task: str, row: str, scale: str) -> None:
     """Bring what is known of a row, and of its teacher, here; all other rows stay."""
-    made = read_json(CLONE / paths.report(task))
+    made, here = read_json(CLONE / paths.report(task, scale)), paths.report(task, scale)
     new = {name: made["rows"][name] for name in (TEACHER, row)}
-    write_json(paths.report(task), {**made, "rows": records.merged(records.load(task)["rows"], new)})
+    write_json(here, {**made, "rows": records.merged(records.load(task, scale)["rows"], new)})
 
 
 def _run(*command: str, cwd: Path | None = None) -> None:

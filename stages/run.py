@@ -36,6 +36,7 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     end = time.monotonic() + 60 * (float(minutes) - min(2.0, LAST * float(minutes)))
     _open()
     axes.choose(params.PARAMS, HERE / params.PARAMS, [task], names, numbers)
+    settings = params.load(HERE / params.PARAMS)
     _stage("plan")
     train, ood = paths.split(task, "train"), paths.split(task, "ood")
     teacher, pool = (folder(task) for folder in (paths.teacher, paths.pool))

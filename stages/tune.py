@@ -37,9 +37,13 @@ def main(name: str, row: str, trials: str) -> None:
     scale = settings.run.scale
     tried = pd.read_csv(TUNING, dtype=str) if TUNING.exists() else pd.DataFrame(columns=["task", "row", "trial", "scale", "key"])
     of_row = tried[(tried["task"] == name) & (tried["row"] == row) & (tried["scale"] == scale)]
+    settings = replace(settings, run=settings.run.model_copy(update={"tasks": [name]}))  # for which changes are
     asked = {text.strip(): _changed(settings, row, text) for text in trials.split(";")}
-    for changed in asked.values():
-        methods.section(changed, row, name)
+    for text, changed in asked.items():
+        try:
+            methods.section(changed, row, name)
+        except UserError as error:
+            raise UserError(f"{row} on {name}, trial '{text}': {error.args[0].partition(': ')[2]}") from None
     if len(every := {*of_row["trial"], *asked}) > TRIALS:
         raise UserError(
             f"{row} on {name}: {len(every)} trials are more than {TRIALS}, which every method has; "

@@ -44,6 +44,18 @@ def change(folder, edit):
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+def shrink(folder):
+    """Make the task `digits` one of seconds, at full scale."""
+    path = folder / "tasks" / "digits.yaml"
+    content = yaml.load(path.read_text(), Loader)
+    digits = content["digits"]
+    digits["ood"]["count"] = 128
+    digits["teacher"]["train"]["epochs"] = 1
+    digits["distill"] |= {"student_steps": 10, "batch": 16, "generator_width": 4, "synthetic_batch": 16}
+    digits["methods"]["mosaickd"]["discriminator_width"] = 4
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 def commit(folder):
     run(folder, "git", "add", "-A")
     run(folder, "git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-q", "-m", "test")

@@ -10,9 +10,11 @@ import torch
 import yaml
 
 from stages import curate, prepare, train_teacher
+from stages.settings.catalogue import Catalogue, patched
 from stages.settings.yaml import Loader
 from tests.clones import REPOSITORY
 
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
 
 
@@ -24,29 +26,51 @@ def pytest_collection_modifyitems(items):
 
 
 class Project:
-    """A folder with a params.yaml of its own: the committed one, at smoke scale, with changes."""
+    """A folder with a params.yaml and tasks of its own: the committed ones, at smoke scale, with changes."""
 
     def __init__(self, folder):
         self.folder = folder
-        self.params = written_out(yaml.load((REPOSITORY / "params.yaml").read_text(), Loader))  # a test changes one task alone
+        shutil.copytree(REPOSITORY / "tasks", folder / "tasks")
+        shutil.copy(REPOSITORY / "params.yaml", folder)
         self.change("run", **SMOKE)
 
     def change(self, section, **values):
-        """Set keys of a section such as 'task.digits.ood' and write the file."""
-        node = self.params
-        for key in section.split(".") if section else []:
+        """Set keys of a section of params.yaml; of 'task.digits.ood' and 'variant.fast_long', in the file where it stands.
+
+        'page.task' is what params.yaml says of all tasks.
+        """
+        first, *keys = section.split(".")
+        places = {"task": (self._file(keys), keys), "variant": ("tasks/variants.yaml", keys), "page": ("params.yaml", keys)}
+        file, keys = places.get(first, ("params.yaml", [first, *keys]))
+        path = self.folder / file
+        node = content = (yaml.load(path.read_text(), Loader) if path.exists() else None) or {}
+        for key in keys:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
             node = node[key]
         node.update(values)
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
+        path.write_text(yaml.dump(content, Dumper=Dumper))
         shutil.rmtree(self.folder / "data" / "plans", ignore_errors=True)  # stage `plan` would write them anew
+
+    def _file(self, keys):
+        """Where a task stands; a new one is its user's."""
+        known = Catalogue(self.folder / "tasks").tasks
+        return known[keys[0]].file.relative_to(self.folder) if keys and keys[0] in known else "tasks/mine.yaml"
+
+    def section(self, task):
+        """All that a task says, with what it inherits."""
+        content = {}
+        for layer in Catalogue(self.folder / "tasks").layers(task):
+            content = patched(content, layer.content)
+        return content
 
     def teach(self, task):
         """All that comes before a student: the examples, the teacher and the pool."""
         for stage in (prepare, train_teacher, curate):
             stage.main(task)
 
-    def write(self, text):
-        (self.folder / "params.yaml").write_text(text)
+    def write(self, text, file="params.yaml"):
+        (self.folder / file).write_text(text)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,132 +22,170 @@ from stages.datasets.stamps import notice_changes, stamps
 from stages.engine.checkpoint import until_done
 from stages.networks import weights
 from stages.settings import params, paths
-from stages.settings.params import Params
 from stages.support.errors import UserError
 from stages.support.files import replacing_folder, write_json
 
 CASES = [
-    ("run", {"task": ["digits"]}, "run: unknown key 'task'; did you mean 'tasks'"),
-    ("run", {"tasks": ["digit"]}, "run.tasks: unknown task 'digit'; did you mean 'digits'"),
-    ("task.digits", {"in_domain": {"source": "topics", "count": 20}}, "task.digits: the source 'topics' gives texts"),
-    (
-        "task.topics",
-        {"ood": {"source": "mixture", "parts": [{"source": "digits"}, {"source": "letters", "count": 9}]}},
-        "task.topics: the source 'digits' gives images, and the task is of texts",
-    ),
-    ("task.topics", {"kind": "classification"}, "task.topics: the kind 'classification' wants `image`"),
-    ("task.digits", {"kind": "text"}, "task.digits: the kind 'text' wants `text`"),
-    ("run", {"methods": ["mosaic"]}, "run.methods: unknown method 'mosaic'; did you mean 'mosaickd'"),
+    ("run", {"task": ["digits"]}, "params.yaml: run.task: unknown key 'task'; did you mean 'tasks'"),
+    ("run", {"tasks": ["digit"]}, "params.yaml: run.tasks: unknown task 'digit'; did you mean 'digits'"),
+    ("run", {"methods": ["mosaic"]}, "params.yaml: run.methods: unknown method 'mosaic'; did you mean 'mosaickd'"),
     (
         "run",
         {"methods": ["mosaickd_no_locl"]},
-        "run.methods: unknown method 'mosaickd_no_locl'; did you mean 'mosaickd_no_local'",
+        "params.yaml: run.methods: unknown method 'mosaickd_no_locl'; did you mean 'mosaickd_no_local'",
     ),
-    ("run", {"methods": ["kd_ood", "kd_ood"]}, "run: `methods` names something twice"),
-    ("method", {"mosaickd_x": {"of": "mosaick"}}, "method.mosaickd_x.of: unknown method 'mosaick'; did you mean 'mosaickd'"),
-    ("method", {"x": {"of": "mosaickd_image"}}, "method.x.of: mosaickd_image is a variant itself"),
-    ("method", {"x": {"of": "mosaickd", "locl": 0.0}}, "method.x: unknown key 'locl'; did you mean 'local'"),
-    ("method", {"mosaick": {}}, "method.mosaick: unknown method .* 'mosaick'; did you mean 'mosaickd'"),
-    ("method", {"curate": {"of": "kd_ood"}}, "method.curate: a stage has this name already"),
-    ("method.kd_ood", {"schedule": {"step": 5}}, "method.kd_ood.schedule: unknown key 'step'; did you mean 'steps'"),
-    ("run", {"seeds": [0, 0]}, "run: `seeds` names something twice"),
-    ("run", {"seeds": [-1]}, "run.seeds.0: .*greater than or equal to 0"),
-    ("run", {"seeds": []}, "run.seeds: .*at least 1"),
-    ("run", {"precision": "fp8"}, "run.precision: .*'auto', 'fp32', 'bf16' or 'fast'.*'fp8'"),
-    ("task.cifar10-wrn.ood", {"classes": 7}, r"task.cifar10-wrn.ood.classes: .*valid list \(it is 7\)"),
-    ("method.mosaickd", {"locl": 1.0}, "method.mosaickd: unknown key 'locl'; did you mean 'local'"),
-    ("method.mosaickd", {"local": -1.0}, "method.mosaickd.local: .*greater than or equal to 0.*-1.0"),
-    ("method.mosaickd", {"local": "high"}, "method.mosaickd.local: .*valid number.*'high'"),
+    ("run", {"methods": ["kd_ood", "kd_ood"]}, "params.yaml: run: `methods` names something twice"),
+    ("run", {"seeds": [0, 0]}, "params.yaml: run: `seeds` names something twice"),
+    ("run", {"seeds": [-1]}, "params.yaml: run.seeds.0: .*greater than or equal to 0"),
+    ("run", {"seeds": []}, "params.yaml: run.seeds: .*at least 1"),
+    ("run", {"precision": "fp8"}, "params.yaml: run.precision: .*'auto', 'fp32', 'bf16' or 'fast'.*'fp8'"),
+    ("impress", {"tasks": ["digit"]}, "params.yaml: impress.tasks: unknown task 'digit'; did you mean 'digits'"),
+    ("impress", {"tasks": ["digits-letters"]}, "params.yaml: impress.tasks: 'digits-letters' is not among run.tasks; name it"),
+    ("impress", {"templates": ["teacher", "random"]}, "params.yaml: impress: `templates` names the teacher and another seed"),
+    ("impress", {"templates": ["seed_1", "seed_2"]}, "params.yaml: impress: `templates` names the teacher and another seed"),
+    ("impress", {"templates": ["teacher", "seed_1", "seed_1"]}, "params.yaml: impress: `templates` names something twice"),
+    ("impress", {"templates": ["teacher", "seed1"]}, "params.yaml: impress.templates.1: .*pattern.*seed1"),
+    # What this run changes of its tasks and rows.
+    ("distill", {"student_steps": 5}, "params.yaml: distill: unknown key 'distill'"),
+    ("*", {"task": {"distil": {"lr": 0.1}}}, "params.yaml: task.distil: unknown key 'distil'; did you mean 'distill'"),
+    ("*", {"task": {"distill": {"lr": -0.1}}}, "params.yaml: task.distill.lr: .*greater than 0"),
+    ("*", {"method": {"mosaick": {"lr": 0.1}}}, "params.yaml: method: unknown method 'mosaick'; did you mean 'mosaickd'"),
+    ("*", {"method": {"kd_ood": {"tua": 1.0}}}, "params.yaml: method.kd_ood.tua: unknown key 'tua'; did you mean 'tau'"),
+    ("*", {"method": {"mosaickd": {"local": "high"}}}, "params.yaml: method.mosaickd.local: .*valid number.*'high'"),
+    # What stood in params.yaml once.
+    ("*", {"task": {"mine": {"of": "digits"}}}, "params.yaml: task.mine: tasks stand in files now; move it to tasks/mine.yaml"),
+    ("*", {"method": {"x": {"of": "kd_ood"}}}, "params.yaml: method.x: variants stand in tasks/variants.yaml now"),
+    ("*", {"parts": {"small": {}}}, "params.yaml: parts: tasks in tasks/ say what they are"),
+    # Variants.
+    ("variant", {"mosaickd_x": {"of": "mosaick"}}, "tasks/variants.yaml: mosaickd_x.of: unknown method 'mosaick'; did you mean"),
+    ("variant", {"x": {"of": "mosaickd_image"}}, "tasks/variants.yaml: x.of: mosaickd_image is a variant itself"),
+    ("variant", {"x": {"local": 0.0}}, "tasks/variants.yaml: x: a variant names its method under `of`"),
+    ("variant", {"curate": {"of": "kd_ood"}}, "tasks/variants.yaml: curate: a stage has this name already"),
+    ("variant.mosaickd_no_local", {"locl": 0.0}, "tasks/variants.yaml: mosaickd_no_local.locl: unknown key 'locl'; did you mean"),
+    # Tasks.
+    ("digits", {"in_domain": {"source": "topics", "count": 20}}, ": the source 'topics' gives texts"),
     (
-        "method.mosaickd",
-        {"local": {"default": 1.0, "digit": 2.0}},
-        "method.mosaickd.local: unknown task 'digit'; did you mean 'digits'",
+        "topics",
+        {"ood": {"source": "mixture", "parts": [{"source": "digits"}, {"source": "letters", "count": 9}]}},
+        ": the source 'digits' gives images, and the task is of texts",
     ),
-    ("method.mosaickd", {"patch": 5}, "method.mosaickd.patch: .*1, 2, 4, 10, 18, 22 or 46.*5"),
-    ("method.kd_ood", {"tau": 0.0}, "method.kd_ood.tau: .*greater than 0"),
-    ("method.cmi", {"tau": -20.0}, "method.cmi.tau: .*greater than 0"),
-    ("method.cmi", {"contrast_tau": 0.0}, "method.cmi.contrast_tau: .*greater than 0"),
-    ("method.cmi", {"batch": 1}, "method.cmi.batch: .*greater than or equal to 2"),
-    ("method.fast", {"pool": 1}, "method.fast.pool: .*greater than or equal to 2"),
-    ("method.fast", {"momentum": 1.0}, "method.fast.momentum: .*less than 1"),
-    ("method.fast", {"meta": "maml"}, "method.fast.meta: .*'fomaml' or 'reptile'"),
-    ("method.dfq", {"balance": -20.0}, "method.dfq.balance: .*greater than or equal to 0"),
-    ("method.deepinversion", {"bank": 9}, "method.deepinversion: unknown key 'bank'"),
-    ("method", {"magic": {}}, r"method.magic: unknown method \(a file in stages/methods\) 'magic'"),
-    ("task.digits.curate", {"keep": "confident"}, "task.digits.curate.keep: unknown rule 'confident'; did you mean 'confidence'"),
-    (
-        "task.digits.curate",
-        {"keep": "odsd", "protoypes": 3},
-        "task.digits.curate: unknown key 'protoypes'; did you mean 'prototypes'",
-    ),
-    ("task.digits.curate", {"keep": "odsd", "outlier": -1.0}, "task.digits.curate.outlier: .*greater than or equal to 0"),
-    ("task.digits-shift.ood", {"train": 0}, "task.digits-shift.ood.train: .*greater than 0"),
-    (
-        "task.digits-shift.ood",
-        {"images": {"source": "fonts"}},
-        "task.digits-shift.ood.images: unknown source 'fonts'; .*font_digits",
-    ),
-    ("task.digits-open-odsd.ood", {"parts": []}, "task.digits-open-odsd.ood.parts: .*at least 2"),
-    ("method.crd", {"momentum": 1.0}, "method.crd.momentum: .*less than 1"),
-    ("method.dfnd", {"accuracy": 1.0}, "method.dfnd.accuracy: .*less than 1"),
-    ("impress", {"tasks": ["digit"]}, "impress.tasks: unknown task 'digit'; did you mean 'digits'"),
-    ("impress", {"tasks": ["digits-letters"]}, "impress.tasks: 'digits-letters' is not among run.tasks; name it there too"),
-    ("impress", {"templates": ["teacher", "random"]}, "impress: `templates` names the teacher and another seed"),
-    ("impress", {"templates": ["seed_1", "seed_2"]}, "impress: `templates` names the teacher and another seed"),
-    ("impress", {"templates": ["teacher", "seed_1", "seed_1"]}, "impress: `templates` names something twice"),
-    ("impress", {"templates": ["teacher", "seed1"]}, "impress.templates.1: .*pattern.*seed1"),
-    ("task.digits.curate", {"keep": "all", "count": 5}, "task.digits.curate.count: all images are kept"),
-    ("task", {"cost": {}}, "task.cost"),
-    ("method.kd_ood", {"tau": float("inf")}, "method.kd_ood.tau: .*finite"),
-    ("method.augkd", {"schedule": {"lr": 0.1}}, "method.augkd.schedule: the method has an optimiser of its own"),
-    ("method.odsd", {"noise": "top-k"}, "method.odsd.noise: .*'none', 'topk' or 'adaptation'"),
-    ("method.sskd", {"kept": 1.5}, "method.sskd.kept: .*less than or equal to 1"),
-    ("method.augkd", {"invariant": 1.0}, "method.augkd.invariant: .*less than 1"),
-    ("method.augkd", {"b": 1.5}, "method.augkd.b: .*less than or equal to 1"),
-    ("task.digits", {"kind": "regression"}, "task.digits.kind: unknown kind of task 'regression'; .*classification"),
-    ("task.digits.image", {"size": 18}, "task.digits.image.size: .*multiple of 4.*18"),
-    ("task.digits.ood", {"source": "photos"}, "task.digits.ood: unknown source 'photos'; .*photographs"),
-    ("task.digits.ood", {"count": 0}, "task.digits.ood.count: .*greater than 0"),
-    (
-        "task.digits.teacher",
-        {"network": "convnt_32"},
-        "task.digits.teacher.network: network 'convnt_32' is unknown; .*convnet_WIDTH",
-    ),
-    (
-        "task.digits.distill",
-        {"student": "wrn16"},
-        "task.digits.distill.student.network: network 'wrn16' is unknown; .*wrnDEPTH_WIDTH",
-    ),
-    (
-        "task.digits.distill",
-        {"student": "mobilenet_v3_smal"},
-        "task.digits.distill.student.network: .*'torchvision.mobilenet_v3_small'",
-    ),
-    (
-        "task.digits.distill",
-        {"student": "torchvision.resnet1"},
-        "task.digits.distill.student: .*no such network; did you mean 'resnet18'",
-    ),
-    ("task.digits", {"values": "cifar10-smal"}, "task.digits.values: unknown task 'cifar10-smal'; did you mean 'cifar10-small'"),
-    ("task.digits.image", {"size": [16, 18]}, "task.digits.image.size.*: .*multiple of 4.*18"),
-    ("task.digits.teacher", {"train": None}, "task.digits.teacher: give either `train`"),
-    ("task.digits.teacher.train", {"epochs": 1.5}, "task.digits.teacher.train.epochs: .*integer.*1.5"),
-    ("task.digits.distill", {"lr": -0.1}, "task.digits.distill.lr: .*greater than 0"),
+    ("topics", {"kind": "classification"}, ": the kind 'classification' wants `image`"),
+    ("digits", {"kind": "text"}, ": the kind 'text' wants `text`"),
+    ("digits", {"kind": "regression"}, ".kind: unknown kind of task 'regression'; .*classification"),
+    ("digits", {"teachr": {}}, ".teachr: unknown key 'teachr'; did you mean 'teacher'"),
+    ("digits", {"ood": None}, ".ood: field required"),
+    ("cifar10-wrn.ood", {"classes": 7}, r".classes: .*valid list \(it is 7\)"),
+    ("digits.curate", {"keep": "confident"}, ".keep: unknown rule 'confident'; did you mean 'confidence'"),
+    ("digits.curate", {"keep": "odsd", "protoypes": 3}, ".protoypes: unknown key 'protoypes'; did you mean 'prototypes'"),
+    ("digits.curate", {"keep": "odsd", "outlier": -1.0}, ".outlier: .*greater than or equal to 0"),
+    ("digits.curate", {"keep": "all", "count": 5}, ".count: all images are kept"),
+    ("digits-shift.ood", {"train": 0}, ".train: .*greater than 0"),
+    ("digits-shift.ood", {"images": {"source": "fonts"}}, ".images: unknown source 'fonts'; .*font_digits"),
+    ("digits-open-random.ood", {"parts": []}, ".parts: .*at least 2"),
+    ("digits.image", {"size": 18}, ".size: .*multiple of 4.*18"),
+    ("digits.image", {"size": [16, 18]}, ".size.*: .*multiple of 4.*18"),
+    ("digits.ood", {"source": "photos"}, ": unknown source 'photos'; .*photographs"),
+    ("digits.ood", {"count": 0}, ".count: .*greater than 0"),
+    ("digits.teacher", {"network": "convnt_32"}, ".network: network 'convnt_32' is unknown; .*convnet_WIDTH"),
+    ("digits.teacher", {"train": None}, ": give either `train`"),
+    ("digits.teacher.train", {"epochs": 1.5}, ".epochs: .*integer.*1.5"),
+    ("digits.distill", {"student": "wrn16"}, ".student.network: network 'wrn16' is unknown; .*wrnDEPTH_WIDTH"),
+    ("digits.distill", {"student": "mobilenet_v3_smal"}, ".student.network: .*'torchvision.mobilenet_v3_small'"),
+    ("digits.distill", {"student": "torchvision.resnet1"}, ".student: .*no such network; did you mean 'resnet18'"),
+    ("digits.distill", {"lr": -0.1}, ".lr: .*greater than 0"),
+    ("digits.distill", {"synthetic_batch": 1}, ".synthetic_batch: .*greater than or equal to 2"),
+    # What a task says of methods.
+    ("digits.methods.kd_ood", {"tau": 0.0}, ".tau: .*greater than 0"),
+    ("digits.methods.kd_ood", {"tau": float("inf")}, ".tau: .*finite"),
+    ("digits.methods.kd_ood", {"schedule": {"step": 5}}, ".schedule.step: unknown key 'step'; did you mean 'steps'"),
+    ("digits.methods.mosaickd", {"locl": 1.0}, ".locl: unknown key 'locl'; did you mean 'local'"),
+    ("digits.methods.mosaickd", {"local": -1.0}, ".local: .*greater than or equal to 0.*-1.0"),
+    ("digits.methods.mosaickd", {"patch": 5}, ".patch: .*1, 2, 4, 10, 18, 22 or 46.*5"),
+    ("digits.methods.cmi", {"tau": -20.0}, ".tau: .*greater than 0"),
+    ("digits.methods.cmi", {"contrast_tau": 0.0}, ".contrast_tau: .*greater than 0"),
+    ("digits.methods.cmi", {"batch": 1}, ".batch: .*greater than or equal to 2"),
+    ("digits.methods.fast", {"pool": 1}, ".pool: .*greater than or equal to 2"),
+    ("digits.methods.fast", {"momentum": 1.0}, ".momentum: .*less than 1"),
+    ("digits.methods.fast", {"meta": "maml"}, ".meta: .*'fomaml' or 'reptile'"),
+    ("digits.methods.dfq", {"balance": -20.0}, ".balance: .*greater than or equal to 0"),
+    ("digits.methods.deepinversion", {"bank": 9}, ".bank: unknown key 'bank'"),
+    ("digits.methods.crd", {"momentum": 1.0}, ".momentum: .*less than 1"),
+    ("digits.methods.dfnd", {"accuracy": 1.0}, ".accuracy: .*less than 1"),
+    ("digits.methods.augkd", {"schedule": {"lr": 0.1}}, ".schedule: the method has an optimiser of its own"),
+    ("digits.methods.augkd", {"invariant": 1.0}, ".invariant: .*less than 1"),
+    ("digits.methods.augkd", {"b": 1.5}, ".b: .*less than or equal to 1"),
+    ("digits.methods.odsd", {"noise": "top-k"}, ".noise: .*'none', 'topk' or 'adaptation'"),
+    ("digits.methods.sskd", {"kept": 1.5}, ".kept: .*less than or equal to 1"),
 ]
+FILES = {"cifar10-wrn": "cifar10-wrn", "topics": "texts"}  # of the tasks that are not in digits.yaml
 
 
 @pytest.mark.parametrize(("section", "change", "message"), CASES)
 def test_a_wrong_parameter_is_named(project, section, change, message):
-    project.change(section, **change)
-    with pytest.raises(UserError, match=f"params.yaml: {message}"):
+    """With the file and the key at which it stands."""
+    if section == "*":
+        for key, value in change.items():
+            project.change(f"page.{key}", **value)
+    elif section.partition(".")[0] in ("run", "impress", "distill", "variant"):
+        project.change(section, **change)
+    else:
+        project.change(f"task.{section}", **change)
+        task = section.partition(".")[0]
+        row = section.partition(".methods.")[2]
+        project.change("run", tasks=[task], methods=[row or "fast"])
+        message = f"tasks/{FILES.get(task, 'digits')}.yaml: {section}{message}"
+    if section.startswith("variant."):
+        project.change("run", methods=[section.partition(".")[2]])
+    with pytest.raises(UserError) as raised:
+        plan.main()
+    assert re.match(message, str(raised.value)), str(raised.value)
+
+
+def test_a_value_that_is_inherited_is_named_where_it_stands(project):
+    project.change("task.digits.distill", lr=-1.0)
+    project.change("run", tasks=["digits-open-odsd"])
+    with pytest.raises(UserError, match=r"^tasks/digits\.yaml: digits\.distill\.lr: .*greater than 0"):
+        plan.main()
+
+
+def test_a_broken_file_ends_a_run_only_if_it_is_needed(project, capsys):
+    project.write("mine: [", "tasks/mine.yaml")
+    plan.main()
+    assert "tasks/mine.yaml is not valid YAML" in (said := capsys.readouterr().out)
+    assert "this run does not need it" in said
+    project.change("run", tasks=["mine"])
+    with pytest.raises(UserError, match=r"run\.tasks: unknown task 'mine'; .*tasks/mine\.yaml is not valid YAML"):
+        plan.main()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mine: {of: tow}\n", r"tasks/mine\.yaml: mine\.of: unknown task 'tow'"),
+        ("mine: {of: two}\ntwo: {of: mine}\n", r"tasks/mine\.yaml: two\.of: 'mine' is of itself"),
+        ("mine: [1]\n", r"tasks/mine\.yaml: mine: a task is a section"),
+        (
+            "mine: {of: digits}\nmine: {of: topics}\n",
+            r"tasks/mine\.yaml is not valid YAML: line 2: the key 'mine' stands there twice",
+        ),
+        ("digits: {of: topics}\n", r"tasks/mine\.yaml: digits: .*tasks/digits\.yaml has a task of this name too"),
+        ("cost: {of: digits}\n", r"tasks/mine\.yaml: cost: the tables have this name"),
+        ("a b: {of: digits}\n", r"tasks/mine\.yaml: a b: a name is made of letters"),
+        ("- mine\n", r"tasks/mine\.yaml is no map of sections"),
+    ],
+)
+def test_a_wrong_task_file_is_named(project, text, message):
+    project.write(text, "tasks/mine.yaml")
+    project.change("run", tasks=[text.partition(":")[0].strip("- \n")])
+    with pytest.raises(UserError, match=message):
         plan.main()
 
 
 def test_the_committed_parameters_are_right_at_both_scales():
     settings = params.load(Path(__file__).parent.parent / "params.yaml")
     assert settings.run.tasks == ["digits"]
-    small = Params(settings.run.model_copy(update={"scale": "smoke"}), settings.tasks, settings.rows, settings.impress)
-    for name in settings.tasks:
+    small = replace(settings, run=settings.run.model_copy(update={"scale": "smoke"}))
+    for name in settings.catalogue.tasks:
         assert small.task(name).distill.student_steps <= 10
         for row in settings.rows:
             assert methods.section(settings, row, name)
@@ -155,22 +194,8 @@ def test_the_committed_parameters_are_right_at_both_scales():
 
 @pytest.mark.parametrize("value", ["1e-3", "1.0e-3", "0.001", "1E-3"])
 def test_a_number_is_read_as_dvc_reads_it(project, value):
-    text = Path("params.yaml").read_text()
-    assert "lr: 0.001" in text
-    project.write(text.replace("lr: 0.001", f"lr: {value}"))
-    assert methods.section(params.load(), "mosaickd", "digits").lr == 0.001
-
-
-def test_a_value_per_task_wins_over_the_default(project):
-    project.change("method.mosaickd", local={"default": 1.0, "digits": 0.25})
-    settings = params.load()
-    assert methods.section(settings, "mosaickd", "digits").local == 0.25
-    assert methods.section(settings, "mosaickd", "cifar10-wrn").local == 1.0
-    assert methods.section(settings, "mosaickd_no_local", "digits").local == 0.0
-    project.change("task.cifar10-wrn", values="digits")
-    assert methods.section(params.load(), "mosaickd", "cifar10-wrn").local == 0.25
-    project.change("method.mosaickd", local=0.5)  # what `dvc exp run -S method.mosaickd.local=0.5` writes
-    assert methods.section(params.load(), "mosaickd", "digits").local == 0.5
+    project.write(f"mine: {{of: digits, methods: {{mosaickd: {{lr: {value}}}}}}}", "tasks/mine.yaml")
+    assert methods.section(params.load(), "mosaickd", "mine").lr == 0.001
 
 
 def test_a_file_that_is_no_yaml_or_missing_is_named(project):
@@ -218,9 +243,7 @@ def labelled_folder(top, classes, each=12):
 def test_a_student_domain_with_other_classes_than_the_teachers_is_refused(project, tmp_path):
     ood = labelled_folder(tmp_path / "shifted", [*"012345678", "ten"])
     project.change("task.digits", ood=ood)
-    with pytest.raises(
-        UserError, match=r"task\.digits\.ood: the student domain has classes 0, .*, ten, the teacher 0, .*, 9; they"
-    ):
+    with pytest.raises(UserError, match=r"digits\.ood: the student domain has classes 0, .*, ten, the teacher 0, .*, 9; they"):
         prepare.main("digits")
 
 
@@ -231,7 +254,7 @@ def test_a_student_domain_with_an_empty_class_is_refused(project, tmp_path):
     with pytest.raises(UserError, match="the student domain has classes 0, 1, 2, 3, 4, 5, 6, 7, 8, the teacher"):
         prepare.main("digits")
     Image.new("L", (16, 16)).save(tmp_path / "shifted" / "9" / "only.png")
-    with pytest.raises(UserError, match=r"task\.digits\.ood\.images: class '9' has 1 examples"):
+    with pytest.raises(UserError, match=r"digits\.ood\.images: class '9' has 1 examples"):
         prepare.main("digits")
     assert not paths.split("digits", "train").exists()
 
@@ -330,7 +353,10 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
 
     save_file(good, file)
     import_teacher(project, file, sha256="0" * 64)
-    with pytest.raises(UserError, match=r"mine\.safetensors has sha256 [0-9a-f]{64}, params.yaml says 0{64}"):
+    with pytest.raises(
+        UserError,
+        match=r"mine\.safetensors has sha256 [0-9a-f]{64}, and `tasks/digits\.yaml: digits\.teacher\.weights\.sha256` says 0{64}",
+    ):
         train_teacher.main("digits")
 
     for name, message in (
@@ -381,7 +407,7 @@ def test_the_command_line_gives_one_line_and_a_status(project):
     project.change("task.digits.ood", cuont=10)
     done = run(project.folder, "stages.prepare", "digits")
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: params.yaml: task.digits.ood: unknown key 'cuont'; did you mean 'count'?"
+    assert done.stderr.strip() == "error: tasks/digits.yaml: digits.ood.cuont: unknown key 'cuont'; did you mean 'count'?"
     done = run(project.folder, "stages.distill", "digits")
     assert done.returncode == 2
     assert "TASK METHOD SEED" in done.stderr
@@ -484,7 +510,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(pro
     assert "the student is dearer than the teacher" in said
     project.change("task.digits.distill", student="torchvision.vit_b_16")
     with pytest.raises(
-        UserError, match=r"params.yaml: task\.digits\.distill\.student: 'torchvision.vit_b_16' takes no images of 64 x 64"
+        UserError, match=r"tasks/digits.yaml: digits\.distill\.student: 'torchvision.vit_b_16' takes no images of 64 x 64"
     ):
         plan.main()
 
@@ -492,7 +518,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(pro
 def test_a_network_is_tried_at_the_crop_that_it_is_trained_on(project):
     project.change("run", tasks=["digit_scenes"])
     project.change("task.digit_scenes.image", crop=20)  # 32 pixels are halved three times, 20 are not
-    with pytest.raises(UserError, match=r"task\.digit_scenes\.teacher: 'unet_16' takes no images of 20 x 20"):
+    with pytest.raises(UserError, match=r"tasks/segmentation.yaml: digit_scenes\.teacher: 'unet_16' takes no images of 20 x 20"):
         plan.main()
 
 

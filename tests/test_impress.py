@@ -60,7 +60,9 @@ def test_images_are_kept_by_their_distance_from_what_the_teacher_remembers(ready
 def test_the_rule_takes_running_statistics_and_stages(ready):
     ready.change("task.digits.teacher", network="lenet_4")
     train_teacher.main("digits")
-    with pytest.raises(UserError, match=r"task\.digits\.curate\.keep: `impression` takes one teacher with named stages and"):
+    with pytest.raises(
+        UserError, match=r"tasks/digits\.yaml: digits\.curate\.keep: `impression` takes one teacher with named stages and"
+    ):
         curate.main("digits")
 
 

@@ -1,12 +1,13 @@
-"""The pipeline as a user runs it: `dvc repro` at smoke scale in a fresh clone, then changes of it."""
+"""The pipeline as a user runs it: `dvc repro` of a tiny task in a fresh clone, then changes of it."""
 
 import json
+import sys
 
 import pytest
 import yaml
 
 from tests.clones import clone as clone_of
-from tests.clones import commit, run
+from tests.clones import commit, run, shrink
 from tests.tables import rows_of
 
 ROWS = ["kd_in_domain", "mosaickd", "mosaickd_no_local", "augkd"]  # the last needs what the task has not
@@ -16,7 +17,8 @@ COST = {"steps", "images", "forwards", "backwards", "synthesis_s", "distillation
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A clone after `dvc repro`."""
-    folder = clone_of(tmp_path_factory.mktemp("clone") / "project", methods=ROWS, seeds=[0], scale="smoke")
+    folder = clone_of(tmp_path_factory.mktemp("clone") / "project", methods=ROWS, seeds=[0])
+    shrink(folder)
     run(folder, "dvc", "repro")
     commit(folder)
     return folder
@@ -33,7 +35,6 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
     table = (clone / "results/table.md").read_text()
     assert list(rows_of(table)) == ["teacher", "kd_in_domain †", "mosaickd", "mosaickd_no_local", "augkd"]
     assert "n/a: `augkd` needs labelled examples of the student's domain" in table
-    assert "Smoke scale" in table
     summary = json.loads((clone / "results/summary.json").read_text())
     assert set(summary["digits"]) == {"teacher", *ROWS} - {"augkd"}
     assert set(summary["cost"]["digits"]["mosaickd"]) == COST
@@ -62,7 +63,18 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
 def test_every_seed_says_how_it_was_made(clone):
     rows = json.loads((clone / "results/tasks/digits.json").read_text())["rows"]
     made = rows["mosaickd_no_local"]["seeds"]["0"]["made"]
-    assert set(made) == {"identity", "scale", "revision", "versions", "device", "processes", "precision", "seconds", "schedule"}
+    assert set(made) == {
+        "identity",
+        "scale",
+        "revision",
+        "versions",
+        "device",
+        "processes",
+        "precision",
+        "seconds",
+        "schedule",
+        "weights",
+    }
     assert set(made["identity"]) == {"prepare", "train_teacher", "curate", "distill", "evaluate"}
     teacher = rows["teacher"]["seeds"]["0"]["made"]["identity"]
     assert teacher["train_teacher"] == made["identity"]["train_teacher"]
@@ -104,3 +116,34 @@ def test_an_experiment_changes_one_method_and_can_be_compared(clone):
     assert "digits.mosaickd" in json.dumps(shown)
     assert set(json.loads((clone / "results/tasks/digits.json").read_text())["rows"]) == {"teacher", *ROWS}
     run(clone, "dvc", "plots", "show", "--out", "plots", "results/curves/digits/teacher/0.csv")  # by its last column
+
+
+def test_no_experiment_loses_a_student(clone):
+    """Of a narrower matrix: in the workspace, in a copy, and where one is applied. What is away comes back without training."""
+    students = {path.parent for path in clone.glob("models/students/digits/*/0/run.json")}
+    assert len(students) == len(ROWS)
+    narrow = ["-S", "run.methods=[mosaickd]", "overview"]
+    out = run(clone, "dvc", "exp", "run", *narrow)
+    assert "Running stage 'distill" not in out
+    assert all(path.exists() for path in students)
+    run(clone, "git", "checkout", "-q", "params.yaml")
+    run(clone, "dvc", "exp", "run", "--temp", "-n", "away", *narrow)
+    assert all(path.exists() for path in students)
+    run(clone, "dvc", "exp", "apply", "away")
+    assert "3 finished students are only in DVC's cache" in run(clone, sys.executable, "-m", "stages.plan")
+    run(clone, "git", "checkout", "-q", "params.yaml")
+    assert "Running stage 'distill" not in run(clone, "dvc", "repro")
+    assert all(path.exists() for path in students)
+
+
+def test_a_task_of_ones_own_is_for_copies_once_git_knows_it(clone):
+    (clone / "tasks/mine.yaml").write_text("mine: {of: digits}\n")
+    plan = ["-S", "run.tasks=[mine]", "plan"]
+    assert "git add tasks/mine.yaml" in run(clone, "dvc", "exp", "run", *plan)
+    run(clone, "git", "checkout", "-q", "params.yaml")
+    with pytest.raises(AssertionError, match="unknown task 'mine'"):
+        run(clone, "dvc", "exp", "run", "--temp", *plan)
+    run(clone, "git", "add", "tasks/mine.yaml")
+    run(clone, "dvc", "exp", "run", "--temp", *plan)
+    run(clone, "dvc", "exp", "run", "--queue", *plan)
+    run(clone, "dvc", "exp", "run", "--run-all")

@@ -16,8 +16,6 @@ DISTILLED = {row: f"distill@digits-{row}-0" for row in ROWS}
 def built(tmp_path_factory):
     """Every output of the default task is there, and dvc.lock says that it is up to date."""
     folder = clone(tmp_path_factory.mktemp("plan") / "project", tasks=["digits"], methods=ROWS, seeds=[0])
-    few = [*ROWS, "fast"]  # a plan of all rows takes seconds
-    change(folder, lambda params: params.update(method={row: params["method"][row] for row in few}))
     run(folder, "dvc", "init", "-q", "-f")
     run(folder, "dvc", "repro", "-q", "plan")
     folders = ["data/tasks/digits/test", "data/tasks/digits/ood", "results/runs/digits", "results/figures/digits"]
@@ -37,7 +35,7 @@ def built(tmp_path_factory):
     ]
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("{}")
+        (folder / name).write_text('{"kind": "classification", "rows": {}}')
     run(folder, "dvc", "commit", "-q", "-f")
     assert json.loads(run(folder, "dvc", "status", "--json")) == {}
     return folder
@@ -46,9 +44,13 @@ def built(tmp_path_factory):
 @pytest.fixture
 def project(built):
     """The clone, mended afterwards."""
-    kept = {path: path.read_text() for path in [*built.glob("stages/**/*.py"), built / "params.yaml"]}
+
+    def files():
+        return [*built.glob("stages/**/*.py"), *built.glob("tasks/*.yaml"), built / "params.yaml"]
+
+    kept = {path: path.read_text() for path in files()}
     yield built
-    for path in built.glob("stages/**/*.py"):
+    for path in files():
         if path not in kept:
             path.unlink()
     for path, text in kept.items():
@@ -139,7 +141,7 @@ def test_what_no_student_reads_re_trains_none(project):
             assert {stage for stage, of in what.items() if {path, *path.parents} & changed_dependencies(of)} == readers
     finally:
         for name in OTHER_BYTES:
-            (project / name).write_text("{}")
+            (project / name).write_text('{"kind": "classification", "rows": {}}')
 
 
 def test_every_task_has_stages_of_its_own(project):
@@ -157,4 +159,16 @@ def test_a_value_re_runs_a_method_and_the_variants_that_inherit_it(project):
 
 def test_a_value_of_a_method_that_does_not_run_re_runs_nothing(project):
     change(project, lambda params: params["method"]["fast"].update(lr=0.5))
-    assert changed(project) == {"overview"}  # rows of earlier runs
+    assert changed(project) == set()
+
+
+def test_another_task_and_words_of_errors_re_run_nothing(project):
+    (project / "tasks/mine.yaml").write_text("mine: {of: digits, distill: {lr: 0.05}}\n")
+    edit(project / "stages/engine/loop.py", "a loss is not finite", "a loss is no number")
+    edit(project / "stages/support/files.py", "exist_ok=True", "exist_ok=bool(1)")
+    assert changed(project) == set()
+
+
+def test_what_methods_share_re_runs_those_that_have_it(project):
+    edit(project / "tasks/digits.yaml", "generator_width: 16", "generator_width: 24")
+    assert changed(project) == {DISTILLED[row] for row in ROWS if row != "kd_ood"} | {"overview"}

@@ -104,8 +104,8 @@ def test_a_stage_whose_launcher_was_killed_saves_and_ends(ready):
 def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready, capsys):
     """Of teachers of parts of the classes, and of templates: those that were finished are not begun anew."""
     ready.change("task.digits-halves.ood", count=200)
-    for part in ready.params["task"]["digits-halves"]["teachers"]:
-        part["train"]["epochs"] = 1
+    teachers = ready.section("digits-halves")["teachers"]
+    ready.change("task.digits-halves", teachers=[part | {"train": part["train"] | {"epochs": 1}} for part in teachers])
     ready.change("impress", tasks=["digits"])
     prepare.main("digits-halves")
     cases = (

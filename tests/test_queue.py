@@ -17,10 +17,10 @@ def test_a_queue_makes_rows_beside_other_work_and_goes_on(tmp_path):
     run(folder, "dvc", "cache", "dir", "--local", str(tmp_path / "cache"))  # as those have it who share one
     head = run(folder, "git", "rev-parse", "--short=9", "HEAD").strip()
     assert "Running stage 'train_teacher@digits'" in queued(folder, "kd_ood")
-    report = folder / "results" / "tasks" / "digits.json"
+    report = folder / "results" / "smoke" / "tasks" / "digits.json"
     content = json.loads(report.read_text())
     assert {row: sorted(known["seeds"]) for row, known in content["rows"].items()} == {"teacher": ["0"], "kd_ood": ["0"]}
-    assert run(folder, "git", "status", "--porcelain").split() == ["??", "results/tasks/"]
+    assert run(folder, "git", "status", "--porcelain") == ""  # what smoke scale makes is not for git
 
     content["rows"]["fast"] = content["rows"]["kd_ood"]
     report.write_text(json.dumps(content))

@@ -41,7 +41,7 @@ def test_trials_are_kept_and_not_run_again(made, capsys):
     ("trials", "message"),
     [
         ("; ".join(f"tau={tau}.0" for tau in range(1, 8)), "7 trials are more than 6"),
-        ("tua=2.0", "method.kd_ood: unknown key 'tua'; did you mean 'tau'"),
+        ("tua=2.0", "trial 'tua=2.0': .*unknown key 'tua'; did you mean 'tau'"),
         ("tau", "a trial is written KEY=VALUE"),
     ],
 )

@@ -54,7 +54,7 @@ class Examples:
 
     @property
     def label(self) -> Tensor:
-        """All labels."""
+        """The labels of all examples, (n,) or (n, H, W)."""
         return self.columns[LABEL]
 
     @property

@@ -36,17 +36,17 @@ class ImageForm(Section):
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """The height of an image in pixels."""
         return self.size if isinstance(self.size, int) else self.size[0]
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """The width of an image in pixels."""
         return self.size if isinstance(self.size, int) else self.size[1]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """The shape of an image: (channels, height, width)."""
         return self.channels, self.height, self.width
 
     @property

@@ -28,7 +28,7 @@ class TextForm(Section):
 
     @property
     def shape(self) -> tuple[int]:
-        """(tokens,)."""
+        """The shape of a text: (tokens,)."""
         return (self.length,)
 
 

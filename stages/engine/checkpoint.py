@@ -98,7 +98,7 @@ class Checkpoint:
 
     @property
     def seconds(self) -> float:
-        """Of this session and those before it."""
+        """The seconds of training in this session and those before it."""
         return self._before + time.monotonic() - self._begun
 
     def due(self, step: int) -> bool:

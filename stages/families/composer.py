@@ -16,7 +16,7 @@ Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class Mixing(MethodParams):
-    """Of all composed images, the parts `cutmix` and `mixup` are made of two tiles; the others are one tile.
+    """How images are mixed: the shares `cutmix` and `mixup` are made of two tiles, the others of one.
 
     A tile shows at least the part `area` of an image; with 1 it is the image.
     Tiles are drawn by the weights of the pool (`curate.weights`); where it has none, in proportion to

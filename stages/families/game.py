@@ -52,7 +52,7 @@ class Game(Method):
         return None
 
     def build(self) -> None:
-        """G with Adam."""
+        """Build the generator G and its optimiser Adam."""
         setting = self.setting
         self.batch = setting.runtime.share(self.schedule.batch, "the batch")
         self.generator = self.adam("generator", self.make_generator())

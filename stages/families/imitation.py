@@ -1,4 +1,4 @@
-"""Plain knowledge distillation."""
+"""Plain knowledge distillation: the student imitates the teacher on given inputs."""
 
 from torch import Tensor
 
@@ -26,6 +26,6 @@ class Imitation(Method):
         return distillation.kl_divergence(teacher, student, self.params.tau)
 
     def step(self) -> dict[str, Tensor]:
-        """One student step."""
+        """Take one step of the student."""
         with self.cost.timed("distillation"):
             return {"loss": self.imitate([[self.next()]])}

@@ -72,7 +72,7 @@ class Decoder:
 
 
 def _middle(responses: Sequence[Tensor]) -> Tensor:
-    """Of the second layer, where there are two."""
+    """Return the second layer's statistics, where there are two layers."""
     return responses[min(1, len(responses) - 1)]
 
 

@@ -76,7 +76,7 @@ class Inversion(Method):
         return self.pool.total // self.params.batch
 
     def step(self) -> dict[str, Tensor]:
-        """Synthesise, then learn."""
+        """Synthesise a batch of images, then take the student's steps."""
         with self.cost.timed("synthesis"):
             for _ in range(1 if self.batches else 1 + self.params.warmup):
                 scalars = self.grow()

@@ -114,12 +114,12 @@ class Setting:
 
     @property
     def form(self) -> Any:
-        """Of one input."""
+        """What one input is like: its shape and type."""
         return self.kind.form
 
     @property
     def classes(self) -> int:
-        """K."""
+        """The number of classes, K."""
         return len(self.kind.classes)
 
 

@@ -75,7 +75,7 @@ def open_probe(name: str, task: Task, setting: Setting) -> Probe:
 
 
 def schedule_of(distill: Distill) -> Schedule:
-    """The task's schedule."""
+    """Turn the task's `distill` section into a schedule."""
     d = distill
     own = d.optimizer, d.rate, d.clip, d.augment_pool
     return Schedule(d.student_steps, d.batch, 2 * d.batch, d.lr, d.weight_decay, d.augment, *own)

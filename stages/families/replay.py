@@ -30,7 +30,7 @@ class Replay:
         return len(self.ring)
 
     def new(self, count: int) -> int:
-        """Of a batch of `count` images for S, those that T has not seen: all of the first one."""
+        """How many of a batch of `count` images the teacher has not seen: all of the first batch."""
         return -(-count // self.reuse) if len(self) else count
 
     def look(self, pixels: Tensor) -> None:

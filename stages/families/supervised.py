@@ -1,4 +1,4 @@
-"""Learning from labels."""
+"""Supervised learning: the student learns from labels, without a teacher."""
 
 from typing import ClassVar, Literal
 
@@ -25,7 +25,7 @@ class Supervised(Method):
         self.examples = self.stream(self.domain, self.setting.data[self.domain], self.schedule.real, self.schedule.augment)
 
     def step(self) -> dict[str, Tensor]:
-        """One step."""
+        """Take one step down the loss of labels."""
         batch = self.examples.next()
         with self.cost.timed("distillation"), self.student.turn():
             loss = self.setting.kind.loss(self.student(batch["input"]), batch, self.params.focal)

@@ -34,9 +34,7 @@ def as_template(params: Params, name: str) -> tuple[str, Train]:
             "and one teacher that is trained here"
         )
     if recipe.seed in params.impress.seeds:
-        raise UserError(
-            f"impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed"
-        )
+        raise UserError(f"impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed")
     return task.teacher.network, recipe
 
 

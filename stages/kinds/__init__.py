@@ -149,8 +149,6 @@ def check_form(task: Task, key: str) -> None:
     has = part(FOLDER, task.kind, "Kind", "kind of task", f"{key}.kind: ").has
     wants = "text" if TEXTS in has else "image"
     if task.teachers and not {IMAGES, ONE_LABEL} <= has:
-        raise UserError(
-            f"{key}.teachers: several teachers take images of one label each, which '{task.kind}' has not"
-        )
+        raise UserError(f"{key}.teachers: several teachers take images of one label each, which '{task.kind}' has not")
     if getattr(task, wants) is None:
         raise UserError(f"{key}: the kind '{task.kind}' wants `{wants}`, which says what its inputs are like")

@@ -61,7 +61,7 @@ class ImageKind(kinds.Kind):
         return Blueprint(network, examples.classes, examples.shape, mean, std)
 
     def blank(self, n: int) -> Tensor:
-        """Black images."""
+        """Return `count` black images."""
         return torch.zeros(n, *self.whole.shape)
 
     def plain(self, inputs: Tensor) -> Tensor:
@@ -69,11 +69,11 @@ class ImageKind(kinds.Kind):
         return to_unit(inputs)
 
     def stored(self, samples: Tensor) -> Tensor:
-        """Of 8 bits."""
+        """Return the images as 8-bit integers, as files store them."""
         return to_uint8(samples.clamp(0, 1))
 
     def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
-        """Moved, or cut."""
+        """Say whether the augmentation moves or cuts images."""
         return augment.changes or any(self._spare(shape))
 
     def view(self, batch: Batch, augment: Augment) -> Batch:

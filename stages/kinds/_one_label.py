@@ -16,7 +16,7 @@ class OneLabel(kinds.Kind):
     headline = "top1"
 
     def summary(self, logits: Tensor) -> dict[str, Tensor]:
-        """Of the whole example, which has one class."""
+        """Summarise the whole example, which has one class."""
         shares = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
         return {"shares": shares, "entropy": entropy(logits), "confidence": logits.softmax(1).amax(1)}
 

@@ -1,4 +1,4 @@
-"""Shares in percent."""
+"""Formatting of shares in percent."""
 
 from torch import Tensor
 

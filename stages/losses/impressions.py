@@ -18,7 +18,7 @@ Statistics = tuple[Tensor, ...]  # (mean,) or (mean, deviation), (n, C, g, g) ea
 
 
 def statistics(responses: Tensor, grid: int = 1, deviations: bool = True) -> Statistics:
-    """Of one layer's responses (n, C, H, W): per image, not over the batch; biased. A grid finer than the layer is its places."""
+    """Mean and deviation of one layer's responses (n, C, H, W), per image, biased. A finer grid than the layer is its places."""
     x = full(responses)
     cells = min(grid, x.shape[2]), min(grid, x.shape[3])
     centre = x.detach().mean((2, 3), keepdim=True)  # a variance does not depend on it, but for rounding
@@ -87,5 +87,5 @@ def similarity(distances: Tensor) -> Tensor:
 
 
 def variation(images: Tensor) -> Tensor:
-    """Of each image (n, C, H, W): mean absolute difference of neighbours, down and across."""
+    """Total variation of each image (n, C, H, W): mean absolute difference of neighbours, down and across."""
     return images.diff(dim=2).abs().mean((1, 2, 3)) + images.diff(dim=3).abs().mean((1, 2, 3))

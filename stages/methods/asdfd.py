@@ -57,7 +57,7 @@ class Method(PseudoTexts):
         return super().needs(params) | {GRADIENT}
 
     def build(self) -> None:
-        """W."""
+        """Build W, the head that tells masked words."""
         super().build()
         student: Any = self.setting.student
         head = nn.Linear(student.hidden, len(self.mean))

@@ -121,7 +121,7 @@ class Method(Invertible):
         return values(terms) | {"f": mask.new_tensor(f), "mask": mask.mean(), "uncertainty": sure}
 
     def mixup_terms(self, student: Tensor, teacher: Tensor, labels: Tensor, weight: float) -> Terms:
-        """Of S's logits (2B, K) of real images and mixtures, T's (B, K) of the mixtures, and the classes (B,) of both."""
+        """The terms of the mixup stage, from S's logits (2B, K), T's (B, K) of the mixtures, and the classes (B,) of both."""
         student = full(student)
         return {
             "label": (0.5, F.cross_entropy(student, labels.repeat(2))),

@@ -124,7 +124,7 @@ class Method(Base):
         return [(full(a) - full(b)).square().mean() for a, b in zip(common.rebuilt, common.maps, strict=True)]
 
     def findings(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Of held-out images: how far the student's features lie from the teachers', how those spread, how well maps are rebuilt.
+        """Measure held-out images: distance of student and teacher features, their spread, how well maps are rebuilt.
 
         Means over teachers: mmd, with the released kernels, unbiased; apart, mean of 1 - cosine of two images' features; r2,
         the explained part of the maps' variance. And some of the features, flattened and of unit length, as MMD sees them.

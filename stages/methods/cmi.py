@@ -99,7 +99,7 @@ class Method(Guided):
         return terms, [local, views]
 
     def _contrast(self, local: Tensor, views: Tensor) -> Tensor:
-        """Of all ranks' images, and of remembered ones."""
+        """The contrastive loss of all ranks' images and of remembered ones."""
         local, views = self.setting.runtime.union(local), self.setting.runtime.union(views)
         rows = self.bank.draw(self.params.negatives)
         remembered = {name: self.bank.rows[name][rows].to(local.dtype) for name in ("local", "views")}

@@ -33,7 +33,7 @@ class Method(Hints):
         other_classes: bool = False
 
         def smoke(self) -> Self:
-            """Few negatives."""
+            """The same parameters with few negatives."""
             return self.model_copy(update={"negatives": 16})
 
     params: Params

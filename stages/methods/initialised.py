@@ -8,5 +8,5 @@ class Method(Base):
 
     @property
     def iterations(self) -> int:
-        """None."""
+        """Take no iteration: the student stays as it starts."""
         return 0

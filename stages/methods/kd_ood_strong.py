@@ -11,14 +11,14 @@ class Method(Imitation):
     """KL(T || S) on images that are composed of tiles of the pool, every one looked at once."""
 
     class Params(Imitation.Params, Mixing):
-        """Those of both."""
+        """The parameters of blind distillation and of mixing."""
 
     params: Params
     of_kind = frozenset({IMAGES})
     sees = frozenset({POOL})
 
     def build(self) -> None:
-        """The composer."""
+        """Build the composer of tiles."""
         self.composer = Composer(self, "tiles", self.schedule.real, self.params)
 
     def next(self) -> Seen:

@@ -63,9 +63,7 @@ class Method(Base):
             )
         self.k = p.k or -(-setting.classes // 2)
         if self.k > setting.classes:
-            raise UserError(
-                f"method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it"
-            )
+            raise UserError(f"method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it")
         self.pool = self.stream("pool", setting.data[POOL], self.schedule.batch)
         self.mask = p.mask_same_class if p.mask_same_class is not None else setting.classes < self.schedule.batch / 4
         self.watch = Watch(setting, self.student)
@@ -94,7 +92,7 @@ class Method(Base):
         return values(terms)
 
     def terms(self, teacher: Observation, student: Observation, mirrored: Tensor | None = None) -> Terms:
-        """Of T on B views and S on the same views and B others; relations are between all ranks' images, or parts of images.
+        """The terms of ODSD, from T on B views and S on these and B others; relations are between all ranks' images.
 
         `mirrored` (2B,) says which views are.
         """

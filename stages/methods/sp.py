@@ -12,7 +12,7 @@ class Method(Hints):
     """Images that are alike for T are alike for S."""
 
     class Params(Hints.Params):
-        """The paper's weight."""
+        """`beta` weighs the term; the default is the paper's."""
 
         beta: Weight = 3000.0
 

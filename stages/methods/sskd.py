@@ -86,7 +86,7 @@ class Method(Phased):
         return values(terms)
 
     def terms(self, teacher: Tensor, student: Tensor, target: Tensor, similarity: Tensor) -> Terms:
-        """Of logits (4B, K) of both networks, and similarities (3U, U) of both heads, of the U images of all ranks."""
+        """The terms of SSKD, from both networks' logits (4B, K) and both heads' similarities (3U, U) of all ranks' U images."""
         p, upright = self.params, len(teacher) // 4
         rows = reliable(target, p.kept)
         return {
@@ -96,7 +96,7 @@ class Method(Phased):
         }
 
     def similarity(self, vectors: Tensor) -> Tensor:
-        """Of all ranks' turned copies with all upright images, (3U, U), of a rank's vectors (4B, D)."""
+        """Similarity of all ranks' turned copies with all upright images, (3U, U), from a rank's vectors (4B, D)."""
         union = self.setting.runtime.union
         return rotation_similarity(torch.cat([union(quarter) for quarter in vectors.chunk(4)]))
 

@@ -125,7 +125,7 @@ class Method(fast.Method):
         return values(terms)
 
     def learned(self, inputs: Tensor, teacher: Tensor, features: Tensor | None) -> Terms:
-        """Of inputs (B, C, H, W), T's logits (B, K), and T's pooled features (M, F) of the first M, where there is a hint."""
+        """The student's loss on inputs (B, C, H, W), from T's logits (B, K) and its pooled features (M, F) of the first M."""
         if features is None:
             return {"kd": (1.0, self.distance(teacher, self.student(inputs)))}
         student = self.watch.student(inputs)

@@ -12,7 +12,7 @@ from stages.networks.taps import batch_norms, look, stored
 
 @torch.no_grad()
 def deviations(teacher: Teacher, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Of each batch (B, C, H, W), rows (B, 2L), on the CPU, for the L channels of all batch-norm layers.
+    """Yield for each batch (B, C, H, W) rows (B, 2L) on the CPU, for the L channels of all batch-norm layers.
 
     With m, v the running mean and variance and u, q the means over places of what enters a channel and of its square, a row has
     (u - m) / sqrt(v) and (q - v - m^2) / (v + m^2), over sqrt(L): the squared length of a weighted mean of rows is the mean over

@@ -42,7 +42,7 @@ def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tupl
 
 
 def stage_ends(teacher: Teacher, blank: Tensor) -> list[tuple[nn.Module, bool]]:
-    """Of each stage of a teacher of one network the last batch-norm layer that it runs, or (with True) itself where it runs none.
+    """The last batch-norm layer that each stage of a teacher runs, or (with True) the stage itself where it runs none.
 
     `blank` is one input (1, C, H, W). Raises UserError for a network that names no stages.
     """

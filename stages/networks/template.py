@@ -46,7 +46,7 @@ class Impression:
         return self._with(tuple(one.expand(n, -1, -1, -1) for one in given) for given in self.layers)
 
     def pooled(self) -> "Impression":
-        """Of all images as one set."""
+        """Pool the impressions of all images as one set."""
         return self._with(map(impressions.pooled, self.layers))
 
     def drawn(self, n: int) -> "Impression":
@@ -125,7 +125,7 @@ class Template:
 
     @classmethod
     def of(cls, net: Teacher, blank: Tensor, ends: Sequence[tuple[nn.Module, bool]] = ()) -> "Template":
-        """Of a network for images like `blank` (1, C, H, W); raises UserError where it names no stages.
+        """Make the template of a network for images like `blank` (1, C, H, W); raises UserError where it names no stages.
 
         `ends` are other layers: modules whose inputs are listened to, or, with True, their outputs.
         """
@@ -167,16 +167,16 @@ class Template:
         return Impression(layers, self.scales, self.identity, tuple(size))
 
     def encode(self, images: Tensor) -> Impression:
-        """Of images (n, C, H, W) in [0, 1], each on its own."""
+        """Encode images (n, C, H, W) in [0, 1], each on its own."""
         return self.said(self.look(images)[1], images.shape[2:])
 
     @torch.no_grad()
     def encoded(self, batches: Iterable[Tensor]) -> Impression:
-        """Of all batches (b, C, H, W) of images, without a graph, on the CPU."""
+        """Encode all batches (b, C, H, W) of images, without a graph, on the CPU."""
         return joined([self.encode(images.to(self.device)).to(torch.device("cpu")) for images in batches])
 
     def remembered(self) -> Impression:
-        """Of the training set as a whole: batch normalisation's running statistics; raises UserError where there are none.
+        """The impression of the training set: batch normalisation's running statistics; raises UserError where there are none.
 
         Raises ValueError on a grid: they are of whole images.
         """

@@ -1,7 +1,6 @@
 """Trained networks on disk: weights.safetensors and a card.json that says what they are and how they were made."""
 
 import copy
-import hashlib
 import pickle
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from stages.engine.teacher import Teacher
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
+from stages.support import files
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors, write_json
 from stages.support.parts import nearest
@@ -107,10 +107,8 @@ def import_weights(
     """
     if not path.is_file():
         raise UserError(f"the weights {path} are missing; put the file there, or mend `{key}.path`")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise UserError(f"{path} has sha256 {found}, params.yaml says {sha256}; take the right file, or mend `{key}.sha256`")
+    if (found := files.sha256(path)) != sha256:
+        raise UserError(f"{path} has sha256 {found}, and `{key}.sha256` says {sha256}; take the right file, or mend the line")
     known = dict(bare(net).named_modules())
     if into not in known:
         raise UserError(f"{key}.into: the network has no module '{into}'; {nearest(into, known)}")

@@ -7,7 +7,7 @@ from stages.settings.paths import FULL
 from stages.support.errors import UserError
 from stages.support.files import read_json
 
-# row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}; a variant also has `of`: its section in the catalogue
+# row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}; a variant has `of`, its section in the catalogue
 Rows = dict[str, Any]
 Reports = dict[str, dict[str, Any]]  # by task, what `load` gives
 

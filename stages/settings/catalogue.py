@@ -1,7 +1,7 @@
 """tasks/: the catalogue of tasks, a family a file, and variants.yaml, the rows that are variants of methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,15 @@ EITHER = (("train", "weights"), ("weights", "train"))  # a teacher is trained or
 
 @dataclass(frozen=True)
 class Layer:
-    """A part of what a section says: `content`, as it stands in `file` under the dotted `key`."""
+    """A part of what a section says: `content`, as it stands in `file` under the dotted `key`.
+
+    `names` says which of its own keys have another name in the file.
+    """
 
     content: Any
     file: Path
     key: str
+    names: dict[str, str] = field(default_factory=dict)
 
     def of(self, *keys: str) -> "Layer":
         """What stands below it under `keys`; an empty section where there is nothing."""
@@ -51,7 +55,8 @@ def place(layers: Sequence[Layer], path: Sequence[str]) -> str:
     for length in range(len(path), -1, -1):
         for layer in reversed(layers):
             if layer.has(path[:length]):
-                return f"{layer.file}: {'.'.join([*filter(None, [layer.key]), *path])}"
+                own = [layer.names.get(key, key) for key in path[:1]]
+                return f"{layer.file}: {'.'.join([*filter(None, [layer.key]), *own, *path[1:]])}"
     return f"{layers[-1].file}: {'.'.join(path)}"
 
 
@@ -75,7 +80,7 @@ def patched(base: Any, patch: Any) -> Any:
 
 
 class Catalogue:
-    """The files of a folder, read once. A file that cannot be read is no error until something that may stand in it is asked for."""
+    """The files of a folder, read once. One that cannot be read is no error until something is asked for that may stand in it."""
 
     def __init__(self, folder: Path = FOLDER):
         self.folder = folder

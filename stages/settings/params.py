@@ -111,7 +111,7 @@ class Params:
         return {**{name: {} for name in method_names()}, **self.extra, **variants}
 
     def in_order(self) -> list[str]:
-        """Every row as tables have them: bounds, blind distillation and MosaicKD, then other methods, each before its variants."""
+        """Every row in the order of tables: bounds, blind distillation, MosaicKD, other methods; each before its variants."""
         methods = [*FIRST, *sorted(set(method_names()) - set(FIRST))]
         return sorted(self.rows, key=lambda row: (methods.index(self.method_of(row)), row != self.method_of(row)))
 
@@ -153,7 +153,7 @@ class Params:
         if first not in ("task", "row"):
             return f"{PARAMS}: {what}"
         name, rest = _first(rest, self.catalogue.tasks)
-        layers = self._layers(name)
+        layers = self._layers(name) if rest else self.catalogue.layers(name)
         if first == "task":
             return place(layers, rest.split(".") if rest else [])
         row, rest = _first(rest, self.rows)
@@ -175,7 +175,7 @@ class Params:
         content, layers = self._content(task), self._layers(task)
         method, distill = self.method_of(row), content.get("distill")
         shared = [
-            Layer({inner: distill[key]}, *_file_and_key(place(layers, ["distill", key])))
+            Layer({inner: distill[key]}, *_file_and_key(place(layers, ["distill", key]).rpartition(".")[0]), {inner: key})
             for key, inner in SHARED.items()
             if inner in fields and isinstance(distill, dict) and key in distill
         ]
@@ -216,7 +216,9 @@ def load(path: Path = PARAMS) -> Params:
     for name in params.run.tasks:
         params.catalogue.layers(name, f"{PARAMS}: run.tasks: ")
         if name == COST or name.endswith(f"-{STUDENT_DOMAIN}"):
-            raise UserError(f"{params.catalogue.tasks[name].file}: {name}: the tables have this name for something else; rename it")
+            raise UserError(
+                f"{params.catalogue.tasks[name].file}: {name}: the tables have this name for something else; rename it"
+            )
     for name in params.run.methods:
         _known(params.rows, name, "method", f"{PARAMS}: run.methods: ")
     for name in params.changes.of("method").content:
@@ -236,7 +238,9 @@ def method_names() -> list[str]:
 
 def _variant(rows: dict[str, dict[str, Any]], row: str, section: Any, where: str) -> None:
     if not isinstance(section, dict) or "of" not in section:
-        raise UserError(f"{where}: a variant names its method under `of`, and what it changes: `{row}: {{of: METHOD, KEY: VALUE}}`")
+        raise UserError(
+            f"{where}: a variant names its method under `of`, and what it changes: `{row}: {{of: METHOD, KEY: VALUE}}`"
+        )
     of = _known(rows, str(section["of"]), "method", f"{where}.of: ")
     if "of" in of:
         raise UserError(f"{where}.of: {section['of']} is a variant itself; name the method that it is of")

@@ -110,7 +110,7 @@ class Part(Teacher):
     classes: Annotated[list[Annotated[str, BeforeValidator(str)]], Field(min_length=1)]
 
     def names(self) -> tuple[str, ...]:
-        """Of the classes, in the order of its logits."""
+        """The names of the classes, in the order of its logits."""
         return tuple(listed(self.classes))
 
 
@@ -240,7 +240,7 @@ class Task(Section):
 
     @property
     def form(self) -> Any:
-        """Of one input, whatever the kind."""
+        """What one input is like, whatever the kind."""
         return self.image or self.text
 
     @property

@@ -23,7 +23,7 @@ class UserError(Exception):
 
 
 def placed(message: str) -> str:
-    """The `message` with the file and key of each parameter that it names (task.NAME.KEY, row.TASK.ROW.KEY, method.ROW.KEY, run.KEY)."""
+    """The `message` with the file and key of each parameter in it: task.NAME.KEY, row.TASK.ROW.KEY, method.ROW.KEY, run.KEY."""
 
     def of(match: re.Match[str]) -> str:
         return next((found for find in places if (found := find(match[0]))), match[0])
@@ -63,7 +63,7 @@ def run_script(main: Callable[..., None], *names: str) -> None:
 
 
 def _name() -> str:
-    """Of the module that was started."""
+    """The name of the module that was started."""
     return str(sys.modules["__main__"].__spec__.name)  # type: ignore[union-attr]
 
 

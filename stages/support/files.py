@@ -82,6 +82,13 @@ def _lines(path: str) -> list[str]:
     return [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
 
 
+def _umask() -> int:
+    """What the user takes from the rights of new files; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -99,6 +106,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any] | 
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, metadata)
+            temporary.chmod(0o666 & ~_umask())  # safetensors makes files that nobody else may read
         except SafetensorError as error:
             raise OSError(None, str(error), str(path)) from None
 
@@ -126,6 +134,12 @@ def digest(tensors: dict[str, Tensor], said: str = "") -> str:
         found.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         found.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """64 hexadecimal digits that change with any byte of the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged(path: Path, reason: str) -> UserError:

@@ -52,7 +52,10 @@ def test_a_student_starts_from_a_file_but_for_its_head(ready, tmp_path):
         assert torch.equal(value, expected), key
 
     for change, message in (
-        ({"without": []}, r"does not fit the network beside `task\.digits\.distill\.student\.weights`: 'head\.weight'"),
+        (
+            {"without": []},
+            r"does not fit the network beside `tasks/digits\.yaml: digits\.distill\.student\.weights`: 'head\.weight'",
+        ),
         ({"without": ["had"]}, r"student\.weights\.without: the network has no tensor whose name begins with 'had'"),
         ({"sha256": "0" * 64}, r"mend `task\.digits\.distill\.student\.weights\.sha256`"),
         ({"path": "nowhere"}, r"mend `task\.digits\.distill\.student\.weights\.path`"),

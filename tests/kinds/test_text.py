@@ -90,7 +90,7 @@ def brought(project, tmp_path):
             curate={"keep": "all"},
             teacher={"network": "huggingface", "weights": {"path": "hf/model.safetensors", "sha256": sha256}},
             distill={
-                **project.params["task"]["agnews-bert"]["distill"],
+                **project.section("agnews-bert")["distill"],
                 "student": {"network": "huggingface_2", "teacher_layers": "spread", "frozen": [f"{kind}.embeddings"]},
             },
         )
@@ -184,13 +184,13 @@ def test_the_student_learns_from_texts_and_the_teacher_stays(name):
 
 def test_a_task_has_one_form(project):
     project.change("task.topics", image={"size": 16, "channels": 1})
-    with pytest.raises(UserError, match=r"task\.topics: give either `image` .* or `text`"):
-        params.load()
+    with pytest.raises(UserError, match=r"tasks/texts\.yaml: topics: give either `image` .* or `text`"):
+        params.load().task("topics")
 
 
 def test_frozen_modules_are_named(project):
     project.change("run", tasks=["topics"], scale="smoke")
-    student = project.params["task"]["topics"]["distill"]["student"]
+    student = project.section("topics")["distill"]["student"]
     project.teach("topics")
     project.change("task.topics.distill", student={**student, "frozen": ["bert.embedings"]})
     settings = params.load()

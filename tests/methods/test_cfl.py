@@ -215,7 +215,8 @@ def test_an_image_without_a_label_is_no_class_of_several_teachers():
 
 
 def test_what_is_wrong_with_several_teachers_is_said(project):
-    one, other = project.params["task"][TASK]["teachers"]
+    one, other = project.section(TASK)["teachers"]
+    project.change("run", tasks=[TASK])
     few, more, file = ({**other, "classes": classes} for classes in ([5, 6, 7, 8], [5, 6, 7, 8, 9, "ten"], ["none.txt"]))
     for stage, teachers, message in (
         (plan.main, [one, {**other, "classes": [4, 5, 6, 7, 8, 9]}], "two of them have the class '4'"),
@@ -236,9 +237,7 @@ def test_several_teachers_are_of_images_with_one_label_and_start_no_student(read
     with pytest.raises(UserError, match="teacher_layers: there are several teachers"):
         distill.main(TASK, "kd_ood", "0")
     halves = [{"classes": [name], "network": "unet_4", "train": {}} for name in ("a", "b")]
-    halves = [half | {"train": ready.params["task"][TASK]["teachers"][0]["train"]} for half in halves]
-    dense = {key: value for key, value in ready.params["task"]["digit_scenes"].items() if key != "teacher"}
-    ready.params["task"]["digit_scenes"] = dense | {"teachers": halves}
-    ready.change("run")
+    halves = [half | {"train": ready.section(TASK)["teachers"][0]["train"]} for half in halves]
+    ready.change("task.digit_scenes", teacher=None, teachers=halves)
     with pytest.raises(UserError, match="several teachers take images of one label each, which 'segmentation' has not"):
         prepare.main("digit_scenes")

@@ -72,7 +72,7 @@ def test_what_does_not_fit_is_said():
         weights.copy_layers(encoder("bert_4_8"), encoder("bert_2_8"), "spread", "x")
     with pytest.raises(UserError, match="'first' has another form in the teacher"):
         weights.copy_layers(encoder("bert_1_8"), encoder("bert_2_16"), "first", "x")
-    with pytest.raises(UserError, match=r"params\.yaml: x: `spread` is of encoders of texts"):
+    with pytest.raises(UserError, match=r"^x: `spread` is of encoders of texts"):
         weights.copy_layers(build("convnet_4", 2, (1, 16, 16)), build("convnet_4", 2, (1, 16, 16)), "spread", "x")
     with pytest.raises(UserError, match="network 'convnet_4' is for images"):
         encoder("convnet_4")

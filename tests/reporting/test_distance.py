@@ -7,22 +7,20 @@ import torch
 from stages.datasets.examples import pack
 from stages.reporting.distance import pool_distance
 from stages.reporting.figures import distance
-from stages.settings import params, paths
+from stages.settings import paths
 from tests.small import images, kind, setting
 
+METHODS = ("kd_ood", "fast", "cmi")
 DISTILL = {"student": {"network": "convnet_4"}, "student_steps": 20}
-
-
-@pytest.fixture(scope="module")
-def settings():
-    return params.load()
 
 
 def report(nll, fd=None, distill=DISTILL, **rows):
     made = {"identity": {}, "scale": "full", "key": f"{nll} {fd}"}  # of a teacher that was trained for each task
     pool = {"images": 64} if fd is None else {"images": 64, "fd": fd}
+    variants = {row: {"of": {"of": row.split("_")[0]}} for row in rows if row not in METHODS}
     seeds = {
-        row: {"seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}} for row, found in rows.items()
+        row: {**variants.get(row, {}), "seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}}
+        for row, found in rows.items()
     }
     return {
         "kind": "classification",
@@ -60,24 +58,24 @@ def test_tasks_are_beside_each_other_where_only_the_pool_differs():
     assert [sorted(group) for group in distance.comparable(reports)] == [["far", "near"]]
 
 
-def test_methods_stand_in_it_that_two_tasks_have_and_variants_that_all_have(settings):
+def test_methods_stand_in_it_that_two_tasks_have_and_variants_that_all_have():
     rows = {"kd_ood": [50.0, 52.0], "mosaickd_no_local": [40.0], "tessera_quarter": [60.0]}
     near, far = report(0.1, 1.0, **rows, fast=[70.0]), report(0.1, 5.0, **rows, strong_cutmix=[55.0], cmi=[70.0])
     shown = [("near", "tessera_quarter"), ("far", "tessera_quarter"), ("near", "mosaickd_no_local")]
-    found = distance.lines(settings, {"near": near, "far": far}, shown)
+    found = distance.lines({"near": near, "far": far}, shown)
     assert list(found["method"]) == ["kd_ood", "kd_ood", "mosaickd_no_local"] * 2
     assert list(found["distance"]) == [1.0] * 3 + [5.0] * 3
     more = {"near": near, "far": far, "noise": report(0.1, 9.0, kd_ood=[10.0], cmi=[70.0])}
-    assert set(distance.lines(settings, more)["method"]) == {"kd_ood", "cmi"}
+    assert set(distance.lines(more)["method"]) == {"kd_ood", "cmi"}
 
 
 @pytest.mark.parametrize("case", ["both", "alone", "teachers"])
-def test_the_figure_is_drawn(settings, project, case):
+def test_the_figure_is_drawn(project, case):
     reports = {"near": report(0.1, 1.0, kd_ood=[50.0, 52.0], fast=[70.0]), "far": report(0.1, 5.0, kd_ood=[30.0], cmi=[60.0])}
     if case == "alone":
         del reports["far"]
     if case == "teachers":
         reports = {"near": report(0.1, 1.0), "far": report(0.1, 5.0)}
-    distance.draw(settings, reports, dict.fromkeys(reports, "top1"))
+    distance.draw(reports, dict.fromkeys(reports, "top1"), paths.RESULTS / "figures")
     picture = matplotlib.image.imread(paths.RESULTS / "figures" / "distance.png")
     assert picture.std() > 0.02

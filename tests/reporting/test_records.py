@@ -1,5 +1,7 @@
 """What is kept of earlier runs."""
 
+import json
+
 import pytest
 
 from stages import report
@@ -26,10 +28,17 @@ def test_seeds_of_another_making_go():
     assert records.merged({"a": row("1", "0", "1")}, {"a": row("2", "1")}) == {"a": row("2", "1")}
 
 
-def test_a_smoke_run_replaces_nothing_of_full_scale():
-    full, smoke = row("1", "0"), row("2", "0", top1=9.0, scale="smoke")
-    assert records.merged({"a": full}, {"a": smoke, "b": smoke}) == {"a": full, "b": smoke}
-    assert records.merged({"a": smoke}, {"a": full}) == {"a": full}
+def test_smoke_scale_has_files_of_its_own(project):
+    for scale in ("full", "smoke"):
+        path = paths.report("digits", scale)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"kind": "classification", "rows": {scale: row("1", "0", scale=scale)}}))
+    (paths.RESULTS / "tasks" / "new.json").write_text(
+        '{"kind": "classification", "rows": {}}'
+    )  # of a task that ran at smoke only
+    assert [list(records.everything(scale)) for scale in ("full", "smoke")] == [["digits"], ["digits"]]
+    assert list(records.load("digits")["rows"]) == ["full"]
+    assert list(records.load("digits", "smoke")["rows"]) == ["smoke"]
 
 
 def test_a_row_that_no_longer_runs_says_why():

@@ -5,10 +5,12 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stages import distill, plan, prepare
+from stages.methods._identities import of_row
 from stages.settings import params, paths, plans
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
@@ -25,6 +27,8 @@ class A:
 
     def area(self, r: float) -> float:
         """In pixels."""
+        if r < 0:
+            raise ValueError(f"{r} in words")
         return math.pi * r**2  # of a circle
 
 
@@ -40,6 +44,7 @@ SAME = [
         "no docstrings",
         SOURCE.replace('"""A module."""', "").replace('    """A class."""\n', "").replace('        """In pixels."""\n', ""),
     ),
+    ("what an error says", SOURCE.replace("in words", "in other words")),
     ("quotes", SOURCE.replace("f\"{A.size!r:>4} and 'so on'\"", "f'''{A.size!r:>4} and 'so on\\''''")),
 ]
 OTHER = [
@@ -49,6 +54,7 @@ OTHER = [
     ("a string", SOURCE.replace("so on", "so forth")),
     ("a type", SOURCE.replace("size: int", "size: float")),
     ("an import", SOURCE.replace("import math", "import cmath as math")),
+    ("when an error is raised", SOURCE.replace("r < 0", "r <= 0")),
     ("an order", SOURCE.replace("math.pi * r**2", "r**2 * math.pi")),
 ]
 
@@ -71,12 +77,13 @@ def test_a_closure_holds_all_that_its_imports_load():
     code = f"import sys, importlib, json; [importlib.import_module(m) for m in {roots}]; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     loaded = {name for name in json.loads(done.stdout) if name == "stages" or name.startswith("stages.")}
-    assert set(plans.code(roots)) >= loaded
+    assert not set(plans.code(roots)) & plans.WITHOUT.keys()
+    assert set(plans.code(roots)) | plans.WITHOUT.keys() >= loaded
     assert set(plans.code(roots)) - loaded <= {"stages.networks.resnet", "stages.networks.vgg"}  # none but late imports
 
 
 def test_a_run_does_not_load_what_it_does_not_name():
-    loaded = plan.of_row(params.load(REPOSITORY / "params.yaml"), "kd_ood", "digits").code
+    loaded = of_row(params.load(REPOSITORY / "params.yaml"), "kd_ood", "digits").code
     for name in (
         "methods.mosaickd",
         "networks.wrn",
@@ -90,11 +97,17 @@ def test_a_run_does_not_load_what_it_does_not_name():
     assert {"stages.engine.loop", "stages.families.imitation", "stages.networks.convnet"} <= loaded.keys()
 
 
+def test_what_is_left_out_of_identities_is_there_and_the_seeds_stay_in():
+    assert all(importlib.util.find_spec(name) for name in plans.WITHOUT)
+    loaded = of_row(params.load(REPOSITORY / "params.yaml"), "kd_ood", "digits").code
+    assert {"stages.support.seeds", "stages.settings.rates", "stages.engine.checkpoint"} <= loaded.keys()
+
+
 def test_an_identity_changes_with_each_part_and_with_nothing_else():
     settings = params.load(REPOSITORY / "params.yaml")
-    one = plan.of_row(settings, "mosaickd", "digits")
-    assert one.identity == plan.of_row(settings, "mosaickd", "digits").identity
-    others = [plan.of_row(settings, "mosaickd_no_local", "digits"), plan.of_row(settings, "mosaickd", "cifar10-wrn")]
+    one = of_row(settings, "mosaickd", "digits")
+    assert one.identity == of_row(settings, "mosaickd", "digits").identity
+    others = [of_row(settings, "mosaickd_no_local", "digits"), of_row(settings, "mosaickd", "cifar10-wrn")]
     others += [
         plans.Plan({**one.parameters, "run": {}}, one.code),
         plans.Plan(one.parameters, {**one.code, "stages.engine.loop": "0"}),
@@ -108,9 +121,12 @@ def test_a_stage_by_hand_writes_its_plan_and_refuses_an_older_one(project):
     before = paths.plan("digits", "prepare").read_text()
     plan.main()
     assert paths.plan("digits", "prepare").read_text() == before
-    settings = project.params
-    settings["method"]["kd_ood"]["tau"] = 3.0  # behind the back of stage `plan`
-    project.write(json.dumps(settings))
+    text = Path("params.yaml").read_text()
+    project.change("method.kd_ood", tau=3.0)
+    changed = Path("params.yaml").read_text()
+    project.write(text)
+    plan.main()
+    project.write(changed)  # behind the back of stage `plan`
     with pytest.raises(
         UserError, match=r"data/plans/digits/kd_ood\.json is older .*; run `python -m stages\.plan`, or `dvc repro`"
     ):

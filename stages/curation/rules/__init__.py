@@ -26,7 +26,7 @@ class KeepRule(Section):
     impressions: ClassVar[bool] = False  # whether at the distance `impression` (n,) of each image from the teacher's training set
 
     def smoke(self) -> Self:
-        """A small pool."""
+        """The same rule with a small pool."""
         return self.model_copy(update={"count": min(self.count or SMOKE_IMAGES, SMOKE_IMAGES)})
 
     def scores(self, known: Scores, features: Tensor | None, classifier: Tensor | None) -> Scores:

@@ -1,4 +1,4 @@
-"""Keep everything."""
+"""Keep every image of the pool."""
 
 from typing import Literal
 
@@ -22,5 +22,5 @@ class Rule(KeepRule):
         return count
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
-        """Every row."""
+        """Choose the rows of all images."""
         return torch.arange(len(scores["entropy"]))

@@ -14,5 +14,5 @@ class Rule(KeepRule):
     keep: Literal["confidence"]
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
-        """The first `count`."""
+        """Choose the `count` rows of which the teacher is surest."""
         return best(scores["confidence"], count)

@@ -9,10 +9,10 @@ from stages.curation.scores import best
 
 
 class Rule(KeepRule):
-    """The highest entropy."""
+    """Keep the images of which the teacher is least sure."""
 
     keep: Literal["highest_entropy"]
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
-        """The first `count`."""
+        """Choose the `count` rows of the highest entropy."""
         return best(scores["entropy"], count)

@@ -9,10 +9,10 @@ from stages.curation.scores import best
 
 
 class Rule(KeepRule):
-    """The lowest entropy."""
+    """Keep the images of which the teacher is surest, by entropy."""
 
     keep: Literal["lowest_entropy"]
 
     def choose(self, scores: Scores, count: int, classes: int) -> Tensor:
-        """The first `count`."""
+        """Choose the `count` rows of the lowest entropy."""
         return best(-scores["entropy"], count)

@@ -25,14 +25,14 @@ class Files:
 
 
 class Folder(Files):
-    """Of a folder on disk."""
+    """The files of a folder on disk."""
 
     def __init__(self, root: Path):
         self.root = root
         self.names = [path.relative_to(root).as_posix() for path in walk(root)]
 
     def opened(self, names: Iterable[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        """In their order."""
+        """Yield the opened files in their order."""
         return ((name, (self.root / name).open("rb")) for name in names)
 
 
@@ -49,7 +49,7 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 class Archive(Files):
-    """Of an open archive (.tar, .tar.gz, .tar.xz), links among them, read once from front to end."""
+    """The files of an open archive (.tar, .tar.gz, .tar.xz), read once from front to end, with its links."""
 
     def __init__(self, archive: tarfile.TarFile):
         self.archive = archive

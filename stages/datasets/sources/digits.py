@@ -17,7 +17,7 @@ class Source(Drawn):
     source: Literal["digits"]
 
     def read(self, form: ImageForm) -> Examples:
-        """All digits."""
+        """Read all 1,797 digits with their labels."""
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

@@ -11,7 +11,7 @@ from stages.support.errors import UserError
 
 
 class Source(Tree):
-    """An image folder."""
+    """Images in a folder on disk, with a sub-folder for each class or without."""
 
     source: Literal["folder"]
 

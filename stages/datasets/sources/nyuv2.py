@@ -46,7 +46,7 @@ class Source(Section):
         return self._split("trainNdxs", form)
 
     def read_test(self, form: ImageForm) -> Examples:
-        """Those for testing."""
+        """Read the images that the data set sets aside for testing."""
         return self._split("testNdxs", form)
 
     def _split(self, name: str, form: ImageForm) -> Examples:

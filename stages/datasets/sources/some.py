@@ -29,6 +29,6 @@ class Source(Section):
         return every.subset(shuffled(len(every), self.seed)[: self.count].sort().values)
 
     def read_test(self, form: ImageForm) -> Examples | None:
-        """All of it."""
+        """Read the whole test part of the inner source."""
         test: Examples | None = self.images.read_test(form)
         return test

@@ -26,7 +26,7 @@ class Source(Section):
     classes: list[Annotated[str, BeforeValidator(str)]] | None = None
 
     def read(self, form: ImageForm) -> Examples:
-        """The training part."""
+        """Read the training part of the data set."""
         return self._part("train", form)
 
     def read_test(self, form: ImageForm) -> Examples:

@@ -1,4 +1,4 @@
-"""Figures of classifiers."""
+"""The figures that only classification has."""
 
 import math
 from typing import Any

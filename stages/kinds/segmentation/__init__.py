@@ -20,7 +20,7 @@ class Kind(ImageKind):
 
     @property
     def answer(self) -> tuple[int, ...]:
-        """(K, H, W)."""
+        """The shape of the logits of one image: (K, H, W)."""
         return (len(self.classes), *self.form.shape[1:])
 
     def summary(self, logits: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Intersection over union."""
+"""Intersection over union of predicted and true pixels, by class."""
 
 import torch
 from torch import Tensor

@@ -40,17 +40,15 @@ class Kind(OneLabel):
         try:
             blueprint.build().eval()(self.blank(1))
         except (IndexError, RuntimeError):  # a RoBERTa has two positions fewer than it says
-            raise UserError(
-                f"{key}: the network has no room for {self.form.length} tokens; lower `text.length`"
-            ) from None
+            raise UserError(f"{key}: the network has no room for {self.form.length} tokens; lower `text.length`") from None
         return blueprint
 
     def view(self, batch: Batch, augment: Augment) -> Batch:
-        """As it is."""
+        """Return the tokens unchanged: texts are not augmented."""
         return batch
 
     def changed(self, shape: tuple[int, ...], augment: Augment) -> bool:
-        """Never."""
+        """Return False: no augmentation changes a text."""
         return False
 
     def blank(self, n: int) -> Tensor:

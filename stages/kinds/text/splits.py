@@ -109,7 +109,7 @@ def _given(folder: str) -> tuple[Any, Vocabulary]:
 
 
 def _vocabulary(tokenizer: Any, named: list[int], special: set[int]) -> Vocabulary:
-    """Of the ids of [PAD], [CLS], [SEP] and [MASK], and of all that are special."""
+    """Return the ids of [PAD], [CLS], [SEP] and [MASK], and the ids of all special tokens."""
     words = {place: word for word, place in tokenizer.get_vocab().items()}
     count = max(words) + 1
     gaps = set(range(count)) - words.keys()

@@ -107,7 +107,7 @@ def test_the_lock_is_short_and_names_the_command_and_not_the_launcher(clone):
 def test_an_experiment_changes_one_method_and_can_be_compared(clone):
     """What was reported of a row that the experiment leaves out stays."""
     changes = ["method.mosaickd.local=0.5", "run.methods=[mosaickd,mosaickd_no_local]"]
-    out = run(clone, "dvc", "exp", "run", "-n", "weaker", *(word for change in changes for word in ("-S", change)))
+    out = run(clone, "dvc", "exp", "run", "-n", "weaker", *(word for change in changes for word in ("-S", change)), "overview")
     ran = [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
     assert set(ran) == {"plan", "distill@digits-mosaickd-0", "evaluate@digits", "report@digits", "overview"}
     changed = json.loads(run(clone, "dvc", "params", "diff", "--json"))
@@ -120,6 +120,7 @@ def test_an_experiment_changes_one_method_and_can_be_compared(clone):
 
 def test_no_experiment_loses_a_student(clone):
     """Of a narrower matrix: in the workspace, in a copy, and where one is applied. What is away comes back without training."""
+    run(clone, "git", "checkout", "-q", "params.yaml")
     students = {path.parent for path in clone.glob("models/students/digits/*/0/run.json")}
     assert len(students) == len(ROWS)
     narrow = ["-S", "run.methods=[mosaickd]", "overview"]

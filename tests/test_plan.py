@@ -16,6 +16,9 @@ DISTILLED = {row: f"distill@digits-{row}-0" for row in ROWS}
 def built(tmp_path_factory):
     """Every output of the default task is there, and dvc.lock says that it is up to date."""
     folder = clone(tmp_path_factory.mktemp("plan") / "project", tasks=["digits"], methods=ROWS, seeds=[0])
+    absent = {"why_not": "needs what nobody has", "made": {"identity": {}}}
+    other = {"kind": "classification", "rows": {"kd_ood": absent}}  # of a task that does not run
+    (folder / "results/tasks/cifar10-small.json").write_text(json.dumps(other))
     run(folder, "dvc", "init", "-q", "-f")
     run(folder, "dvc", "repro", "-q", "plan")
     folders = ["data/tasks/digits/test", "data/tasks/digits/ood", "results/runs/digits", "results/figures/digits"]

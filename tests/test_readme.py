@@ -1,12 +1,14 @@
 """README's tables: what writes them, held against committed fixtures; and what README says of the code beside it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from stages import methods, overview, readme
 from stages.methods._described import described
@@ -14,10 +16,13 @@ from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
+from tests.small import setting
 from tests.tables import rows_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 README = (REPOSITORY / "README.md").read_text()
+DOCS = {path.stem: path.read_text() for path in sorted((REPOSITORY / "docs").glob("*.md"))}
+PAGES = {"README": README, **DOCS}
 
 
 @pytest.fixture
@@ -194,8 +199,59 @@ def test_a_table_that_is_not_there_is_named(results):
     assert Path("README.md").read_text() == "<!-- results: digit -->\n<!-- end -->\n"
 
 
-def test_readmes_table_of_methods_is_that_of_the_code():
-    assert readme.table(params.load(REPOSITORY / "params.yaml")) in README
+def test_the_table_of_methods_is_that_of_the_code():
+    assert readme.table(params.load(REPOSITORY / "params.yaml")) in DOCS["methods"]
+
+
+def test_readme_is_read_in_two_minutes():
+    assert len(README.splitlines()) <= 160
+    assert len(README.split()) <= 1500
+
+
+def test_readmes_method_is_one_that_is_there():
+    assert f"```python\n{(REPOSITORY / 'stages/methods/kd_ood.py').read_text()}```" in README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """To files, and to headings of the same page or another."""
+    top = REPOSITORY if page == "README" else REPOSITORY / "docs"
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if not link.startswith("http")]
+    for link in links:
+        file, _, heading = link.partition("#")
+        path = (top / file).resolve() if file else top / f"{page}.md"
+        assert path.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+def commands(text):
+    """The commands of a page, one a line."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("uv run")]
+
+
+def test_every_experiment_names_its_targets():
+    """Without one, `dvc exp run` removes the students that today's matrix has not."""
+    experiments = [line for text in PAGES.values() for line in commands(text) if "dvc exp run" in line]
+    assert len(experiments) > 10
+    assert all(line.endswith((" overview", " overview impress", "--run-all")) for line in experiments), experiments
+
+
+def test_every_override_of_the_docs_is_one_that_dvc_takes(tmp_path):
+    """Of keys that are there, and a + before those that are not; tasks and methods are known."""
+    settings = params.load(REPOSITORY / "params.yaml")
+    known = {*settings.rows, "hard", "hard_sharp"}
+    found = [word for text in PAGES.values() for line in commands(text) for word in re.findall(r"-S '?([^'\s]+)'?", line)]
+    assert len(found) > 15
+    for override in found:
+        shutil.copy(REPOSITORY / "params.yaml", file := tmp_path / "params.yaml")
+        key, _, value = override.partition("=")
+        apply_overrides(file, [f"{key}={value.split(',')[0]}" if "[" not in value else override])
+        names = value.strip("[]").split(",")
+        assert key != "run.methods" or set(names) <= known
+        assert key != "run.tasks" or set(names) <= {*settings.catalogue.tasks, "mine"}
 
 
 def test_ci_runs_the_test_command_as_printed():
@@ -216,32 +272,39 @@ def test_every_room_says_in_one_line_what_it_is():
         assert f'"{room.name}",' in contract
 
 
-def test_every_list_of_methods_in_readme_is_one_that_runs():
-    settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    shown = README.split("## Adding a method")[0]
-    lists = [part.split("]")[0] for part in shown.split("run.methods=[")[1:]]
-    assert lists
-    for names in lists:
-        assert set(names.split(",")) <= set(settings["method"])
+def tasks_of_docs():
+    blocks = [(page, block) for page, text in PAGES.items() for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    return [(page, block) for page, block in blocks if "in_domain" in block or "teacher" in block]
 
 
-OWN = README.split("## Your own teacher and images")[1].split("### Every pixel")[0]
-
-
-def test_the_task_of_ones_own_is_one_that_runs(tmp_path):
-    """Pasted under `task:` of params.yaml, as README says."""
-    task = OWN.split("```yaml\n")[1].split("```")[0].replace("...", "a" * 64)
-    text = (REPOSITORY / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("\ntask:\n", f"\ntask:\n{task}", 1))
+@pytest.mark.parametrize(("page", "block"), tasks_of_docs(), ids=[page for page, _ in tasks_of_docs()])
+def test_the_tasks_that_pages_show_are_ones_that_run(page, block, tmp_path):
+    """Put into a file of their own, as the pages say."""
+    shutil.copytree(REPOSITORY / "tasks", tmp_path / "tasks")
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    (tmp_path / "tasks/mine.yaml").write_text(block.replace("...", "a" * 64))
     settings = params.load(tmp_path / "params.yaml")
-    mine, theirs = (methods.section(settings, "mosaickd", name) for name in ("mine", "cifar10-small"))
-    assert mine == theirs != methods.section(settings, "mosaickd", "cifar10-wrn")
+    (name,) = yaml.safe_load(block)
+    assert settings.task(name).distill.student_steps
+    for row in settings.run.methods:
+        assert methods.section(settings, row, name)
+    if page == "README":
+        assert methods.section(settings, "mosaickd", name) == methods.section(settings, "mosaickd", "cifar10-small")
 
 
-def test_a_student_is_loaded_as_readme_says(tmp_path, monkeypatch):
+def test_the_method_that_docs_show_trains(tmp_path):
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS["architecture-and-contributing"], re.DOTALL)
+    exec(block, found := {"__name__": "hard"})
+    method = found["Method"](setting(), found["Method"].Params(sharpness=2.0))
+    before = [parameter.clone() for parameter in method.student.parameters]
+    assert torch.isfinite(method.step()["loss"])
+    assert any(not torch.equal(*pair) for pair in zip(before, method.student.parameters, strict=True))
+
+
+def test_a_student_is_loaded_as_docs_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blueprint = weights.Blueprint("torchvision.mobilenet_v3_small", tuple("abc"), (3, 64, 64), [0.4, 0.5, 0.6], [0.2, 0.3, 0.2])
     net, images = blueprint.build().eval(), torch.rand(2, 3, 64, 64)
     weights.save(paths.student("mine", "kd_ood", 0), blueprint, net, images[:1], {})
-    exec(OWN.split("```python\n")[1].split("```")[0], found := {"images": images})
+    exec(DOCS["own-task"].split("```python\n")[1].split("```")[0], found := {"images": images})
     assert torch.allclose(found["logits"], net(images), atol=1e-5)

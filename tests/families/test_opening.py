@@ -57,8 +57,8 @@ def test_a_student_starts_from_a_file_but_for_its_head(ready, tmp_path):
             r"does not fit the network beside `tasks/digits\.yaml: digits\.distill\.student\.weights`: 'head\.weight'",
         ),
         ({"without": ["had"]}, r"student\.weights\.without: the network has no tensor whose name begins with 'had'"),
-        ({"sha256": "0" * 64}, r"mend `task\.digits\.distill\.student\.weights\.sha256`"),
-        ({"path": "nowhere"}, r"mend `task\.digits\.distill\.student\.weights\.path`"),
+        ({"sha256": "0" * 64}, r"`tasks/digits\.yaml: digits\.distill\.student\.weights\.sha256` says 0000"),
+        ({"path": "nowhere"}, r"mend `tasks/digits\.yaml: digits\.distill\.student\.weights\.path`"),
     ):
         ready.change("task.digits.distill", student={"network": "convnet_32", "weights": start | change})
         with pytest.raises(UserError, match=message):

@@ -23,7 +23,7 @@ from stages.engine.checkpoint import until_done
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError
-from stages.support.files import replacing_folder, write_json
+from stages.support.files import replacing_folder, save_tensors, write_json
 
 CASES = [
     ("run", {"task": ["digits"]}, "params.yaml: run.task: unknown key 'task'; did you mean 'tasks'"),
@@ -551,3 +551,14 @@ def test_a_folder_of_outputs_changes_as_a_whole(tmp_path):
         (new / "b").write_text("two")
         assert (folder / "a").read_text() == "one"
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "b"]
+
+
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_weights_have_the_rights_of_the_users_other_files(tmp_path, mask, rights):
+    before = os.umask(mask)
+    try:
+        save_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(3)})
+        assert os.umask(mask) == mask  # as it was
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == rights

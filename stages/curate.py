@@ -18,7 +18,7 @@ from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PR
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
-from stages.families.opening import open_teacher
+from stages.jobs.setup import open_teacher
 from stages.kinds import ONE_LABEL, Kind
 from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen

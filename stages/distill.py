@@ -13,9 +13,9 @@ from stages.engine import runtime as rt
 from stages.engine.checkpoint import key, until_done
 from stages.engine.loop import train, write_curve
 from stages.engine.provenance import provenance
-from stages.families.method import Method
-from stages.families.opening import able, data_of, files, open_probe, open_setting
-from stages.families.refusal import why_not
+from stages.jobs.requirements import why_not
+from stages.jobs.setup import able, data_of, files, open_probe, open_setting
+from stages.methods.bases.method import Method
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.support.errors import UserError, run_script

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stages.datasets.examples import INPUT, Examples, pack
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
-from stages.families.opening import open_teacher
+from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.networks import weights
 from stages.reporting.features import likeness, penultimate

@@ -17,12 +17,12 @@ from stages.datasets.examples import PREDICTED, Examples, pack
 from stages.engine import runtime as rt
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
-from stages.families import probing
-from stages.families.impressions import Decoder
-from stages.families.opening import open_teacher
-from stages.families.probing import Labelled
-from stages.families.teaching import as_template
+from stages.impressions import probing
+from stages.impressions.probing import Labelled
+from stages.jobs.setup import open_teacher
+from stages.jobs.teaching import as_template
 from stages.kinds import Kind
+from stages.methods.blocks.impression_decoder import Decoder
 from stages.networks import weights
 from stages.networks.template import Template, joined
 from stages.networks.weights import Blueprint

@@ -14,8 +14,8 @@ import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
-from stages.families.opening import DATA
-from stages.families.teaching import as_template
+from stages.jobs.setup import DATA
+from stages.jobs.teaching import as_template
 from stages.kinds import check_form
 from stages.methods import _identities as identities
 from stages.methods._identities import of_row

@@ -10,7 +10,7 @@ from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
-from stages.families.opening import open_teacher
+from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.reporting import figures, records
 from stages.reporting.distance import pool_distance

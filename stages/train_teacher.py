@@ -18,7 +18,7 @@ from stages.engine.checkpoint import Checkpoint, key, until_done
 from stages.engine.loop import Row, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
-from stages.families.teaching import teach
+from stages.jobs.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
 from stages.networks.weights import Blueprint

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import key, until_done
-from stages.families.teaching import as_template, teach
+from stages.jobs.teaching import as_template, teach
 from stages.kinds import open_kind
 from stages.networks import weights
 from stages.settings import params, paths, plans

@@ -21,8 +21,8 @@ from stages.datasets.images import Augment, augmented, to_uint8
 from stages.engine import runtime as rt
 from stages.engine.players import in_eval
 from stages.engine.teacher import Teacher
-from stages.families.method import Schedule, Setting
-from stages.families.views import resized_crop
+from stages.methods.bases.method import Schedule, Setting
+from stages.methods.blocks.views import resized_crop
 from stages.networks.generator import redraw
 from tests.methods.test_data_free import unfrozen
 from tests.naive_inversion import NaiveCMI, NaiveFast

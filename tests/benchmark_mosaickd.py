@@ -18,7 +18,7 @@ import torch
 from stages.datasets.images import Augment
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from stages.families.method import Schedule, Setting
+from stages.methods.bases.method import Schedule, Setting
 from tests.naive_mosaickd import NaiveMosaicKD
 from tests.small import MEAN, STD, answered, images, kind, method_class, network, stream
 

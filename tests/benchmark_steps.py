@@ -20,8 +20,8 @@ from stages import methods
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from stages.families.method import Rescheduled
-from stages.families.opening import open_setting
+from stages.jobs.setup import open_setting
+from stages.methods.bases.method import Rescheduled
 from stages.settings import params
 
 

@@ -15,10 +15,10 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.engine.streams import Stream
 from stages.engine.teacher import Teacher
-from stages.families.method import Rescheduled, Schedule, Setting
 from stages.kinds.classification import Kind
 from stages.kinds.segmentation import Kind as Segmentation
 from stages.kinds.text import Kind as Text
+from stages.methods.bases.method import Rescheduled, Schedule, Setting
 from stages.networks import weights
 from stages.networks.build import build
 from stages.networks.normalize import Normalized

@@ -10,7 +10,8 @@ import torch
 import yaml
 from dvc.utils.hydra import apply_overrides
 
-from stages import methods, overview, readme
+from stages import methods, overview
+from stages.tools import pages
 from stages.methods._described import described
 from stages.networks import weights
 from stages.settings import params, paths
@@ -100,9 +101,9 @@ def test_tasks_of_several_kinds_stand_beside_each_other_by_their_own_scores(tmp_
         "b,gone,miou,,,,0,",
     ]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    table = rows_of(readme.beside(tmp_path / "table.csv", ["a", "b"], ["kd_ood"]))
+    table = rows_of(pages.beside(tmp_path / "table.csv", ["a", "b"], ["kd_ood"]))
     assert table["kd_ood"] == {"row": "kd_ood", "a": "50.13 ± 1.50 (n=3)", "b": "20.50 (n=1) ‡"}
-    alone = readme.beside(tmp_path / "table.csv", ["b"], ["kd_ood", "mosaickd"])  # a mark on every row says no more than a line
+    alone = pages.beside(tmp_path / "table.csv", ["b"], ["kd_ood", "mosaickd"])  # a mark on every row says no more than a line
     assert rows_of(alone)["kd_ood"] == {"row": "kd_ood", "b": "20.50 (n=1)"}
     assert alone.endswith("\n\nAll of these were made by other code or parameters than now (‡).")
 
@@ -114,13 +115,13 @@ def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):
     a, b = (one[seed]["top1"] - other[seed]["top1"] for seed in "01")
     page = results / "page.md"
     page.write_text("<!-- paired: digits: mosaickd - kd_ood, kd_ood - kd_ood -->\nold\n<!-- end -->\n")
-    readme.main("page.md")
+    pages.main("page.md")
     table = rows_of(page.read_text())
     assert table["mosaickd - kd_ood"]["digits"] == f"{(a + b) / 2:+.2f} ± {12.7062 * abs(a - b) / 2:.2f}"
     assert table["kd_ood - kd_ood"] == {"difference, points": "kd_ood - kd_ood", "digits": "+0.00 ± 0.00", "n": "2"}
     page.write_text("<!-- paired: digits: mosaikd - kd_ood -->\n<!-- end -->\n")
     with pytest.raises(UserError, match="no seeds of 'mosaikd'; did you mean 'mosaickd'"):
-        readme.main("page.md")
+        pages.main("page.md")
 
 
 def test_a_students_domain_has_a_table_of_its_own(results):
@@ -144,7 +145,7 @@ def test_tasks_of_the_run_come_first_and_they_alone_stand_beside_each_other(resu
 
 
 def test_the_parts_between_the_marks_are_written_and_nothing_else(results):
-    readme.main("README.md")
+    pages.main("README.md")
     written = Path("README.md").read_text()
     first = written.split("-->\n")[1].split("<!-- end")[0]
     assert first.strip().startswith("### Tasks beside each other")
@@ -155,12 +156,12 @@ def test_the_parts_between_the_marks_are_written_and_nothing_else(results):
     assert [written.startswith("# A page\n\nBefore.\n"), "\n\nBetween.\n\n" in written, written.endswith("\n\nAfter.\n")] == [
         True
     ] * 3
-    readme.main("README.md")
+    pages.main("README.md")
     assert Path("README.md").read_text() == written
 
 
 def test_the_table_of_methods_says_what_each_asks_for(results):
-    table = rows_of(readme.table(params.load()))
+    table = rows_of(pages.table(params.load()))
     seen = {row.split("`")[1]: (line["sees"], line["asks of the teacher"], line["variants"]) for row, line in table.items()}
     expected = {
         "kd_in_domain": ("in-domain images", "–", ""),
@@ -178,7 +179,7 @@ def test_the_table_of_methods_says_what_each_asks_for(results):
 
 def test_chosen_rows_stand_beside_each_other_by_task(results):
     Path("PAGE.md").write_text("<!-- rows: digits, shift: teacher, mosaickd, kd_in_domain, kd_ood, odsd -->\n<!-- end -->\n")
-    readme.main("PAGE.md")
+    pages.main("PAGE.md")
     table = rows_of(Path("PAGE.md").read_text())
     digits = rows_of(section("digits"))
     assert list(table) == ["teacher", "mosaickd", "kd_in_domain", "kd_ood", "odsd"]
@@ -189,18 +190,18 @@ def test_chosen_rows_stand_beside_each_other_by_task(results):
     assert table["odsd"] == {"row": "odsd", "digits": "–", "shift": "–"}
     Path("PAGE.md").write_text("<!-- rows: digit: kd_ood -->\n<!-- end -->\n")
     with pytest.raises(UserError, match="no task 'digit'; it has"):
-        readme.main("PAGE.md")
+        pages.main("PAGE.md")
 
 
 def test_a_table_that_is_not_there_is_named(results):
     Path("README.md").write_text("<!-- results: digit -->\n<!-- end -->\n")
     with pytest.raises(UserError, match="no table 'digit'; it has Tasks beside each other, digits, shift"):
-        readme.main("README.md")
+        pages.main("README.md")
     assert Path("README.md").read_text() == "<!-- results: digit -->\n<!-- end -->\n"
 
 
 def test_the_table_of_methods_is_that_of_the_code():
-    assert readme.table(params.load(REPOSITORY / "params.yaml")) in DOCS["methods"]
+    assert pages.table(params.load(REPOSITORY / "params.yaml")) in DOCS["methods"]
 
 
 def test_readme_is_read_in_two_minutes():

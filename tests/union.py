@@ -9,9 +9,9 @@ from torch import distributed, nn
 
 from stages.engine import runtime as rt
 from stages.engine.players import turns
-from stages.families.terms import weighted
-from stages.families.union import moments
 from stages.losses import distillation
+from stages.methods.blocks.rank_statistics import moments
+from stages.methods.blocks.terms import weighted
 from stages.methods.sskd import turned
 from stages.networks.taps import pooled
 from tests.small import CPU, SMALL, method

@@ -1,6 +1,6 @@
 """The methods: one file each, named after it, with a class `Method`. A row of a table is a method or a variant of one."""
 
-from stages.families.method import IN_DOMAIN, Method, MethodParams
+from stages.methods.bases.method import IN_DOMAIN, Method, MethodParams
 from stages.settings import plans
 from stages.settings.params import Params
 from stages.settings.plans import Plan

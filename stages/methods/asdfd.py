@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from stages.engine.players import descend, in_eval, turns
 from stages.engine.teacher import GRADIENT
-from stages.families.pseudo import PseudoTexts
-from stages.families.terms import Terms, values, weighted
 from stages.losses.precision import full
+from stages.methods.bases.pseudo_texts import PseudoTexts
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.support.sections import Positive, Rate, Weight
 
 Part = Annotated[float, Field(ge=0, le=1)]

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from stages.families.hints import Hints, paired
-from stages.families.observe import Observation
 from stages.kinds import IMAGES
 from stages.losses import representation
+from stages.methods.bases.feature_matching import FeatureMatching, paired
+from stages.methods.blocks.feature_watch import Observation
 from stages.support.sections import Weight
 
 
-class Method(Hints):
+class Method(FeatureMatching):
     """Where S and T look, in every stage."""
 
-    class Params(Hints.Params):
+    class Params(FeatureMatching.Params):
         """The paper's weight, for means over places."""
 
         beta: Weight = 1000.0

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from stages.datasets.images import to_unit
 from stages.engine.teacher import BATCH_NORM, GRADIENT
-from stages.families.invertible import Invertible
-from stages.families.latents import Latents, ramp
-from stages.families.phased import Phase
-from stages.families.terms import Terms, values, weighted
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
+from stages.methods._invertible import Invertible
+from stages.methods._latents import Latents, ramp
+from stages.methods.bases.phased import Phase
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.encoder import Anchor
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.sections import Rate, Weight

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from stages.datasets.examples import CONFIDENCE, PREDICTED
-from stages.families.imitation import Imitation
-from stages.families.method import POOL, Seen, seen
+from stages.methods.bases.imitation import Imitation
+from stages.methods.bases.method import POOL, Seen, seen
 
 
 class Method(Imitation):

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from stages.engine.players import descend, judged, turns
 from stages.engine.teacher import MAPS
-from stages.families.method import POOL, MethodParams
-from stages.families.method import Method as Base
-from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.common_features import apart, mmd, reference_mmd
 from stages.losses.precision import full
+from stages.methods.bases.method import POOL, MethodParams
+from stages.methods.bases.method import Method as Base
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.common_feature import Common, CommonFeature, pooled
 from stages.networks.taps import listening, stages
 from stages.support.sections import Positive, Rate, Weight

@@ -1,7 +1,7 @@
 """Common feature learning on the teachers' own training images, as its paper has it: an upper bound, not a solution."""
 
-from stages.families.method import IN_DOMAIN
 from stages.methods import cfl
+from stages.methods.bases.method import IN_DOMAIN
 
 
 class Method(cfl.Method):

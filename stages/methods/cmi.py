@@ -8,27 +8,27 @@ from torch import Tensor
 
 from stages.datasets.images import augmented
 from stages.engine.players import Player, descend, turns
-from stages.families.guided import Guided, Lowest
-from stages.families.ring import Ring
-from stages.families.terms import Terms, values, weighted
-from stages.families.union import moments, settle
-from stages.families.views import resized_crop
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import synthesis
 from stages.losses.precision import full
+from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
+from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.blocks.ring_buffer import Ring
+from stages.methods.blocks.terms import Terms, values, weighted
+from stages.methods.blocks.views import resized_crop
 from stages.networks.generator import generator_for, redraw
 from stages.networks.projection import Projection
 from stages.networks.taps import pooled
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Guided):
+class Method(GuidedInversion):
     """A fresh generator and its latents are optimised for each batch; a contrastive term pushes it away from earlier batches.
 
     With `contrast` 0 there is neither a local view nor a bank.
     """
 
-    class Params(Guided.Params):
+    class Params(GuidedInversion.Params):
         """`contrast` weighs the contrastive term at temperature `contrast_tau`; the bank holds features of `bank` images."""
 
         steps: Positive = 200

@@ -1,7 +1,7 @@
 """CMI+: CMI, then labels of the student's domain, as AuG-KD (Tang et al., ICLR 2024, arXiv:2403.07030) compares it."""
 
-from stages.families.finetuned import DataFree, Finetuned
 from stages.methods import cmi
+from stages.methods.bases.finetuned import DataFree, Finetuned
 
 
 class Method(Finetuned):

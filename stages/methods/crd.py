@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from stages.datasets.examples import PREDICTED
 from stages.engine.runtime import Runtime
-from stages.families.hints import Hints
-from stages.families.method import POOL
-from stages.families.observe import Observation
 from stages.losses.precision import exact, full
 from stages.losses.representation import noise_contrast
+from stages.methods.bases.feature_matching import FeatureMatching
+from stages.methods.bases.method import POOL
+from stages.methods.blocks.feature_watch import Observation
 from stages.support.errors import UserError
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Hints):
+class Method(FeatureMatching):
     """An image's embedding in S matches its remembered embedding in T, and no other image's; and the other way round."""
 
-    class Params(Hints.Params):
+    class Params(FeatureMatching.Params):
         """`negatives` other images of the pool for each one; with `other_classes`, only those that T takes for another class."""
 
         beta: Weight = 0.8

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from stages.families.game import Game
-from stages.families.terms import Terms
 from stages.losses import distillation
 from stages.losses.precision import full
+from stages.methods.bases.game import Game
+from stages.methods.blocks.terms import Terms
 from stages.networks.taps import heads, look
 from stages.support.sections import Positive, Weight
 

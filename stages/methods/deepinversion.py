@@ -3,20 +3,20 @@
 import torch
 from torch import Tensor
 
-from stages.families.guided import Guided, Lowest
-from stages.families.terms import values, weighted
-from stages.families.union import moments, settle
 from stages.losses import distillation, synthesis
+from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
+from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.blocks.terms import values, weighted
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Guided):
+class Method(GuidedInversion):
     """Pixels descend T's cross-entropy for given classes, held to T's batch-norm statistics; S says what it knows already.
 
     Where every pixel has a class, T's own answers are what it should be surer of.
     """
 
-    class Params(Guided.Params):
+    class Params(GuidedInversion.Params):
         """`reference` restores the released divergence: reversed, on clamped predictions."""
 
         steps: Positive = 1000

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from stages.families.game import Game
-from stages.families.terms import Terms
 from stages.losses import distillation
 from stages.losses.precision import full
+from stages.methods.bases.game import Game
+from stages.methods.blocks.terms import Terms
 from stages.networks.generator import Generator, TransposedGenerator, fits_transposed
 from stages.networks.normalize import Denormalized
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from stages.datasets.examples import LOGITS, PREDICTED
 from stages.engine.players import descend, turns
-from stages.families.method import POOL, MethodParams
-from stages.families.method import Method as Base
-from stages.families.noise import Adaptation
 from stages.kinds import ONE_LABEL
 from stages.losses import distillation
+from stages.methods.bases.method import POOL, MethodParams
+from stages.methods.bases.method import Method as Base
+from stages.methods.blocks.noise import Adaptation
 from stages.support.sections import Rate
 
 

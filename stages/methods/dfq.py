@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from stages.engine.teacher import BATCH_NORM
-from stages.families.game import Game
-from stages.families.terms import Terms
-from stages.families.union import moments
 from stages.losses import distillation, synthesis
+from stages.methods.bases.game import Game
+from stages.methods.blocks.rank_statistics import moments
+from stages.methods.blocks.terms import Terms
 from stages.networks.taps import batch_norms, look, stored
 from stages.support.sections import Positive, Weight
 

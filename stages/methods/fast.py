@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.datasets.images import augmented
-from stages.families.guided import Guided, Lowest
-from stages.families.terms import Terms, values, weighted
-from stages.families.union import moments, settle
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
+from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
+from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.generator import generator_for, redraw
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(Guided):
+class Method(GuidedInversion):
     """A meta-generator learns a start from which any batch is inverted in a few steps of a copy of it."""
 
-    class Params(Guided.Params):
+    class Params(GuidedInversion.Params):
         """Fast-10 of the paper for WRN-40-2: `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps.
 
         `momentum` is that of the moving averages of the batch statistics. Before batch number `warmup` + `redraw`, counted from

@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.families.hints import Hints, paired
-from stages.families.observe import Observation
 from stages.kinds import IMAGES
 from stages.losses.precision import full
+from stages.methods.bases.feature_matching import FeatureMatching, paired
+from stages.methods.blocks.feature_watch import Observation
 from stages.support.errors import UserError
 from stages.support.sections import Weight
 
 
-class Method(Hints):
+class Method(FeatureMatching):
     """Mean squared error between T's stage maps and regressions of S's, summed over stages."""
 
-    class Params(Hints.Params):
+    class Params(FeatureMatching.Params):
         """`hints` takes all stages (MosaicKD's code) or only the second, through a ReLU (RepDistiller's)."""
 
         beta: Weight = 100.0

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from stages.families.impressions import Decoder
-from stages.families.inversion import Inversion
-from stages.families.method import POOL
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import impressions
 from stages.losses.precision import full
+from stages.methods.bases.inversion import Inversion
+from stages.methods.bases.method import POOL
+from stages.methods.blocks.impression_decoder import Decoder
 from stages.networks.template import Impression, Template
 from stages.support.sections import Positive, Rate, Weight
 from stages.support.seeds import shuffled

@@ -1,6 +1,6 @@
 """The student as it starts, untrained: where layers are copied from the teacher, this is what copying alone gives."""
 
-from stages.families.method import Method as Base
+from stages.methods.bases.method import Method as Base
 
 
 class Method(Base):

@@ -1,7 +1,7 @@
 """Knowledge distillation on the teacher's own training images: an upper bound, not a solution."""
 
-from stages.families.imitation import Imitation
-from stages.families.method import IN_DOMAIN, Seen, seen
+from stages.methods.bases.imitation import Imitation
+from stages.methods.bases.method import IN_DOMAIN, Seen, seen
 
 
 class Method(Imitation):

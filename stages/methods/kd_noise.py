@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from stages.families.imitation import Imitation
-from stages.families.method import Seen
 from stages.kinds import IMAGES
+from stages.methods.bases.imitation import Imitation
+from stages.methods.bases.method import Seen
 
 
 class Method(Imitation):

@@ -1,7 +1,7 @@
 """Blind knowledge distillation on the OOD pool: what every OOD method must beat."""
 
-from stages.families.imitation import Imitation
-from stages.families.method import POOL, Seen, seen
+from stages.methods.bases.imitation import Imitation
+from stages.methods.bases.method import POOL, Seen, seen
 
 
 class Method(Imitation):

@@ -1,10 +1,10 @@
 """Blind distillation at its best: the pool's images cropped, flipped, mixed, and even over the classes that T sees."""
 
 from stages.datasets.images import to_unit
-from stages.families.composer import Composer, Mixing
-from stages.families.imitation import Imitation
-from stages.families.method import POOL, Seen
 from stages.kinds import IMAGES
+from stages.methods.bases.imitation import Imitation
+from stages.methods.bases.method import POOL, Seen
+from stages.methods.blocks.composer import Composer, Mixing
 
 
 class Method(Imitation):

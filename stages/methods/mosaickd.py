@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine.players import Player
-from stages.families.composer import Composer, Mixing
-from stages.families.game import Game
-from stages.families.method import POOL, Seen, seen
-from stages.families.replay import Replay
-from stages.families.terms import Terms
 from stages.losses import distillation, synthesis
+from stages.methods.bases.game import Game
+from stages.methods.bases.method import POOL, Seen, seen
+from stages.methods.blocks.composer import Composer, Mixing
+from stages.methods.blocks.replay import Replay
+from stages.methods.blocks.terms import Terms
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.normalize import Normalized
 from stages.support.sections import Positive, Rate, Weight

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from stages.families.pseudo import PseudoTexts
+from stages.methods.bases.pseudo_texts import PseudoTexts
 
 
 class Method(PseudoTexts):

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from stages.datasets.images import Moves
 from stages.engine.players import Player, descend, turns
-from stages.families.method import POOL, MethodParams
-from stages.families.method import Method as Base
-from stages.families.noise import Adaptation
-from stages.families.observe import Observation, Watch
-from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES
 from stages.losses import distillation
 from stages.losses.distillation import by_place
 from stages.losses.precision import full
 from stages.losses.representation import across, two_views
+from stages.methods.bases.method import POOL, MethodParams
+from stages.methods.bases.method import Method as Base
+from stages.methods.blocks.feature_watch import Observation, Watch
+from stages.methods.blocks.noise import Adaptation
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.support.errors import UserError
 from stages.support.sections import Positive, Rate, Weight
 

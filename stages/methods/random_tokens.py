@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stages.families.pseudo import PseudoTexts
+from stages.methods.bases.pseudo_texts import PseudoTexts
 
 
 class Method(PseudoTexts):

@@ -2,16 +2,16 @@
 
 from torch import Tensor
 
-from stages.families.hints import Hints
-from stages.families.observe import Observation
 from stages.losses import representation
+from stages.methods.bases.feature_matching import FeatureMatching
+from stages.methods.blocks.feature_watch import Observation
 from stages.support.sections import Weight
 
 
-class Method(Hints):
+class Method(FeatureMatching):
     """Distances and angles between the images of a batch, in the pooled features."""
 
-    class Params(Hints.Params):
+    class Params(FeatureMatching.Params):
         """`distance` and `angle` weigh the two parts."""
 
         beta: Weight = 1.0

@@ -2,16 +2,16 @@
 
 from torch import Tensor
 
-from stages.families.hints import Hints
-from stages.families.observe import Observation
 from stages.losses import representation
+from stages.methods.bases.feature_matching import FeatureMatching
+from stages.methods.blocks.feature_watch import Observation
 from stages.support.sections import Weight
 
 
-class Method(Hints):
+class Method(FeatureMatching):
     """Images that are alike for T are alike for S."""
 
-    class Params(Hints.Params):
+    class Params(FeatureMatching.Params):
         """`beta` weighs the term; the default is the paper's."""
 
         beta: Weight = 3000.0

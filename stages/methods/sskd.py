@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from stages.datasets.images import Augment, augmented
 from stages.engine.players import descend, turns
-from stages.families.method import POOL, MethodParams
-from stages.families.observe import Watch
-from stages.families.phased import Phase, Phased
-from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.representation import reliable, rotation_similarity
+from stages.methods.bases.method import POOL, MethodParams
+from stages.methods.bases.phased import Phase, Phased
+from stages.methods.blocks.feature_watch import Watch
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.settings.rates import Drops
 from stages.support.sections import Positive, Rate, Weight
 

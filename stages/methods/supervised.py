@@ -1,6 +1,6 @@
 """Cross-entropy on labelled in-domain images: how teachers are trained, and an upper bound for students."""
 
-from stages.families.supervised import InDomain
+from stages.methods.bases.supervised import InDomain
 
 
 class Method(InDomain):

@@ -1,6 +1,6 @@
 """Cross-entropy on labelled images of the student's domain: what a student learns there without a teacher."""
 
-from stages.families.supervised import Supervised
+from stages.methods.bases.supervised import Supervised
 from stages.settings.task import STUDENT_DOMAIN
 
 

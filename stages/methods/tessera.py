@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from stages.datasets.images import augmented, to_unit
 from stages.engine.players import Player, descend, turns
-from stages.families.composer import Composer, Mixing, Part
-from stages.families.method import POOL
-from stages.families.observe import Watch
-from stages.families.replay import Replay
-from stages.families.terms import Terms, values, weighted
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses.precision import full
 from stages.methods import fast
+from stages.methods.bases.method import POOL
+from stages.methods.blocks.composer import Composer, Mixing, Part
+from stages.methods.blocks.feature_watch import Watch
+from stages.methods.blocks.replay import Replay
+from stages.methods.blocks.terms import Terms, values, weighted
 from stages.support.sections import Positive, Rate, Weight
 
 GAUGE = 1024  # images of the pool, by whose features T's are standardised

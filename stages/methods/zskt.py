@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from stages.families.game import Game
-from stages.families.terms import Terms
 from stages.losses import distillation
+from stages.methods.bases.game import Game
+from stages.methods.blocks.terms import Terms
 
 
 class Method(Game):

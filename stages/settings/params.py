@@ -231,9 +231,9 @@ def load(path: Path = PARAMS) -> Params:
 
 
 def method_names() -> list[str]:
-    """The methods there are: a file each in stages/methods; those that begin with "_" only help the others."""
+    """The methods there are: a file each in stages/methods; folders, and what begins with "_", only help them."""
     folders = [str(Path(path) / "methods") for path in stages.__path__]
-    return [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+    return [module.name for module in pkgutil.iter_modules(folders) if not (module.ispkg or module.name.startswith("_"))]
 
 
 def _variant(rows: dict[str, dict[str, Any]], row: str, section: Any, where: str) -> None:

@@ -21,7 +21,7 @@ from stages.datasets.sources.digits import Source as Digits
 from stages.datasets.sources.font_digits import Source as FontDigits
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.datasets.sources.tar import Source as Tar
-from stages.families.method import Schedule
+from stages.methods.bases.method import Schedule
 from stages.networks.taps import classifier, seen
 from tests.clones import REPOSITORY
 from tests.small import form, kind, taught

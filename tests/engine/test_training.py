@@ -12,7 +12,7 @@ from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.checkpoint import key as name_of
 from stages.engine.loop import train, write_curve
-from stages.families.method import Rescheduled, Schedule
+from stages.methods.bases.method import Rescheduled, Schedule
 from stages.settings.rates import Drops
 from stages.support.errors import UserError
 from tests.small import CPU, GAMES, INVERSIONS, METHODS, SMALL, form, images, method, method_class, setting, stream, with_data

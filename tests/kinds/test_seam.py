@@ -14,9 +14,9 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.engine.players import Player
 from stages.engine.teacher import Teacher
-from stages.families.method import Schedule, Setting
 from stages.kinds.classification import Kind as Classes
 from stages.losses.labels import cross_entropy
+from stages.methods.bases.method import Schedule, Setting
 from stages.networks import weights
 from stages.networks.normalize import Normalized
 from tests.small import CPU, INVERSIONS, METHODS, answered, images, method, method_class, network

@@ -11,7 +11,7 @@ from stages.datasets.examples import UNKNOWN, pack
 from stages.datasets.images import Augment, ImageForm, Moves
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from stages.families.refusal import why_not
+from stages.jobs.requirements import why_not
 from stages.kinds.segmentation import Kind
 from stages.kinds.segmentation.scores import scores
 from stages.kinds.segmentation.splits import check, held_out, twins

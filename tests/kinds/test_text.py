@@ -13,8 +13,8 @@ from stages import curate, distill, evaluate, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from stages.families.opening import DATA, able, open_setting
-from stages.families.refusal import why_not
+from stages.jobs.requirements import why_not
+from stages.jobs.setup import DATA, able, open_setting
 from stages.kinds.text.figures import words
 from stages.methods import method_class
 from stages.networks import weights
@@ -163,7 +163,7 @@ def test_who_serves_texts():
     task = text()
     served = {
         name
-        for name in parts("stages.methods")
+        for name in method_names()
         if not why_not(of := small.method_class(name), of.Params(), task.kind.has, able(task), DATA)
     }
     assert served == {*EVERY, "initialised"}

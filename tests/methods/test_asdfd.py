@@ -11,7 +11,7 @@ from torch import nn
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
-from stages.families.refusal import why_not
+from stages.jobs.requirements import why_not
 from stages.support.errors import UserError
 from tests.small import CPU, method_class, text
 

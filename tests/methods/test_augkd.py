@@ -14,11 +14,11 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.engine.players import in_eval
 from stages.engine.teacher import Teacher
-from stages.families.latents import ramp
-from stages.families.method import Schedule, Setting
 from stages.kinds.classification import splits
 from stages.losses import distillation, synthesis
+from stages.methods._latents import ramp
 from stages.methods.augkd import Method
+from stages.methods.bases.method import Schedule, Setting
 from stages.networks.build import build
 from stages.networks.encoder import Anchor
 from stages.networks.normalize import Normalized

@@ -16,10 +16,10 @@ from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.engine.teacher import Teacher
-from stages.families.method import Schedule
-from stages.families.opening import open_teacher
+from stages.jobs.setup import open_teacher
 from stages.kinds.classification import scores, splits
 from stages.losses.common_features import SIGMAS, apart, mmd, reference_mmd
+from stages.methods.bases.method import Schedule
 from stages.networks.common_feature import CommonFeature
 from stages.settings import params, paths
 from stages.support.errors import UserError

@@ -15,12 +15,12 @@ from stages.datasets.images import Augment, augmented, to_uint8
 from stages.datasets.sources.digits import Source as Digits
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
-from stages.families.guided import Lowest
-from stages.families.method import Rescheduled, Schedule, Setting
-from stages.families.ring import Ring
-from stages.families.views import resized_crop
 from stages.losses import distillation, synthesis
 from stages.methods import supervised
+from stages.methods.bases.guided_inversion import Lowest
+from stages.methods.bases.method import Rescheduled, Schedule, Setting
+from stages.methods.blocks.ring_buffer import Ring
+from stages.methods.blocks.views import resized_crop
 from stages.networks.generator import Generator, TransposedGenerator, redraw
 from stages.networks.projection import Projection
 from stages.networks.taps import batch_norms, heads, listening, look, moments, pooled, stored

@@ -9,9 +9,9 @@ from stages import methods
 from stages.datasets.images import Augment, to_unit
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.engine import runtime as rt
-from stages.families.phased import Phased
 from stages.losses import synthesis
 from stages.methods import upper_bound
+from stages.methods.bases.phased import Phased
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.settings import params
 from tests.clones import REPOSITORY

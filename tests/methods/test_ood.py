@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 from stages.datasets.images import Augment, augmented
 from stages.engine import runtime as rt
-from stages.families.hints import paired
-from stages.families.method import Rescheduled
-from stages.families.noise import Adaptation
 from stages.losses import representation
 from stages.methods.balanced import even_rows
+from stages.methods.bases.feature_matching import paired
+from stages.methods.bases.method import Rescheduled
+from stages.methods.blocks.noise import Adaptation
 from stages.methods.crd import Bank, blocks
 from stages.methods.dfnd import class_weights
 from stages.methods.fitnet import regressor

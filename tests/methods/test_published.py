@@ -8,7 +8,7 @@ import torch
 from stages import methods
 from stages.datasets.images import Augment
 from stages.engine import runtime as rt
-from stages.families.opening import schedule_of
+from stages.jobs.setup import schedule_of
 from stages.settings import params
 from stages.settings.rates import Drops, factor
 from tests.clones import REPOSITORY

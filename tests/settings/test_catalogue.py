@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from stages import methods
-from stages.families.opening import data_of
+from stages.jobs.setup import data_of
 from stages.kinds import FOLDER
 from stages.settings import params
 from stages.support.parts import part

@@ -94,7 +94,7 @@ def test_a_run_does_not_load_what_it_does_not_name():
     ):
         assert f"stages.{name}" not in loaded
         assert importlib.util.find_spec(f"stages.{name}")  # the name is right
-    assert {"stages.engine.loop", "stages.families.imitation", "stages.networks.convnet"} <= loaded.keys()
+    assert {"stages.engine.loop", "stages.methods.bases.imitation", "stages.networks.convnet"} <= loaded.keys()
 
 
 def test_what_is_left_out_of_identities_is_there_and_the_seeds_stay_in():

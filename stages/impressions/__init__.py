@@ -1,0 +1,1 @@
+"""Impression Space: what a teacher's batch normalisation remembers of its training images, measured and drawn."""

@@ -1,0 +1,81 @@
+"""From a task in params.yaml and the files of earlier stages to the setting that a method is given."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from stages.datasets.examples import Examples
+from stages.engine import runtime as rt
+from stages.engine.teacher import MAPS, STAGES, Teacher
+from stages.kinds import Kind, Probe, open_kind
+from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
+from stages.networks import weights
+from stages.networks.weights import Blueprint
+from stages.settings import paths
+from stages.settings.task import STUDENT_DOMAIN, Distill, Task
+from stages.support.errors import UserError
+
+DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
+
+
+def data_of(task: Task) -> set[str]:
+    """The words for the data that `task` has."""
+    return DATA | ({STUDENT_DOMAIN} if task.student_domain else set())
+
+
+def able(setting: Setting) -> frozenset[str]:
+    """What a method may ask of teacher and student: stages of both, all else of the teacher."""
+    named = any(getattr(module, "taps", ()) for module in setting.student.modules())
+    return setting.teacher.can if named else setting.teacher.can - {STAGES, MAPS}
+
+
+def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
+    """Where the data lies that `method` sees."""
+    found = {POOL: paths.pool(name) / "pool.safetensors", IN_DOMAIN: paths.split(name, "train")}
+    if task.student_domain:
+        found[STUDENT_DOMAIN] = paths.student_domain(name, "train")
+    return {key: path for key, path in found.items() if key in method.sees}
+
+
+def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
+    """The teacher of the task called `name`, on its device, with the kind of task that it is for."""
+    blueprint, net = weights.load(paths.teacher(name))
+    parts = net.parts if isinstance(net, Teacher) else [net]
+    return blueprint, open_kind(task, blueprint.classes), Teacher(*map(runtime.place, parts), name=blueprint.network)
+
+
+def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
+    """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
+    made_for, kind, teacher = open_teacher(name, task, runtime)
+    given = task.distill.student
+    student = replace(made_for, network=given.network, parts=())
+    data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
+    if IN_DOMAIN in data and LABELS not in method.sees:
+        data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
+    rt.seed(seed)
+    net = student.build()
+    key = f"task.{name}.distill.student"
+    if given.weights:
+        start = given.weights
+        weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
+    if given.teacher_layers:
+        if len(teacher.parts) > 1:
+            raise UserError(f"{key}.teacher_layers: there are several teachers, and a student starts as one")
+        weights.copy_layers(net, teacher.parts[0], given.teacher_layers, f"{key}.teacher_layers")
+    for module in weights.modules(net, given.frozen, f"{key}.frozen"):
+        module.requires_grad_(False)
+    mean, std = made_for.mean or [], made_for.std or []
+    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, made_for.known), student
+
+
+def open_probe(name: str, task: Task, setting: Setting) -> Probe:
+    """What measures the student in training, on a validation split of the domain that it is for."""
+    val = paths.student_domain(name, "val") if task.student_domain else paths.split(name, "val")
+    with setting.teacher.uncounted():
+        return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, setting.teacher)
+
+
+def schedule_of(distill: Distill) -> Schedule:
+    """Turn the task's `distill` section into a schedule."""
+    d = distill
+    own = d.optimizer, d.rate, d.clip, d.augment_pool
+    return Schedule(d.student_steps, d.batch, 2 * d.batch, d.lr, d.weight_decay, d.augment, *own)

@@ -1,0 +1,71 @@
+"""How teachers are trained: on the labels of in-domain images."""
+
+from pathlib import Path
+
+from torch import nn
+
+from stages.datasets.examples import Examples
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import Checkpoint
+from stages.engine.loop import Row, train
+from stages.engine.teacher import Teacher
+from stages.kinds import FOLDER, IMAGES, ONE_LABEL, Kind, Probe
+from stages.methods.bases.method import IN_DOMAIN, Schedule, Setting
+from stages.methods.bases.supervised import InDomain
+from stages.networks import weights
+from stages.networks.weights import Blueprint
+from stages.settings.params import Params
+from stages.settings.task import Train
+from stages.support.errors import UserError
+from stages.support.parts import part
+
+
+def as_template(params: Params, name: str) -> tuple[str, Train]:
+    """A task's teacher as a template of images, of which others are trained: its network and its recipe.
+
+    Raises UserError for a task that has none.
+    """
+    task = params.task(name)
+    has = part(FOLDER, task.kind, "Kind", "kind of task").has
+    recipe = task.teacher.train if task.teacher else None
+    if not (task.teacher and recipe and {IMAGES, ONE_LABEL} <= has and task.image and not task.image.crop):
+        raise UserError(
+            f"impress.tasks: '{name}' has not what this takes: whole images of one label each (no `image.crop`) "
+            "and one teacher that is trained here"
+        )
+    if recipe.seed in params.impress.seeds:
+        raise UserError(f"impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed")
+    return task.teacher.network, recipe
+
+
+def teach(
+    network: str,
+    recipe: Train,
+    kind: Kind,
+    examples: Examples,
+    val: Examples,
+    runtime: rt.Runtime,
+    checkpoint: Checkpoint,
+    where: str,
+) -> tuple[Blueprint, nn.Module, list[Row]]:
+    """Train `network` on labelled `examples`; returns what it is, itself, and its learning curve.
+
+    `where` is the section of params.yaml that says so. Raises UserError where its weights to start from do not fit.
+    """
+    blueprint = kind.blueprint(network, examples, where)
+    rt.seed(recipe.seed)
+    net = blueprint.build()
+    if start := recipe.start:
+        weights.import_weights(net, Path(start.path), start.sha256, f"{where}.train.start", start.without, start.into)
+    batch = min(recipe.batch, len(examples))
+    if batch < recipe.batch:
+        print(f"{where}.train: there are {len(examples)} examples; a batch has as many, not {recipe.batch}", flush=True)
+    steps = recipe.epochs * (len(examples) // batch)
+    schedule = Schedule(
+        steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, recipe.optimizer, recipe.rate, recipe.clip
+    )
+    nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
+    setting = Setting(kind, nobody, net, schedule, recipe.seed, runtime, {IN_DOMAIN: examples})
+    method = InDomain(setting, InDomain.Params(focal=recipe.focal))
+    curve = train(method, runtime, recipe.seed, checkpoint, Probe(kind, net, val, runtime.autocast), where.removeprefix("task."))
+    return blueprint, net, curve

@@ -1,0 +1,1 @@
+"""What methods extend: the base of all, and shapes that several have in common."""

@@ -1,0 +1,31 @@
+"""Plain knowledge distillation: the student imitates the teacher on given inputs."""
+
+from torch import Tensor
+
+from stages.losses import distillation
+from stages.methods.bases.method import Method, MethodParams, Seen
+from stages.support.sections import Rate
+
+
+class Imitation(Method):
+    """KL(T || S) on whatever there is (Hinton et al. 2015, arXiv:1503.02531); subclasses say on what."""
+
+    class Params(MethodParams):
+        """`tau` is the temperature; 5 in MosaicKD's released baseline."""
+
+        tau: Rate = 5.0
+
+    params: Params
+
+    def next(self) -> Seen:
+        """The inputs of the next student step, and the teacher's logits where they are known."""
+        raise NotImplementedError
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """KL(T || S) at the temperature tau, times tau^2."""
+        return distillation.kl_divergence(teacher, student, self.params.tau)
+
+    def step(self) -> dict[str, Tensor]:
+        """Take one step of the student."""
+        with self.cost.timed("distillation"):
+            return {"loss": self.imitate([[self.next()]])}

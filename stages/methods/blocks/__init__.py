@@ -1,0 +1,1 @@
+"""What methods are built of: small parts that know one thing each."""

@@ -1,0 +1,55 @@
+"""What T said of images, kept: S may be asked about an image more often than T."""
+
+import torch
+from torch import Tensor
+
+from stages.datasets.images import to_unit
+from stages.methods.bases.method import Setting
+from stages.methods.blocks.composer import evenly
+from stages.methods.blocks.feature_watch import Watch
+from stages.methods.blocks.ring_buffer import Ring
+
+Rows = dict[str, Tensor]
+
+
+class Replay:
+    """The newest `capacity` images, uint8, with T's logits and, where a `watch` looks, its pooled feature in half precision.
+
+    Of a batch for S one image in `reuse` is new.
+    Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
+    """
+
+    def __init__(self, capacity: int, reuse: int, setting: Setting, key: str, watch: Watch | None = None):
+        self.setting, self.watch, self.reuse = setting, watch, reuse
+        form = {"images": (setting.form.shape, torch.uint8), "logits": (setting.kind.answer, torch.get_default_dtype())}
+        if watch is not None:
+            form |= {"features": (tuple(watch.teacher_shape.pooled.shape[1:]), torch.half)}
+        self.ring = Ring(capacity, form, setting.runtime, key)
+
+    def __len__(self) -> int:
+        return len(self.ring)
+
+    def new(self, count: int) -> int:
+        """How many of a batch of `count` images the teacher has not seen: all of the first batch."""
+        return -(-count // self.reuse) if len(self) else count
+
+    def look(self, pixels: Tensor) -> None:
+        """T looks at this rank's new images (n, C, H, W), uint8."""
+        images = to_unit(pixels)
+        if self.watch is None:
+            logits, features = self.setting.teacher.logits(images), {}
+        else:
+            seen = self.watch.teacher(images)
+            logits, features = seen.logits, {"features": seen.pooled}
+        self.ring.append(images=pixels, logits=logits, **features)
+
+    def draw(self, count: int, balance: float = 0.0) -> Rows:
+        """`count` kept rows for this rank, with replacement.
+
+        Images of one class are drawn in proportion to (their number)^(1 - balance).
+        """
+        kept = {name: rows[: len(self)] for name, rows in self.ring.rows.items()}
+        even = torch.ones(len(self), device=kept["logits"].device)
+        chances = evenly(kept["logits"].argmax(1), self.setting.classes, balance) if balance else even
+        rows = torch.multinomial(chances, count, replacement=True)
+        return {name: column[rows] for name, column in kept.items()}

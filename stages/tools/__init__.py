@@ -1,0 +1,1 @@
+"""What is no stage of the pipeline: run it by hand."""

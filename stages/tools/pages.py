@@ -1,0 +1,129 @@
+"""Write a page's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
+
+A mark is a comment: `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; `<!-- rows: TASK, TASK: ROW, ROW -->`,
+rows by tasks; `<!-- paired: TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed; or `<!-- methods -->`. The part ends
+with `<!-- end -->`. Not a stage: run it when results that a page shows were made anew.
+Usage: python -m stages.tools.pages README.md
+"""
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from stages import kinds, methods
+from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
+from stages.jobs.requirements import why_not
+from stages.methods._described import described
+from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL
+from stages.reporting import records, tables
+from stages.reporting.intervals import half_interval
+from stages.settings import paths
+from stages.settings.params import TEACHER, Params, load
+from stages.settings.task import STUDENT_DOMAIN
+from stages.support.errors import UserError, run_script
+from stages.support.files import replacing
+from stages.support.parts import nearest, part, parts
+
+CAN = {
+    BATCH_NORM: "batch normalisation",
+    MAPS: "stages",
+    STAGES: "named stages",
+    GRADIENT: "gradients",
+    EMBEDDINGS: "embeddings as inputs",
+}
+SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
+MARK = re.compile(r"(<!-- (results|rows|paired|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def main(file: str) -> None:
+    """Replace what stands between the marks of `file`."""
+    text = Path(file).read_text()
+    with replacing(Path(file)) as temporary:
+        temporary.write_text(MARK.sub(lambda match: f"{match[1]}{_part(match[2], match[3])}\n{match[5]}", text))
+
+
+def _part(what: str, titles: str | None) -> str:
+    if what == "methods":
+        return table(load())
+    if what == "results":
+        return results(paths.RESULTS / "table.md", (titles or "").split(", "))
+    tasks, _, rows = (titles or "").partition(": ")
+    if what == "paired":
+        return paired(tasks, rows.split(", "))
+    return beside(paths.RESULTS / "table.csv", tasks.split(", "), rows.split(", "))
+
+
+def results(path: Path, titles: list[str]) -> str:
+    """The sections of a table.md called `titles`, and the note at its end; raises UserError for a title that it has not."""
+    *sections, last = path.read_text().strip().split("\n\n### ")
+    last, _, note = last.rpartition("\n\n")
+    found = {section.removeprefix("### ").partition("\n")[0]: section.removeprefix("### ") for section in (*sections, last)}
+    if missing := [title for title in titles if title not in found]:
+        raise UserError(f"{path} has no table '{missing[0]}'; it has {', '.join(found)}")
+    return "\n\n".join([*(f"### {found[title]}" for title in titles), note])
+
+
+def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
+    """Rows by tasks, out of a table.csv: the mean of the headline score, half its 95 % interval, n, and marks.
+
+    Where every row has the mark of older code, a line says so instead. A row that a task has not stands with a dash. Raises
+    UserError for a task that is not there.
+    """
+    known = pd.read_csv(path, keep_default_na=False, na_values={"ci95": [""]})
+    if missing := set(tasks) - set(known["task"]):
+        raise UserError(f"{path} has no task '{min(missing)}'; it has {', '.join(known['task'].unique())}")
+    wide = pd.DataFrame("–", index=pd.Index(rows, name="row"), columns=tasks)
+    found = known[known["task"].isin(tasks) & known["method"].isin(rows)]
+    if all_older := len(found) > 0 and bool(found["marks"].str.contains(tables.OLDER).all()):
+        found = found.assign(marks=found["marks"].str.replace(tables.OLDER, "").str.strip())
+    for line in found.to_dict("records"):
+        half = "" if pd.isna(line["ci95"]) else f" ± {line['ci95']:.2f}"
+        n = "" if line["method"] == TEACHER else f" (n={int(line['n'])})"
+        wide.loc[line["method"], line["task"]] = f"{float(line[line['headline']]):.2f}{half}{n} {line['marks']}".strip()
+    below = f"\n\nAll of these were made by other code or parameters than now ({tables.OLDER})." if all_older else ""
+    return f"{wide.to_markdown(disable_numparse=True)}{below}"
+
+
+def paired(task: str, pairs: list[str]) -> str:
+    """Row minus row of the headline score of `task` over the seeds that both have: mean, half its 95 % interval, n.
+
+    Raises UserError for a row that the task has not.
+    """
+    content, lines = records.load(task), []
+    rows = content["rows"]
+    for pair in pairs:
+        names = pair.split(" - ")
+        if missing := [name for name in names if "seeds" not in rows.get(name, {})]:
+            raise UserError(f"results/tasks/{task}.json has no seeds of '{missing[0]}'; {nearest(missing[0], rows)}")
+        headline = part(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
+        one, other = (rows[name]["seeds"] for name in names)
+        differences = [one[seed][headline] - other[seed][headline] for seed in one if seed in other]
+        mean, half = sum(differences) / len(differences), half_interval(differences)
+        lines.append([pair, f"{mean:+.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}"), str(len(differences))])
+    frame = pd.DataFrame(lines, columns=["difference, points", task, "n"])
+    return str(frame.to_markdown(index=False, disable_numparse=True))
+
+
+def table(params: Params) -> str:
+    """Every method: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
+    lines, task = [], next(iter(params.catalogue.tasks))
+    has = {name: part(kinds.FOLDER, name, "Kind", "kind of task").has for name in parts(kinds.FOLDER)}
+    for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
+        method, section = methods.method_class(params, row), methods.section(params, row, task)
+        kind, data = method.of_kind, SEES.keys()
+        needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
+        sees = [what for word, what in SEES.items() if why_not(method, section, kind, CAN.keys(), data - {word})]
+        name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
+        tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
+        what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
+        variants = ", ".join(f"`{other}`" for other in params.in_order() if other != row and params.method_of(other) == row)
+        lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])
+    columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
+    wide = str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True))
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))  # columns as wide as their longest cell cannot be read as text
+
+
+if __name__ == "__main__":
+    run_script(main, "file")

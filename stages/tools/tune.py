@@ -1,0 +1,98 @@
+"""Try values of a row's parameters, by one rule for all: six trials at most, a quarter of the schedule's steps, seed 0.
+
+What counts is the validation split's headline score after the last step; no test split is opened. results/tuning.csv keeps every
+trial, and one that it has is not tried again. Not a stage: it wants what `dvc repro curate@TASK` leaves.
+Usage: python -m stages.tools.tune TASK ROW 'KEY=VALUE KEY=VALUE; KEY=VALUE'
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from stages import methods
+from stages.engine import runtime as rt
+from stages.engine.checkpoint import key, until_done
+from stages.engine.loop import train
+from stages.engine.provenance import provenance
+from stages.jobs.requirements import why_not
+from stages.jobs.setup import able, data_of, files, open_probe, open_setting
+from stages.networks import weights
+from stages.settings import params, paths
+from stages.settings.catalogue import Layer, patched
+from stages.settings.params import PARAMS, Params
+from stages.settings.yaml import Loader
+from stages.support.errors import UserError, run_script
+from stages.support.files import replacing
+
+TRIALS, QUARTER, SEED = 6, 4, 0
+TUNING = paths.RESULTS / "tuning.csv"
+
+
+def main(name: str, row: str, trials: str) -> None:
+    """Run every trial of `trials` that results/tuning.csv has not, and add it there."""
+    settings = params.load()
+    settings.task(name)
+    scale = settings.run.scale
+    tried = pd.read_csv(TUNING, dtype=str) if TUNING.exists() else pd.DataFrame(columns=["task", "row", "trial", "scale", "key"])
+    of_row = tried[(tried["task"] == name) & (tried["row"] == row) & (tried["scale"] == scale)]
+    settings = replace(settings, run=settings.run.model_copy(update={"tasks": [name]}))  # for which changes are
+    asked = {text.strip(): _changed(settings, row, text) for text in trials.split(";")}
+    for text, changed in asked.items():
+        try:
+            methods.section(changed, row, name)
+        except UserError as error:
+            raise UserError(f"{row} on {name}, trial '{text}': {error.args[0].partition(': ')[2]}") from None
+    if len(every := {*of_row["trial"], *asked}) > TRIALS:
+        raise UserError(
+            f"{row} on {name}: {len(every)} trials are more than {TRIALS}, which every method has; "
+            f"{TUNING} has {'; '.join(of_row['trial']) or 'none'}"
+        )
+    for text, changed in asked.items():
+        if (found := _tried(changed, name, row, set(of_row["key"]))) is None:
+            print(f"{row} on {name}: '{text}' was tried already")
+            continue
+        line = {"task": name, "row": row, "trial": text, "scale": scale, **found}
+        tried = pd.DataFrame([*tried.to_dict("records"), line])
+        with replacing(TUNING) as temporary:
+            tried.to_csv(temporary, index=False)
+        print(", ".join(f"{what} {value}" for what, value in line.items()))
+
+
+def _changed(settings: Params, row: str, text: str) -> Params:
+    """The settings with the changes of `row` that `text` names; none where it is a dash."""
+    changes: dict[str, Any] = {}
+    for word in text.split() if text.strip() != "-" else []:
+        what, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"a trial is written KEY=VALUE KEY=VALUE, or - for the values as they are; not '{word}'")
+        changes[what] = yaml.load(value, Loader)
+    return replace(settings, changes=Layer(patched(settings.changes.content, {"method": {row: changes}}), PARAMS, ""))
+
+
+def _tried(settings: Params, name: str, row: str, known: set[str]) -> dict[str, Any] | None:
+    """The scores of a trial, where it was made, and a key of all that it depends on; None where its key is `known`."""
+    task, of, run = settings.task(name), methods.method_class(settings, row), settings.run
+    section = methods.section(settings, row, name)
+    identity = methods.plan(settings, row, name, section).identity
+    inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, of).values()]
+    with rt.running(task.precision or run.precision, run.compile) as runtime:
+        if (called := key(f"tune {name} {row} {identity}", SEED, runtime, inputs)) in known:
+            return None
+        with until_done(called, run, runtime.rank) as checkpoint:
+            setting, _ = open_setting(name, task, of, SEED, runtime)
+            if reason := why_not(of, section, setting.kind.has, able(setting), data_of(task)):
+                raise UserError(f"{row} does not run on {name}: it {reason}")
+            schedule = section.schedule.of(setting.schedule) if section.schedule else setting.schedule
+            quarter = replace(schedule, steps=max(1, schedule.steps // QUARTER))
+            method = of(replace(setting, schedule=quarter), section.model_copy(update={"schedule": None}))
+            end = train(method, runtime, SEED, checkpoint, open_probe(name, task, setting), f"tune {row}", points=4)[-1]
+            made = provenance(runtime, checkpoint.seconds)
+    scores = {what: round(value, 2) for what, value in end.items() if what.startswith("val_")}
+    where = {what: made[what] for what in ("seconds", "device", "revision")}
+    return {"steps": method.student.updates, **scores, **where, "key": called}
+
+
+if __name__ == "__main__":
+    run_script(main, "task", "row", "trials")

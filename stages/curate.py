@@ -18,12 +18,12 @@ from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PR
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
+from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import ONE_LABEL, Kind
 from stages.networks.moments import deviations
 from stages.networks.taps import classifier, seen
 from stages.networks.template import Template
-from stages.settings import params, paths, plans
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
 from stages.support.progress import progress
@@ -37,17 +37,16 @@ LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of n
 
 def main(name: str) -> None:
     """Write the pool with the teacher's logits, the scores of every OOD example, the list of those kept, and a summary."""
-    settings = params.load()
-    task = settings.task(name)
-    plans.of_stage(settings, "curate", name).agree(paths.plan(name, "curate"))
-    notice_changes(paths.sources(name), name)
-    rule = open_rule(name, task.curate, settings.run.scale)
-    ood = Examples.load(paths.split(name, "ood"))
+    job = open_job("curate", name)
+    task, places = job.task, job.places
+    notice_changes(places.sources, name)
+    rule = open_rule(name, task.curate, job.run.scale)
+    ood = Examples.load(places.split("ood"))
     count = min(rule.count or -(-len(ood) // 2), len(ood))
     matched: dict[str, Any] = {}
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
-        _, kind, teacher = open_teacher(name, task, runtime)
+        _, kind, teacher = open_teacher(places, task, runtime)
         if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
             raise UserError(
                 f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
@@ -65,9 +64,9 @@ def main(name: str) -> None:
         if rule.weights == "moments":
             weights, matched = _weights(name, kind, teacher, pool)
             pool = pool.having(weight=weights)
-    overlap = set(read_json(paths.overlap(name))["near_duplicates"]) & set(rows.tolist())
+    overlap = set(read_json(places.overlap)["near_duplicates"]) & set(rows.tolist())
     facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": len(overlap)}
-    with replacing_folder(paths.pool(name)) as folder:
+    with replacing_folder(places.pool) as folder:
         pool.save(folder / "pool.safetensors")
         save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})

@@ -6,70 +6,69 @@ Usage: python -m stages.distill TASK METHOD SEED
 from pathlib import Path
 from typing import Any
 
-from stages import methods
 from stages.curation.scores import standing_out
 from stages.datasets.examples import INPUT, PREDICTED
 from stages.engine import runtime as rt
-from stages.engine.checkpoint import key, until_done
-from stages.engine.loop import train, write_curve
+from stages.engine.loop import Row, train, write_curve
 from stages.engine.provenance import provenance
+from stages.jobs.job import RowJob, open_row
 from stages.jobs.requirements import why_not
-from stages.jobs.setup import able, data_of, files, open_probe, open_setting
+from stages.jobs.setup import able, data_of, open_probe, open_setting
+from stages.methods import upper_bound
 from stages.methods.bases.method import Method
 from stages.networks import weights
-from stages.settings import params, paths
-from stages.support.errors import UserError, run_script
+from stages.networks.weights import Blueprint
+from stages.settings import paths
+from stages.support.errors import run_script
 from stages.support.files import replacing_folder, save_tensors, write_json
 
 
-def main(name: str, row: str, seed_text: str) -> None:
+def main(name: str, row: str, seed: str) -> None:
     """Write the student's weights, card, learning curve and, where the method makes inputs, samples of them.
 
     Where the method cannot run on the task, write why instead of a student.
     """
-    settings, seed = params.load(), _seed(seed_text)
-    run, task = settings.run, settings.task(name)
-    method_class, section = methods.method_class(settings, row), methods.section(settings, row, name)
-    plan = methods.plan(settings, row, name, section)
-    plan.agree(paths.plan(name, row))
-    curve_file = paths.curve(name, row, seed)
-    inputs = [
-        paths.teacher(name) / weights.WEIGHTS,
-        *files(task, name, method_class).values(),
-    ]
-    with (
-        rt.running(task.precision or run.precision, run.compile) as runtime,
-        until_done(key(f"{name} {row} {plan.identity}", seed, runtime, inputs), run, runtime.rank) as checkpoint,
-    ):
-        setting, blueprint = open_setting(name, task, method_class, seed, runtime)
-        if reason := why_not(method_class, section, setting.kind.has, able(setting), data_of(task)):
+    job = open_row(name, row, seed)
+    job.plan.agree(job.places.plan(row))
+    with job.training(row, job.seed, job.inputs) as (runtime, _, (checkpoint,)):
+        setting, blueprint = open_setting(job.places, job.task, job.method, job.seed, runtime)
+        if reason := why_not(job.method, job.section, setting.kind.has, able(setting), data_of(job.task)):
             if runtime.rank == 0:
-                print(f"{row} does not run on {name}: it {reason}")
-                write_curve(curve_file, [{"step": 0, f"val_{setting.kind.headline}": float("nan")}])
-                with replacing_folder(paths.student(name, row, seed)) as folder:
-                    write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": plan.identity}})
+                _write_why(job, reason, f"val_{setting.kind.headline}")
             return
-        method: Method = method_class(setting, section)
-        curve = train(method, runtime, seed, checkpoint, open_probe(name, task, setting), f"{row} {name} seed {seed}")
+        method, probe = job.method(setting, job.section), open_probe(job.places, job.task, setting)
+        curve = train(method, runtime, job.seed, checkpoint, probe, f"{row} {name} seed {seed}")
         if runtime.rank == 0:
-            made: dict[str, Any] = {
-                "identity": {"distill": plan.identity},
-                "scale": run.scale,
-                "upper_bound": methods.upper_bound(method_class),
-                "schedule": method.schedule.beside(setting.schedule),
-            }
-            cost = {"steps": method.student.updates, **method.cost.totals()}
-            found, space = method.findings()
-            made |= {**provenance(runtime, checkpoint.seconds), "cost": cost, "findings": found}
-            facts = {"made": f"distilled with {row}", "task": name, "seed": seed, **section.model_dump()}
-            write_curve(curve_file, curve)
-            with replacing_folder(paths.student(name, row, seed)) as folder:
-                weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
-                if space:
-                    save_tensors(folder / "space.safetensors", space)
-                rt.seed(seed)
-                _save_samples(method, folder)
-                write_json(folder / paths.RUN, made)
+            _write(job, method, blueprint, curve, provenance(runtime, checkpoint.seconds))
+
+
+def _write_why(job: RowJob, reason: str, score: str) -> None:
+    print(f"{job.row} does not run on {job.name}: it {reason}")
+    write_curve(job.places.curve(job.row, job.seed), [{"step": 0, score: float("nan")}])
+    with replacing_folder(job.places.student(job.row, job.seed)) as folder:
+        write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": job.plan.identity}})
+
+
+def _write(job: RowJob, method: Method, blueprint: Blueprint, curve: list[Row], origin: dict[str, Any]) -> None:
+    setting, (found, space) = method.setting, method.findings()
+    made = {
+        "identity": {"distill": job.plan.identity},
+        "scale": job.run.scale,
+        "upper_bound": upper_bound(job.method),
+        "schedule": method.schedule.beside(setting.schedule),
+        **origin,
+        "cost": {"steps": method.student.updates, **method.cost.totals()},
+        "findings": found,
+    }
+    facts = {"made": f"distilled with {job.row}", "task": job.name, "seed": job.seed, **job.section.model_dump()}
+    write_curve(job.places.curve(job.row, job.seed), curve)
+    with replacing_folder(job.places.student(job.row, job.seed)) as folder:
+        weights.save(folder, blueprint, setting.student, setting.kind.blank(1), facts)
+        if space:
+            save_tensors(folder / "space.safetensors", space)
+        rt.seed(job.seed)
+        _save_samples(method, folder)
+        write_json(folder / paths.RUN, made)
 
 
 def _save_samples(method: Method, folder: Path) -> None:
@@ -79,12 +78,6 @@ def _save_samples(method: Method, folder: Path) -> None:
     if inputs is not None:
         predicted = standing_out(kind.summary(teacher.logits(inputs))["shares"])
         save_tensors(folder / "samples.safetensors", {INPUT: kind.stored(inputs), PREDICTED: predicted})
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise UserError(f"the seed is a whole number of 0 or more, not '{text}'")
-    return int(text)
 
 
 if __name__ == "__main__":

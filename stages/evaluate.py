@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from stages.datasets.examples import INPUT, Examples, pack
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
+from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.networks import weights
 from stages.reporting.features import likeness, penultimate
-from stages.settings import params, paths, plans
+from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, read_tensors, replacing_folder, sha256, write_json
@@ -34,22 +36,21 @@ def main(name: str) -> None:
 
     Where the task names a student domain, metrics.json has its scores under `student_domain`, and there is a student_domain.csv.
     """
-    settings = params.load()
-    task = settings.task(name)
-    plans.of_stage(settings, "evaluate", name).agree(paths.plan(name, "evaluate"))
-    tests = {"predictions": Examples.load(paths.split(name, "test"))}
+    job = open_job("evaluate", name)
+    task, places, runs = job.task, job.places, job.run.runs
+    tests = {"predictions": Examples.load(places.split("test"))}
     if task.student_domain:
-        tests[STUDENT_DOMAIN] = Examples.load(paths.student_domain(name, "test"))
+        tests[STUDENT_DOMAIN] = Examples.load(places.student_domain("test"))
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
-    made_for, kind, guide = open_teacher(name, task, runtime)
+    made_for, kind, guide = open_teacher(places, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
-    like = _likeness(settings.run.runs, name, kind, guide)
+    like = _likeness(runs, places, kind, guide)
     milliseconds: dict[str, float] = {}
-    for row, seed in progress(settings.run.runs, f"evaluate {name}"):
-        folder = paths.teacher(name) if row == TEACHER else paths.student(name, row, seed)
+    for row, seed in progress(runs, f"evaluate {name}"):
+        folder = places.teacher if row == TEACHER else places.student(row, seed)
         made = read_json(folder / paths.RUN)
         if "why_not" in made:
-            with replacing_folder(paths.scores(name, row, seed)) as out:
+            with replacing_folder(places.scores(row, seed)) as out:
                 write_json(out / "metrics.json", {"made": made})
             continue
         _, net = weights.load(folder)
@@ -70,19 +71,19 @@ def main(name: str) -> None:
         result |= made.pop("cost", {}) | made.pop("findings", {})
         made["weights"] = sha256(folder / weights.WEIGHTS)[:16]  # so that a later run can be seen to give the same network
         result |= like.get((row, seed), {})
-        with replacing_folder(paths.scores(name, row, seed)) as out:
+        with replacing_folder(places.scores(row, seed)) as out:
             for domain, test in tests.items():
                 measure.write_predictions(out / domain, logits[domain], test)
             write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 
 
-def _likeness(runs: list[tuple[str, int]], name: str, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
+def _likeness(runs: list[tuple[str, int]], places: Places, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
     """Compare each run's inputs with validation inputs, and as many training inputs for the teacher's row."""
-    made = {(row, seed): paths.student(name, row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
+    made = {(row, seed): places.student(row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
     made = {run: path for run, path in made.items() if path.exists()}
     if not made:
         return {}
-    in_domain = penultimate(guide, kind.shown(Examples.load(paths.split(name, "val")), BATCH))
+    in_domain = penultimate(guide, kind.shown(Examples.load(places.split("val")), BATCH))
 
     def like(inputs: Examples) -> dict[str, float]:
         return likeness(penultimate(guide, kind.shown(inputs, BATCH)), in_domain)
@@ -91,7 +92,7 @@ def _likeness(runs: list[tuple[str, int]], name: str, kind: Kind, guide: Teacher
     for run, path in made.items():
         inputs = pack(read_tensors(path)[0][INPUT])
         found[run], count = like(inputs), max(count, len(inputs))
-    train = Examples.load(paths.split(name, "train"))
+    train = Examples.load(places.split("train"))
     return {**found, (TEACHER, 0): like(train.subset(shuffled(len(train))[:count]))}
 
 

@@ -17,6 +17,7 @@ from stages.reporting.figures import distance, values
 from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
@@ -116,8 +117,8 @@ def _place(name: str, order: list[str]) -> int:
 
 def _figures(task: str) -> list[Any]:
     """The task's figures as they were drawn here, or else as they were published."""
-    drawn = list(paths.figures(task).glob("*.png"))
-    return drawn or list(paths.published(task).glob("*.png"))
+    places = Places(task)
+    return list(places.figures.glob("*.png")) or list(places.published.glob("*.png"))
 
 
 def _sections(params: Params, reports: records.Reports) -> values.Sections:

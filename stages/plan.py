@@ -25,6 +25,7 @@ from stages.reporting import records
 from stages.settings import paths, plans
 from stages.settings.catalogue import FOLDER
 from stages.settings.params import IMPRESS, STAGES, Params, load
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
@@ -55,13 +56,13 @@ def main() -> None:
     for name, rows in planned.items():
         tell_costs(params, name)
         for stage in STAGES:
-            plans.of_stage(params, stage, name).write(paths.plan(name, stage))
+            plans.of_stage(params, stage, name).write(Places(name).plan(stage))
         for row, plan in rows.items():
-            plan.write(paths.plan(name, row))
+            plan.write(Places(name).plan(row))
     for name in params.impress.tasks:
         as_template(params, name)
         for stage in IMPRESS:
-            plans.of_stage(params, stage, name).write(paths.plan(name, stage))
+            plans.of_stage(params, stage, name).write(Places(name).plan(stage))
     kinds, known = {params.task(name).kind for name in params.run.tasks}, dict[str, Any]()
     for scale in records.scales(params.run.scale):
         reported = records.everything(scale)
@@ -94,7 +95,7 @@ def tell_cached(params: Params) -> None:
     stages = (yaml.load(lock.read_text(), Loader) or {}).get("stages", {}) if lock.exists() else {}
     made = [Path(out["path"]) for name, entry in stages.items() if name.startswith("distill@") for out in entry.get("outs", [])]
     today = {
-        paths.student(task, row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds
+        Places(task).student(row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds
     }
     away = [path for path in made if paths.STUDENTS in path.parents and path not in today and not path.exists()]
     if away:

@@ -8,7 +8,7 @@ from typing import Any
 from stages import kinds
 from stages.datasets.examples import LABEL, Examples
 from stages.datasets.stamps import stamps
-from stages.settings import params, paths, plans
+from stages.jobs.job import open_job
 from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing_folder, write_json
@@ -19,9 +19,8 @@ FIRST, HELD = 0.8, 0.1  # parts of a student domain: train, val; and val of what
 
 def main(name: str) -> None:
     """Write one task's in-domain splits, its OOD examples, which of these are in test too, and the student's domain."""
-    settings = params.load()
-    task = settings.task(name)
-    plans.of_stage(settings, "prepare", name).agree(paths.plan(name, "prepare"))
+    job = open_job("prepare", name)
+    task, places = job.task, job.places
     kinds.check_form(task, f"task.{name}")
     form, kind = task.form, kinds.aspect(task.kind, "splits")
 
@@ -44,19 +43,19 @@ def main(name: str) -> None:
             )
     splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
 
-    limit = SMOKE_IMAGES if settings.run.scale == "smoke" else None
-    with replacing_folder(paths.data(name)) as new:
-        pack = kind.packer(splits["train"], form, new / paths.split(name, "train").parent.name)
+    limit = SMOKE_IMAGES if job.smoke else None
+    with replacing_folder(places.data) as new:
+        pack = kind.packer(splits["train"], form, new / places.split("train").parent.name)
         splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
         shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
-        files = {paths.split(name, part): (part, examples) for part, examples in splits.items()}
-        files |= {paths.student_domain(name, part): (f"student domain, {part}", shifted[part]) for part in shifted}
+        files = {places.split(part): (part, examples) for part, examples in splits.items()}
+        files |= {places.student_domain(part): (f"student domain, {part}", shifted[part]) for part in shifted}
         for path, (what, examples) in files.items():
-            examples.save(new / path.relative_to(paths.data(name)))
+            examples.save(new / path.relative_to(places.data))
             print(f"{what}: {len(examples)} examples, {len(examples.classes)} classes")
-        overlap = new / paths.overlap(name).relative_to(paths.data(name))
+        overlap = new / places.overlap.relative_to(places.data)
         write_json(overlap, _overlap(kind, name, splits, shifted))
-        write_json(new / paths.sources(name).name, stamps(task.model_dump(mode="json")))
+        write_json(new / places.sources.name, stamps(task.model_dump(mode="json")))
 
 
 def _overlap(kind: Any, name: str, splits: dict[str, Examples], shifted: dict[str, Examples]) -> dict[str, Any]:

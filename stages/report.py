@@ -10,12 +10,14 @@ from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
+from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.reporting import figures, records
 from stages.reporting.distance import pool_distance
-from stages.settings import params, paths, plans
+from stages.settings import plans
 from stages.settings.params import TEACHER, Params
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
@@ -29,31 +31,29 @@ def main(name: str) -> None:
 
     A run of smoke scale writes its own file, results/smoke/tasks/TASK.json, and leaves the other as it is.
     """
-    settings = params.load()
-    task = settings.task(name)
-    plans.of_stage(settings, "report", name).agree(paths.plan(name, "report"))
-    scale = settings.run.scale
+    job = open_job("report", name)
+    settings, task, places, scale = job.params, job.task, job.places, job.run.scale
     earlier = records.load(name, scale)["rows"]
-    rows = collect(settings, name, plans.around(settings, name))
-    _, kind, teacher = open_teacher(name, task, start("fp32"))
+    rows = collect(settings, places, plans.around(settings, name))
+    _, kind, teacher = open_teacher(places, task, start("fp32"))
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
-    figures.draw_all(name, kind, teacher, aspect(task.kind, "figures"), rows, groups)
-    facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(name, kind, teacher)}
-    write_json(paths.report(name, scale), facts | {"rows": records.merged(earlier, rows)})
-    if not paths.report(name).exists():
-        write_json(paths.report(name), {"kind": task.kind, "rows": {}})  # DVC wants it there
+    figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups)
+    facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(places, kind, teacher)}
+    write_json(places.report(scale), facts | {"rows": records.merged(earlier, rows)})
+    if not places.report().exists():
+        write_json(places.report(), {"kind": task.kind, "rows": {}})  # DVC wants it there
 
 
-def collect(settings: Params, task: str, around: dict[str, str]) -> records.Rows:
-    """What `evaluate` wrote of every run of `task`, by row and seed; or why a row does not run.
+def collect(settings: Params, places: Places, around: dict[str, str]) -> records.Rows:
+    """What `evaluate` wrote of every run of a task, by row and seed; or why a row does not run.
 
     A run knows the identity of its own training, and the teacher of its. Those of the other stages `around` it are what they are
     now: had one of them changed and with it what it wrote, `dvc repro` would have made the run anew.
     """
     rows: records.Rows = {}
     for row, seed in settings.run.runs:
-        path = paths.scores(task, row, seed) / "metrics.json"
+        path = places.scores(row, seed) / "metrics.json"
         if not path.exists():
             raise UserError(f"{path} is missing; `dvc repro` builds it")
         found = read_json(path)
@@ -85,10 +85,10 @@ def _distill(task: Task) -> dict[str, Any]:
     return task.distill.model_dump(mode="json", exclude_defaults=True)
 
 
-def _pool(name: str, kind: Kind, teacher: Teacher) -> dict[str, float]:
+def _pool(places: Places, kind: Kind, teacher: Teacher) -> dict[str, float]:
     """How far the pool is from the teacher's training images: for comparison only, a user has not these."""
-    pool = Examples.load(paths.pool(name) / "pool.safetensors")
-    return pool_distance(teacher, kind, pool, Examples.load(paths.split(name, "train")))
+    pool = Examples.load(places.pool / "pool.safetensors")
+    return pool_distance(teacher, kind, pool, Examples.load(places.split("train")))
 
 
 if __name__ == "__main__":

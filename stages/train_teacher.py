@@ -4,7 +4,6 @@ Usage: python -m stages.train_teacher TASK
 """
 
 import shutil
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,18 @@ from torch import nn
 from stages.datasets.examples import Examples
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
-from stages.engine.checkpoint import Checkpoint, key, until_done
+from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import Row, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
+from stages.jobs.job import open_job
 from stages.jobs.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
 from stages.networks.weights import Blueprint
-from stages.settings import params, paths, plans
+from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.settings.task import Part, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
@@ -35,32 +36,28 @@ Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
 
 def main(name: str) -> None:
     """Write the teacher's weights, card, learning curve, and where it was made."""
-    settings = params.load()
-    run, task = settings.run, settings.task(name)
-    plan = plans.of_stage(settings, "train_teacher", name)
-    plan.agree(paths.plan(name, "train_teacher"))
-    notice_changes(paths.sources(name), name)
-    val, source = Examples.load(paths.split(name, "val")), paths.split(name, "train")
-    with rt.running(task.precision or run.precision, run.compile) as runtime, ExitStack() as stack:
-        called = f"{name}-{(made_by := key(plan.identity, SEED, runtime, [source]))}"
-        checkpoints = [stack.enter_context(until_done(f"{called}-{i}", run, runtime.rank)) for i in range(len(task.parts))]
-        if other := _same(name, made_by):
+    job = open_job("train_teacher", name)
+    task, places = job.task, job.places
+    notice_changes(places.sources, name)
+    val, source = Examples.load(places.split("val")), places.split("train")
+    with job.training("teacher", SEED, [source], range(len(task.parts))) as (runtime, made_by, checkpoints):
+        if other := _same(places, made_by):
             if runtime.rank == 0:
-                print(f"the teacher of {other} is the same: the same data, code and parameters; it is copied")
-                _copy(other, name)
+                print(f"the teacher of {other.task} is the same: the same data, code and parameters; it is copied")
+                _copy(other, places)
             return
         train, kind = Examples.load(source), open_kind(task, val.classes)
         parts = [_part(name, task, place, train, val, runtime, one) for place, one in enumerate(checkpoints)]
         blueprint, net, curve, facts = parts[0] if task.teacher else _united(name, kind, parts, train, val, runtime)
         if runtime.rank == 0:
             made = {
-                "identity": {"train_teacher": plan.identity},
+                "identity": {"train_teacher": job.plan.identity},
                 "key": made_by,
-                "scale": run.scale,
+                "scale": job.run.scale,
                 **provenance(runtime, sum(one.seconds for one in checkpoints)),
             }
-            write_curve(paths.curve(name, TEACHER, SEED), curve)
-            with replacing_folder(paths.teacher(name)) as folder:
+            write_curve(places.curve(TEACHER, SEED), curve)
+            with replacing_folder(places.teacher) as folder:
                 weights.save(folder, blueprint, net, kind.blank(1), facts)
                 write_json(folder / paths.RUN, made)
             print(f"teacher of {name}: {facts[f'val_{kind.headline}']:.2f} % on the validation split")
@@ -94,20 +91,21 @@ def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Exam
     return replace(whole, parts=blueprints), net, curve, {"made": [one["made"] for one in facts], **measured}
 
 
-def _same(name: str, made_by: str) -> str | None:
-    """Another task whose teacher was made of the same things, and so is the same to the last bit."""
-    for path in sorted(paths.teacher(name).parent.glob(f"*/{paths.RUN}")):
-        if (other := path.parent.name) != name and not other.startswith(".") and read_json(path).get("key") == made_by:
-            return other
+def _same(places: Places, made_by: str) -> Places | None:
+    """Another task's places, whose teacher was made of the same things, and so is the same to the last bit."""
+    for path in sorted(places.teacher.parent.glob(f"*/{paths.RUN}")):
+        other = path.parent.name
+        if other != places.task and not other.startswith(".") and read_json(path).get("key") == made_by:
+            return Places(other)
     return None
 
 
-def _copy(other: str, name: str) -> None:
+def _copy(other: Places, places: Places) -> None:
     """The teacher of another task."""
-    with replacing(paths.curve(name, TEACHER, SEED)) as temporary:
-        shutil.copyfile(paths.curve(other, TEACHER, SEED), temporary)
-    with replacing_folder(paths.teacher(name)) as folder:
-        shutil.copytree(paths.teacher(other), folder, dirs_exist_ok=True)
+    with replacing(places.curve(TEACHER, SEED)) as temporary:
+        shutil.copyfile(other.curve(TEACHER, SEED), temporary)
+    with replacing_folder(places.teacher) as folder:
+        shutil.copytree(other.teacher, folder, dirs_exist_ok=True)
 
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:

@@ -23,6 +23,7 @@ from stages.engine.loop import train
 from stages.jobs.setup import open_setting
 from stages.methods.bases.method import Rescheduled
 from stages.settings import params
+from stages.settings.paths import Places
 
 
 def seconds(name: str, row: str, steps: int) -> float:
@@ -31,7 +32,7 @@ def seconds(name: str, row: str, steps: int) -> float:
     task, of, section = settings.task(name), methods.method_class(settings, row), methods.section(settings, row, name)
     own = (section.schedule or Rescheduled()).model_copy(update={"steps": steps})
     with rt.running(task.precision or settings.run.precision, False) as runtime, tempfile.TemporaryDirectory() as folder:
-        setting, _ = open_setting(name, task, of, 0, runtime)
+        setting, _ = open_setting(Places(name), task, of, 0, runtime)
         method = of(setting, section.model_copy(update={"schedule": own}))
         never = Checkpoint(Path(folder), every_minutes=math.inf, every_steps=steps + 1)
         begin = time.perf_counter()

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from stages.engine.checkpoint import Checkpoint
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 from stages.support.files import read_tensors
 from stages.support.progress import progress
@@ -101,7 +101,7 @@ def _killed(count: int) -> tuple[int, int, int]:
     whole: dict[tuple[str, str], str] = {}
     while kills < count:
         task, row = rows[runs % len(rows)]
-        file = paths.student(task, row, 0) / "weights.safetensors"
+        file = Places(task).student(row, 0) / "weights.safetensors"
         if (task, row) not in whole:
             _run("distill", task, row, "0")
             whole[task, row] = _hash(file)

@@ -22,6 +22,7 @@ from stages.datasets.stamps import notice_changes, stamps
 from stages.engine.checkpoint import until_done
 from stages.networks import weights
 from stages.settings import params, paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 from stages.support.files import replacing_folder, save_tensors, write_json
 
@@ -217,7 +218,7 @@ def test_students_learn_from_fewer_images_than_a_batch(project, capsys):
     project.teach("digits")
     distill.main("digits", "kd_ood", "0")
     assert "20 examples are fewer than a batch of 32" in capsys.readouterr().out
-    assert paths.student("digits", "kd_ood", 0).exists()
+    assert Places("digits").student("kd_ood", 0).exists()
 
 
 def test_a_teacher_of_fewer_images_than_a_batch_says_so(project, capsys):
@@ -256,7 +257,7 @@ def test_a_student_domain_with_an_empty_class_is_refused(project, tmp_path):
     Image.new("L", (16, 16)).save(tmp_path / "shifted" / "9" / "only.png")
     with pytest.raises(UserError, match=r"digits\.ood\.images: class '9' has 1 examples"):
         prepare.main("digits")
-    assert not paths.split("digits", "train").exists()
+    assert not Places("digits").split("train").exists()
 
 
 def test_the_layout_of_a_missing_student_domain_is_in_the_message(project):
@@ -269,10 +270,10 @@ def test_a_method_that_cannot_run_writes_why_instead_of_a_student(project, capsy
     project.teach("digits")
     for row in ("augkd", "augkd_no_anchor"):
         distill.main("digits", row, "0")
-        folder = paths.student("digits", row, 0)
+        folder = Places("digits").student(row, 0)
         assert "`ood: {source: student_domain, ...}`" in json.loads((folder / "run.json").read_text())["why_not"]
         assert [path.name for path in folder.iterdir()] == ["run.json"]
-        assert paths.curve("digits", row, 0).exists()
+        assert Places("digits").curve(row, 0).exists()
         assert f"{row} does not run on digits: it needs labelled examples" in capsys.readouterr().out
 
 
@@ -290,11 +291,11 @@ def seen_in_pool(task):
 
 
 def split_sizes(task):
-    return [len(Examples.load(paths.split(task, part))) for part in ("train", "val", "test")]
+    return [len(Examples.load(Places(task).split(part))) for part in ("train", "val", "test")]
 
 
 def listed_in_pool(task):
-    with (paths.pool(task) / "index.csv").open() as file:
+    with (Places(task).pool / "index.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -312,11 +313,11 @@ def test_labels_are_for_scoring_where_the_teacher_is_imported_and_the_pool_names
     curate.main("digits")
     assert len(kept := {row["file"] for row in listed_in_pool("digits")}) == 5  # half of them
     assert kept <= {f"{tmp_path}/others/x/{i}.png" for i in range(9)}
-    assert not Examples.load(paths.split("digits", "ood")).packed
-    pool = Examples.load(paths.pool("digits") / "pool.safetensors")  # few enough to be packed
+    assert not Examples.load(Places("digits").split("ood")).packed
+    pool = Examples.load(Places("digits").pool / "pool.safetensors")  # few enough to be packed
     assert torch.equal(pool.input, torch.cat(list(replace(pool, columns={"index": pool.index}).batches(2))))
 
-    import_teacher(project, paths.teacher("digits") / "weights.safetensors")
+    import_teacher(project, Places("digits").teacher / "weights.safetensors")
     prepare.main("digits")
     assert split_sizes("digits") == [21, 15, 54]
     project.change("task.digits", split={"test": 0.5, "val": 0.5})
@@ -330,7 +331,7 @@ def test_test_images_in_the_pool_are_reported(project, capsys):
     project.change("task.digits.teacher.train", epochs=1)
     project.change("task.digits", ood={"source": "digits"}, curate={"keep": "all"})
     project.teach("digits")
-    facts = json.loads((paths.pool("digits") / "summary.json").read_text())
+    facts = json.loads((Places("digits").pool / "summary.json").read_text())
     assert facts["near_duplicates_of_test"] >= 539
     assert f"warning: {facts['near_duplicates_of_test']} images of the pool are, or nearly are" in capsys.readouterr().out
 
@@ -347,8 +348,8 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
     project.change("task.digits.teacher.train", epochs=5)
     prepare.main("digits")
     train_teacher.main("digits")
-    card = (paths.teacher("digits") / "card.json").read_text()
-    good = load_file(paths.teacher("digits") / "weights.safetensors")
+    card = (Places("digits").teacher / "card.json").read_text()
+    good = load_file(Places("digits").teacher / "weights.safetensors")
     file = tmp_path / "mine.safetensors"
 
     save_file(good, file)
@@ -389,13 +390,13 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
     import_teacher(project, file, path="nowhere.pt")
     with pytest.raises(UserError, match=r"weights nowhere\.pt are missing"):
         train_teacher.main("digits")
-    assert (paths.teacher("digits") / "card.json").read_text() == card
+    assert (Places("digits").teacher / "card.json").read_text() == card
 
     wrapped = tmp_path / "mine.pt"
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in good.items()}}, wrapped)
     import_teacher(project, wrapped)
     train_teacher.main("digits")
-    assert "imported from" in (paths.teacher("digits") / "card.json").read_text()
+    assert "imported from" in (Places("digits").teacher / "card.json").read_text()
 
 
 def run(folder, *command):
@@ -416,7 +417,7 @@ def test_the_command_line_gives_one_line_and_a_status(project):
 def test_an_output_that_cannot_be_written_is_named_and_the_old_one_stays(project):
     """A disk that fills up in the middle of a file: RLIMIT_FSIZE makes the kernel refuse the rest of the write."""
     prepare.main("digits")
-    target = paths.split("digits", "ood")
+    target = Places("digits").split("ood")
     before = target.read_bytes()
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -447,7 +448,7 @@ def test_an_input_that_is_damaged_is_named_with_the_stage_that_makes_it(project)
     train_teacher.main("digits")
     made = {"train_teacher@digits": {"outs": [{"path": "models/teachers/digits"}]}}
     (project.folder / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": made}))
-    teacher, ood = paths.teacher("digits") / weights.WEIGHTS, paths.split("digits", "ood")
+    teacher, ood = Places("digits").teacher / weights.WEIGHTS, Places("digits").split("ood")
     for path, command in ((teacher, "dvc repro train_teacher@digits"), (ood, "dvc repro")):
         good = path.read_bytes()
         flipped = [
@@ -465,8 +466,8 @@ def test_an_input_that_is_damaged_is_named_with_the_stage_that_makes_it(project)
         path.write_bytes(good)
     curate.main("digits")
     for broken in ("", "{", "[]"):
-        (paths.pool("digits") / "summary.json").write_text("{}")
-        overlap = paths.overlap("digits")
+        (Places("digits").pool / "summary.json").write_text("{}")
+        overlap = Places("digits").overlap
         overlap.write_text(broken)
         with pytest.raises(UserError, match=rf"{overlap} is damaged"):
             curate.main("digits")

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from stages import curate, distill, impress, plan, train_teacher, train_templates
 from stages.datasets.examples import Examples
+from stages.impressions.room import each_class_first
 from stages.networks import weights
 from stages.networks.template import Impression
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 
 
@@ -39,8 +40,8 @@ def responses(net, images):
 
 def test_images_are_kept_by_their_distance_from_what_the_teacher_remembers(ready):
     """Against the formula: over layers, channels' squared differences from the stored moments, in units of the pool's."""
-    net = weights.load(paths.teacher("digits"))[1].eval()
-    ood = Examples.load(paths.split("digits", "ood"))
+    net = weights.load(Places("digits").teacher)[1].eval()
+    ood = Examples.load(Places("digits").split("ood"))
     entered = responses(net, ood.input / 255)
     expected = torch.zeros(len(ood))
     for x, norm in zip(entered, (net.net.features[i] for i in (1, 4, 7)), strict=True):
@@ -48,7 +49,7 @@ def test_images_are_kept_by_their_distance_from_what_the_teacher_remembers(ready
         scale = mean.var(0, correction=0).mean()
         apart = (mean - norm.running_mean).square() + (deviation - norm.running_var.sqrt()).square()
         expected += apart.mean(1) / scale / 3
-    found = load_file(paths.pool("digits") / "scores.safetensors")
+    found = load_file(Places("digits").pool / "scores.safetensors")
     assert torch.allclose(found["impression"], expected, rtol=1e-3)
     predicted, kept = found["predicted"], set(found["rows"].tolist())
     assert len(kept) == 80
@@ -70,10 +71,10 @@ def test_the_stage_writes_numbers_tables_and_pictures(ready):
     distill.main("digits", "fast", "0")
     plan.main()
     train_templates.main("digits")
-    states = [load_file(folder / "weights.safetensors") for folder in (paths.teacher("digits"), *map(template, (1, 2)))]
+    states = [load_file(folder / "weights.safetensors") for folder in (Places("digits").teacher, *map(template, (1, 2)))]
     assert not any(torch.equal(a["head.weight"], b["head.weight"]) for a, b in ((states[0], states[1]), (states[1], states[2])))
     impress.main("digits")
-    folder = paths.impressions("digits")
+    folder = Places("digits").impressions
     figures = ("neighbours-accuracy", "translation", "reconstructions", "synthesis", "sets", "images", "neighbours")
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.png" for name in figures),
@@ -93,7 +94,7 @@ def test_the_stage_writes_numbers_tables_and_pictures(ready):
     assert len(numbers[numbers["table"] == "translation"]) == 6
     text = (folder / "tables.md").read_text()
     assert all(f"## {title}" in text for title in ("Nearest neighbours", "Images decoded", "Images on their way", "Expected"))
-    sets, known = Impression.load(paths.codes("digits")), pd.read_csv(folder / "sets.csv", index_col=0)
+    sets, known = Impression.load(Places("digits").codes), pd.read_csv(folder / "sets.csv", index_col=0)
     assert list(known.index) == list(known.columns)
     assert len(sets) == len(known)
     assert {"pool", "made by fast", *(f"validation: {k}" for k in range(10))} <= set(known.index)
@@ -102,12 +103,12 @@ def test_the_stage_writes_numbers_tables_and_pictures(ready):
 
 
 def template(seed):
-    return paths.template("digits", seed)
+    return Places("digits").template(seed)
 
 
 def test_the_first_of_each_class_vote_and_the_others_stay_in_order():
     labels = torch.tensor([4, 4, 1, 4, 1, 0, 4, 2])
-    assert impress.each_class_first(labels).tolist() == [0, 2, 5, 7, 1, 3, 4, 6]
+    assert each_class_first(labels).tolist() == [0, 2, 5, 7, 1, 3, 4, 6]
 
 
 def test_whole_images_are_scored_by_a_teacher_of_crops(project):
@@ -115,7 +116,7 @@ def test_whole_images_are_scored_by_a_teacher_of_crops(project):
     project.change("task.digits.image", size=20, crop=16)
     project.change("task.digits", curate={"keep": "impression", "count": 30})
     project.teach("digits")
-    assert len(load_file(paths.pool("digits") / "pool.safetensors")["input"]) == 30
+    assert len(load_file(Places("digits").pool / "pool.safetensors")["input"]) == 30
     project.change("run", methods=["impression"])
     distill.main("digits", "impression", "0")
 

@@ -10,6 +10,7 @@ import pytest
 
 from stages import distill, prepare
 from stages.settings import paths
+from stages.settings.paths import Places
 from tests import two_ranks
 from tests.clones import REPOSITORY
 
@@ -66,7 +67,7 @@ def killed_and_whole(project, capsys, stage, saves, words, out, *others):
 
 def test_kill_9_and_run_again_gives_the_same_student(ready, capsys):
     """... and the same curve."""
-    outs = paths.student("digits", "mosaickd", 0) / "weights.safetensors", paths.curve("digits", "mosaickd", 0)
+    outs = Places("digits").student("mosaickd", 0) / "weights.safetensors", Places("digits").curve("mosaickd", 0)
     interrupted, whole, said = killed_and_whole(ready, capsys, "distill", 2, ["digits", "mosaickd", "0"], *outs)
     assert interrupted == whole
     assert "resumed at step" in said
@@ -97,7 +98,7 @@ def test_a_stage_whose_launcher_was_killed_saves_and_ends(ready):
     said = parent.stderr.read().decode()  # until the stage, which has it too, has ended
     assert parent.wait() == -9
     assert said.strip().endswith("training goes on from where it was saved")
-    assert not paths.student("digits", "kd_ood", 0).exists()
+    assert not Places("digits").student("kd_ood", 0).exists()
     assert list(paths.CHECKPOINTS.glob("*/last.pt"))
 
 
@@ -109,8 +110,8 @@ def test_kill_9_in_the_second_of_several_trainings_gives_the_same_networks(ready
     ready.change("impress", tasks=["digits"])
     prepare.main("digits-halves")
     cases = (
-        ("train_teacher", 3, "digits-halves", paths.teacher("digits-halves"), "teachers.0: resumed", "teachers.1: resumed"),
-        ("train_templates", 6, "digits", paths.template("digits", 2), "seed_1: resumed", "seed_2: resumed"),
+        ("train_teacher", 3, "digits-halves", Places("digits-halves").teacher, "teachers.0: resumed", "teachers.1: resumed"),
+        ("train_templates", 6, "digits", Places("digits").template(2), "seed_1: resumed", "seed_2: resumed"),
     )
     for stage, saves, task, folder, *expected in cases:
         interrupted, whole, said = killed_and_whole(ready, capsys, stage, saves, [task], folder / "weights.safetensors")
@@ -153,5 +154,5 @@ def test_statistics_of_a_batch_are_of_the_union_of_two_ranks():
 def test_the_launcher_runs_a_stage_on_two_ranks(ready):
     done = run(ready.folder, *TORCHRUN, "-m", "stages.distill", "digits", "mosaickd", "0")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (paths.student("digits", "mosaickd", 0) / "weights.safetensors").exists()
-    assert paths.curve("digits", "mosaickd", 0).exists()
+    assert (Places("digits").student("mosaickd", 0) / "weights.safetensors").exists()
+    assert Places("digits").curve("mosaickd", 0).exists()

@@ -11,11 +11,12 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from stages import methods, overview
-from stages.tools import pages
 from stages.methods._described import described
 from stages.networks import weights
 from stages.settings import params, paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
+from stages.tools import pages
 from tests.clones import REPOSITORY
 from tests.small import setting
 from tests.tables import rows_of
@@ -30,7 +31,7 @@ PAGES = {"README": README, **DOCS}
 def results(tmp_path, monkeypatch):
     """The fixtures where a run would have left them."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(FIXTURES / "tasks", paths.report("").parent)
+    shutil.copytree(FIXTURES / "tasks", Places("").report().parent)
     paths.identities().parent.mkdir(parents=True)
     shutil.copy(FIXTURES / "identities.json", paths.identities())
     shutil.copytree(FIXTURES / "catalogue", "tasks")
@@ -80,7 +81,7 @@ def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
 
 
 def test_a_schedule_of_its_own_is_marked_and_said(results):
-    path = paths.report("digits")
+    path = Places("digits").report()
     content = json.loads(path.read_text())
     own = {"steps": [196000, 80000], "lr": [0.1, 0.2], "augment": [{"crop": 4, "flip": True}, {"crop": 0, "flip": False}]}
     own["rate"] = ["cosine", {"at": [0.4, 0.8], "by": 0.1}]
@@ -110,7 +111,7 @@ def test_tasks_of_several_kinds_stand_beside_each_other_by_their_own_scores(tmp_
 
 def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):
     """By hand: seeds 0 and 1 differ by a and b; half of the interval of two is 12.706 |a - b| / 2."""
-    rows = json.loads(paths.report("digits").read_text())["rows"]
+    rows = json.loads(Places("digits").report().read_text())["rows"]
     one, other = (rows[name]["seeds"] for name in ("mosaickd", "kd_ood"))
     a, b = (one[seed]["top1"] - other[seed]["top1"] for seed in "01")
     page = results / "page.md"
@@ -306,6 +307,6 @@ def test_a_student_is_loaded_as_docs_say(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blueprint = weights.Blueprint("torchvision.mobilenet_v3_small", tuple("abc"), (3, 64, 64), [0.4, 0.5, 0.6], [0.2, 0.3, 0.2])
     net, images = blueprint.build().eval(), torch.rand(2, 3, 64, 64)
-    weights.save(paths.student("mine", "kd_ood", 0), blueprint, net, images[:1], {})
+    weights.save(Places("mine").student("kd_ood", 0), blueprint, net, images[:1], {})
     exec(DOCS["own-task"].split("```python\n")[1].split("```")[0], found := {"images": images})
     assert torch.allclose(found["logits"], net(images), atol=1e-5)

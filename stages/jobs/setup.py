@@ -10,7 +10,7 @@ from stages.kinds import Kind, Probe, open_kind
 from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.networks import weights
 from stages.networks.weights import Blueprint
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN, Distill, Task
 from stages.support.errors import UserError
 
@@ -28,32 +28,32 @@ def able(setting: Setting) -> frozenset[str]:
     return setting.teacher.can if named else setting.teacher.can - {STAGES, MAPS}
 
 
-def files(task: Task, name: str, method: type[Method]) -> dict[str, Path]:
+def files(places: Places, task: Task, method: type[Method]) -> dict[str, Path]:
     """Where the data lies that `method` sees."""
-    found = {POOL: paths.pool(name) / "pool.safetensors", IN_DOMAIN: paths.split(name, "train")}
+    found = {POOL: places.pool / "pool.safetensors", IN_DOMAIN: places.split("train")}
     if task.student_domain:
-        found[STUDENT_DOMAIN] = paths.student_domain(name, "train")
+        found[STUDENT_DOMAIN] = places.student_domain("train")
     return {key: path for key, path in found.items() if key in method.sees}
 
 
-def open_teacher(name: str, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
-    """The teacher of the task called `name`, on its device, with the kind of task that it is for."""
-    blueprint, net = weights.load(paths.teacher(name))
+def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
+    """The teacher of `task`, on its device, with the kind of task that it is for."""
+    blueprint, net = weights.load(places.teacher)
     parts = net.parts if isinstance(net, Teacher) else [net]
     return blueprint, open_kind(task, blueprint.classes), Teacher(*map(runtime.place, parts), name=blueprint.network)
 
 
-def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
+def open_setting(places: Places, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
-    made_for, kind, teacher = open_teacher(name, task, runtime)
+    made_for, kind, teacher = open_teacher(places, task, runtime)
     given = task.distill.student
     student = replace(made_for, network=given.network, parts=())
-    data = {key: Examples.load(path) for key, path in files(task, name, method).items()}
+    data = {key: Examples.load(path) for key, path in files(places, task, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
     rt.seed(seed)
     net = student.build()
-    key = f"task.{name}.distill.student"
+    key = f"task.{places.task}.distill.student"
     if given.weights:
         start = given.weights
         weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
@@ -67,9 +67,9 @@ def open_setting(name: str, task: Task, method: type[Method], seed: int, runtime
     return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, made_for.known), student
 
 
-def open_probe(name: str, task: Task, setting: Setting) -> Probe:
+def open_probe(places: Places, task: Task, setting: Setting) -> Probe:
     """What measures the student in training, on a validation split of the domain that it is for."""
-    val = paths.student_domain(name, "val") if task.student_domain else paths.split(name, "val")
+    val = places.student_domain("val") if task.student_domain else places.split("val")
     with setting.teacher.uncounted():
         return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, setting.teacher)
 

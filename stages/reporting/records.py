@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from stages.settings import paths
-from stages.settings.paths import FULL
+from stages.settings.paths import FULL, Places, results
 from stages.support.errors import UserError
 from stages.support.files import read_json
 
@@ -17,7 +16,7 @@ def load(task: str, scale: str = FULL) -> dict[str, Any]:
 
     Raises UserError for a file of another form.
     """
-    path = paths.report(task, scale)
+    path = Places(task).report(scale)
     if not path.exists():
         return {"kind": "", "rows": {}}
     content: dict[str, Any] = read_json(path)
@@ -28,7 +27,7 @@ def load(task: str, scale: str = FULL) -> dict[str, Any]:
 
 def everything(scale: str = FULL) -> Reports:
     """What was reported of every task that has rows."""
-    names = sorted(path.stem for path in paths.report("", scale).parent.glob("*.json"))
+    names = sorted(path.stem for path in (results(scale) / "tasks").glob("*.json"))
     return {name: found for name in names if (found := load(name, scale))["rows"]}
 
 

@@ -46,6 +46,7 @@ WITHOUT = {
     "stages.settings.yaml": "reads YAML",
     "stages.settings.paths": "where files lie",
     "stages.settings.plans": "writes plans",
+    "stages.jobs.job": "opens parameters and plan, and names checkpoints",
     "stages.methods": "finds a row's parameters",
     "stages.support.errors": "words",
     "stages.support.files": "moves files, and checks that they are whole",

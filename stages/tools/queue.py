@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from stages.reporting import records
-from stages.settings import axes, params, paths
+from stages.settings import axes, params
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 from stages.support.processes import alone, call
@@ -61,7 +62,8 @@ def _clone() -> None:
 
 def _join(task: str, row: str, scale: str) -> None:
     """Bring what is known of a row, and of its teacher, here; all other rows stay."""
-    made, here = read_json(CLONE / paths.report(task, scale)), paths.report(task, scale)
+    here = Places(task).report(scale)
+    made = read_json(CLONE / here)
     new = {name: made["rows"][name] for name in (TEACHER, row)}
     write_json(here, {**made, "rows": records.merged(records.load(task, scale)["rows"], new)})
 

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from stages import methods
-from stages.jobs.setup import files
+from stages.jobs.job import open_row
 from stages.networks import weights
 from stages.settings import axes, params, paths, plans
+from stages.settings.paths import Places
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 from stages.support.processes import call
@@ -38,11 +38,11 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     axes.choose(params.PARAMS, HERE / params.PARAMS, [task], names, numbers)
     settings = params.load(HERE / params.PARAMS)
     _stage("plan")
-    train, ood = paths.split(task, "train"), paths.split(task, "ood")
-    teacher, pool = (folder(task) for folder in (paths.teacher, paths.pool))
+    places = Places(task)
+    train, ood, teacher, pool = places.split("train"), places.split("ood"), places.teacher, places.pool
     guide = [teacher / weights.WEIGHTS]
     for stage, inputs, outputs in (
-        ("prepare", [], [train, paths.split(task, "val"), ood, paths.split(task, "test")]),
+        ("prepare", [], [train, places.split("val"), ood, places.split("test")]),
         ("train_teacher", [train], [*guide, teacher / paths.RUN]),
         ("curate", [train, ood, *guide], [pool / "pool.safetensors"]),
     ):
@@ -51,11 +51,10 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
             print(f"the time is over before {stage} is; run the same words again")
             return
     for row in names:
-        identity = methods.plan(settings, row, task, methods.section(settings, row, task)).identity
-        read = [*guide, *files(settings.task(task), task, methods.method_class(settings, row)).values()]
-        written = {seed: [paths.student(task, row, seed) / paths.RUN] for seed in numbers}
+        job = open_row(task, row, str(numbers[0]), settings)
+        written = {seed: [places.student(row, seed) / paths.RUN] for seed in numbers}
         try:
-            if all(_made(end, identity, read, written[seed], "distill", task, row, str(seed)) for seed in numbers):
+            if all(_made(end, job.plan.identity, job.inputs, written[seed], "distill", task, row, str(seed)) for seed in numbers):
                 made.append(row)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)

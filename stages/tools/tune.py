@@ -12,13 +12,11 @@ import pandas as pd
 import yaml
 
 from stages import methods
-from stages.engine import runtime as rt
-from stages.engine.checkpoint import key, until_done
 from stages.engine.loop import train
 from stages.engine.provenance import provenance
+from stages.jobs.job import open_row
 from stages.jobs.requirements import why_not
-from stages.jobs.setup import able, data_of, files, open_probe, open_setting
-from stages.networks import weights
+from stages.jobs.setup import able, data_of, open_probe, open_setting
 from stages.settings import params, paths
 from stages.settings.catalogue import Layer, patched
 from stages.settings.params import PARAMS, Params
@@ -73,22 +71,19 @@ def _changed(settings: Params, row: str, text: str) -> Params:
 
 def _tried(settings: Params, name: str, row: str, known: set[str]) -> dict[str, Any] | None:
     """The scores of a trial, where it was made, and a key of all that it depends on; None where its key is `known`."""
-    task, of, run = settings.task(name), methods.method_class(settings, row), settings.run
-    section = methods.section(settings, row, name)
-    identity = methods.plan(settings, row, name, section).identity
-    inputs = [paths.teacher(name) / weights.WEIGHTS, *files(task, name, of).values()]
-    with rt.running(task.precision or run.precision, run.compile) as runtime:
-        if (called := key(f"tune {name} {row} {identity}", SEED, runtime, inputs)) in known:
+    job = open_row(name, row, str(SEED), settings)
+    task, places, section = job.task, job.places, job.section
+    with job.training(f"tune-{row}", SEED, job.inputs) as (runtime, called, (checkpoint,)):
+        if called in known:
             return None
-        with until_done(called, run, runtime.rank) as checkpoint:
-            setting, _ = open_setting(name, task, of, SEED, runtime)
-            if reason := why_not(of, section, setting.kind.has, able(setting), data_of(task)):
-                raise UserError(f"{row} does not run on {name}: it {reason}")
-            schedule = section.schedule.of(setting.schedule) if section.schedule else setting.schedule
-            quarter = replace(schedule, steps=max(1, schedule.steps // QUARTER))
-            method = of(replace(setting, schedule=quarter), section.model_copy(update={"schedule": None}))
-            end = train(method, runtime, SEED, checkpoint, open_probe(name, task, setting), f"tune {row}", points=4)[-1]
-            made = provenance(runtime, checkpoint.seconds)
+        setting, _ = open_setting(places, task, job.method, SEED, runtime)
+        if reason := why_not(job.method, section, setting.kind.has, able(setting), data_of(task)):
+            raise UserError(f"{row} does not run on {name}: it {reason}")
+        schedule = section.schedule.of(setting.schedule) if section.schedule else setting.schedule
+        quarter = replace(schedule, steps=max(1, schedule.steps // QUARTER))
+        method = job.method(replace(setting, schedule=quarter), section.model_copy(update={"schedule": None}))
+        end = train(method, runtime, SEED, checkpoint, open_probe(places, task, setting), f"tune {row}", points=4)[-1]
+        made = provenance(runtime, checkpoint.seconds)
     scores = {what: round(value, 2) for what, value in end.items() if what.startswith("val_")}
     where = {what: made[what] for what in ("seconds", "device", "revision")}
     return {"steps": method.student.updates, **scores, **where, "key": called}

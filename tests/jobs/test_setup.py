@@ -12,6 +12,7 @@ from stages.jobs.setup import open_setting
 from stages.methods import method_class
 from stages.networks import weights
 from stages.settings import params, paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 
 CPU = rt.Runtime(torch.device("cpu"))
@@ -27,7 +28,7 @@ def ready(project):
 
 def student_of(seed=0):
     settings = params.load()
-    setting, blueprint = open_setting("digits", settings.task("digits"), method_class(settings, "kd_ood"), seed, CPU)
+    setting, blueprint = open_setting(Places("digits"), settings.task("digits"), method_class(settings, "kd_ood"), seed, CPU)
     return weights.bare(setting.student).state_dict(), blueprint
 
 
@@ -66,7 +67,7 @@ def test_a_student_starts_from_a_file_but_for_its_head(ready, tmp_path):
 
 
 def test_a_student_starts_from_layers_of_its_teacher(ready):
-    teacher, fresh = load_file(paths.teacher("digits") / "weights.safetensors"), student_of()[0]
+    teacher, fresh = load_file(Places("digits").teacher / "weights.safetensors"), student_of()[0]
     ready.change("task.digits.distill", student={"network": "convnet_32", "teacher_layers": ["features.0", "features.1"]})
     found = student_of()[0]
     for key, value in found.items():
@@ -81,7 +82,7 @@ def test_a_student_starts_from_layers_of_its_teacher(ready):
             student_of()
     ready.change("task.digits.distill", student={"network": "convnet_32", "teacher_layers": ["head"]})
     distill.main("digits", "kd_ood", "0")  # the teacher is not the student's: it is copied
-    after = load_file(paths.teacher("digits") / "weights.safetensors")
+    after = load_file(Places("digits").teacher / "weights.safetensors")
     assert all(torch.equal(value, after[key]) for key, value in teacher.items())
 
 
@@ -98,17 +99,17 @@ def test_a_teacher_that_another_task_has_made_of_the_same_is_copied(project, cap
         prepare.main(task)
         train_teacher.main(task)
     assert "the teacher of digits is the same" in capsys.readouterr().out
-    files = [(paths.teacher(task) / "weights.safetensors").read_bytes() for task in ("digits", "digits-letters")]
+    files = [(Places(task).teacher / "weights.safetensors").read_bytes() for task in ("digits", "digits-letters")]
     assert files[0] == files[1]
     project.change("task.digits-letters.teacher.train", lr=0.05)
     train_teacher.main("digits-letters")
     assert "is the same" not in capsys.readouterr().out
-    assert (paths.teacher("digits-letters") / "weights.safetensors").read_bytes() != files[0]
+    assert (Places("digits-letters").teacher / "weights.safetensors").read_bytes() != files[0]
 
 
 def test_one_teacher_answers_for_all_classes_and_a_term_for_each_teacher_is_one(ready):
     settings = params.load()
-    setting, _ = open_setting("digits", settings.task("digits"), method_class(settings, "cfl"), 0, CPU)
+    setting, _ = open_setting(Places("digits"), settings.task("digits"), method_class(settings, "cfl"), 0, CPU)
     assert setting.known == [10]
     distill.main("digits", "cfl_in_domain_per_task", "0")
-    assert (paths.student("digits", "cfl_in_domain_per_task", 0) / paths.RUN).exists()
+    assert (Places("digits").student("cfl_in_domain_per_task", 0) / paths.RUN).exists()

@@ -18,9 +18,10 @@ from stages.jobs.setup import DATA, able, open_setting
 from stages.kinds.text.figures import words
 from stages.methods import method_class
 from stages.networks import weights
-from stages.settings import params, paths
+from stages.settings import params
+from stages.settings.params import method_names
+from stages.settings.paths import Places
 from stages.support.errors import UserError
-from stages.support.parts import parts
 from tests import small
 from tests.small import encoder, sentences, text
 
@@ -105,19 +106,19 @@ def brought(project, tmp_path):
 def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     net = brought(kind)
     prepare.main("agnews-bert")
-    train = Examples.load(paths.split("agnews-bert", "train"))
+    train = Examples.load(Places("agnews-bert").split("train"))
     known = train.vocabulary
     assert known.words[known.mask] == ("<mask>" if kind == "roberta" else "[MASK]")
     assert known.words.index("[unused0]") in known.special
     train_teacher.main("agnews-bert")
-    _, teacher = weights.load(paths.teacher("agnews-bert"))
+    _, teacher = weights.load(Places("agnews-bert").teacher)
     ids = train.input[:8]
     with torch.no_grad():
         assert torch.allclose(teacher.eval()(ids), net(ids, attention_mask=(ids != known.pad).long()).logits, atol=1e-5)
     curate.main("agnews-bert")
     for row in ("asdfd", "initialised"):
         distill.main("agnews-bert", row, "0")
-    started, trained = (load_file(paths.student("agnews-bert", row, 0) / weights.WEIGHTS) for row in ("initialised", "asdfd"))
+    started, trained = (load_file(Places("agnews-bert").student(row, 0) / weights.WEIGHTS) for row in ("initialised", "asdfd"))
     theirs = net.state_dict()
     for name, value in started.items():
         source = name.replace("layer.1.", "layer.3.").replace("layer.0.", "layer.1.")
@@ -127,7 +128,7 @@ def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     assert not any(".encoder.layer.0.attention.self.query.weight" in name for name in frozen)
     evaluate.main("agnews-bert")
     report.main("agnews-bert")
-    folder = paths.figures("agnews-bert")
+    folder = Places("agnews-bert").figures
     assert {path.name for path in folder.iterdir()} == {
         *("samples.md", "pool-extremes.md", "curves.png", "accuracy.png", "confusion.png", "diversity.png"),
         *("pool-scores.png", "pool-classes.png"),
@@ -135,7 +136,7 @@ def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     shown = (folder / "samples.md").read_text()
     assert "| asdfd " in shown
     assert not set(shown.split()) & {known.words[i] for i in known.special}
-    scores = json.loads((paths.scores("agnews-bert", "asdfd", 0) / "metrics.json").read_text())
+    scores = json.loads((Places("agnews-bert").scores("asdfd", 0) / "metrics.json").read_text())
     assert {"top1", "agree", "spread", "forwards"} <= scores.keys()
     assert scores["backwards"] == scores["images"] * 5
 
@@ -195,7 +196,9 @@ def test_frozen_modules_are_named(project):
     project.change("task.topics.distill", student={**student, "frozen": ["bert.embedings"]})
     settings = params.load()
     with pytest.raises(UserError, match=r"student\.frozen: the student's network has no module 'bert.embedings'; did you mean"):
-        open_setting("topics", settings.task("topics"), method_class(settings, "kd_ood"), 0, rt.Runtime(torch.device("cpu")))
+        open_setting(
+            Places("topics"), settings.task("topics"), method_class(settings, "kd_ood"), 0, rt.Runtime(torch.device("cpu"))
+        )
 
 
 def test_the_nearest_words_are_by_cosine():

@@ -21,7 +21,8 @@ from stages.kinds.classification import scores, splits
 from stages.losses.common_features import SIGMAS, apart, mmd, reference_mmd
 from stages.methods.bases.method import Schedule
 from stages.networks.common_feature import CommonFeature
-from stages.settings import params, paths
+from stages.settings import params
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 from tests.small import CPU, form, method, method_class, network, setting, taught, with_data
 
@@ -175,24 +176,24 @@ def test_several_teachers_answer_as_one_and_are_scored_by_their_own_classes(read
     plan.main()
     evaluate.main(TASK)
     task = params.load().task(TASK)
-    blueprint, _, teacher = open_teacher(TASK, task, CPU)
+    blueprint, _, teacher = open_teacher(Places(TASK), task, CPU)
     assert [part.classes for part in blueprint.parts] == [tuple("01234"), tuple("56789")]
-    test = Examples.load(paths.split(TASK, "test"))
+    test = Examples.load(Places(TASK).split("test"))
     images = test.input.float() / 255
     with torch.no_grad():
         logits = [part(images) for part in teacher.parts]
         torch.testing.assert_close(teacher(images), torch.cat(logits, 1))
-    found = json.loads((paths.scores(TASK, "teacher", 0) / "metrics.json").read_text())
+    found = json.loads((Places(TASK).scores("teacher", 0) / "metrics.json").read_text())
     for i, own in enumerate(logits):
         mine = test.label // 5 == i
         right = (own[mine].argmax(1) == test.label[mine] - 5 * i).double().mean()
         assert found[f"part{i + 1}"] == pytest.approx(100 * right.item(), abs=1e-2)
-    learned = json.loads((paths.scores(TASK, "cfl", 0) / "metrics.json").read_text())
+    learned = json.loads((Places(TASK).scores("cfl", 0) / "metrics.json").read_text())
     assert {"known", "part1", "part2", "mmd", "apart", "r2"} <= learned.keys()
-    space = load_file(paths.student(TASK, "cfl", 0) / "space.safetensors")
+    space = load_file(Places(TASK).student("cfl", 0) / "space.safetensors")
     assert set(space) == {"student", "teacher 1", "teacher 2"}
     report.main(TASK)
-    assert (paths.figures(TASK) / "common-space.png").exists()
+    assert (Places(TASK).figures / "common-space.png").exists()
 
 
 def test_a_class_beyond_255_is_no_other_class():

@@ -6,7 +6,8 @@ import pytest
 from stages import report
 from stages.reporting.figures import methods
 from stages.reporting.figures.panels import said
-from stages.settings import params, paths
+from stages.settings import params
+from stages.settings.paths import Places
 from tests.clones import REPOSITORY
 from tests.small import kind
 
@@ -16,13 +17,13 @@ def test_curves_of_rows_with_many_points_and_with_one_are_drawn(project):
     students = []
     for row, steps in (("initialised", [0]), ("kd_ood", [40, 80]), ("mosaickd", [10, 20])):
         for seed in range(3):
-            path = paths.curve("digits", row, seed)
+            path = Places("digits").curve(row, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             pd.DataFrame({"step": steps, "val_top1": [50.0 + seed] * len(steps)}).to_csv(path, index=False)
             students.append({"method": row, "seed": seed, "group": "made" if row == "mosaickd" else "given"})
     for shown in (students, students[:6]):  # rows of two groups, then of one
-        methods.curves("digits", kind(), pd.DataFrame(shown))
-        assert (paths.figures("digits") / "curves.png").stat().st_size > 5000
+        methods.curves(Places("digits"), kind(), pd.DataFrame(shown))
+        assert (Places("digits").figures / "curves.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize(

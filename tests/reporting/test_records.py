@@ -7,6 +7,7 @@ import pytest
 from stages import report
 from stages.reporting import records
 from stages.settings import params, paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 
 
@@ -30,7 +31,7 @@ def test_seeds_of_another_making_go():
 
 def test_smoke_scale_has_files_of_its_own(project):
     for scale in ("full", "smoke"):
-        path = paths.report("digits", scale)
+        path = Places("digits").report(scale)
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"kind": "classification", "rows": {scale: row("1", "0", scale=scale)}}))
     (paths.RESULTS / "tasks" / "new.json").write_text(
@@ -53,7 +54,7 @@ def test_a_row_that_no_longer_runs_says_why():
     [("{}", "has not the form"), ("<<<<<<< HEAD", r"is damaged \(Expecting value"), ("[1]", r"is damaged \(no JSON object")],
 )
 def test_a_file_of_another_form_is_named(project, text, message):
-    path = paths.report("digits")
+    path = Places("digits").report()
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(UserError, match=rf"results/tasks/digits\.json {message}"):
@@ -63,4 +64,4 @@ def test_a_file_of_another_form_is_named(project, text, message):
 
 def test_a_missing_run_is_named(project):
     with pytest.raises(UserError, match=r"results/runs/digits/teacher/0/metrics\.json is missing; `dvc repro` builds it"):
-        report.collect(params.load(), "digits", {})
+        report.collect(params.load(), Places("digits"), {})

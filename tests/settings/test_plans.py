@@ -11,7 +11,8 @@ import pytest
 
 from stages import distill, plan, prepare
 from stages.methods._identities import of_row
-from stages.settings import params, paths, plans
+from stages.settings import params, plans
+from stages.settings.paths import Places
 from stages.support.errors import UserError
 from tests.clones import REPOSITORY
 
@@ -118,9 +119,9 @@ def test_an_identity_changes_with_each_part_and_with_nothing_else():
 
 def test_a_stage_by_hand_writes_its_plan_and_refuses_an_older_one(project):
     prepare.main("digits")
-    before = paths.plan("digits", "prepare").read_text()
+    before = Places("digits").plan("prepare").read_text()
     plan.main()
-    assert paths.plan("digits", "prepare").read_text() == before
+    assert Places("digits").plan("prepare").read_text() == before
     text = Path("params.yaml").read_text()
     project.change("method.kd_ood", tau=3.0)
     changed = Path("params.yaml").read_text()

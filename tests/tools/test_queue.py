@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from stages.tools import queue
 from stages.support.errors import UserError
+from stages.tools import queue
 from tests.clones import clone, commit, run
 
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from stages.tools import run as script
 from stages.support.errors import UserError
 from stages.support.processes import call
+from stages.tools import run as script
 from tests.clones import clone, commit, run
 
 

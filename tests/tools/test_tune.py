@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from stages.tools import tune
 from stages.datasets.examples import Examples
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.errors import UserError
+from stages.tools import tune
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_trials_are_kept_and_not_run_again(made, capsys):
     pd.testing.assert_frame_equal(again[:2], found)
 
     # The same parameters on another pool are another trial.
-    pool = paths.pool("digits") / "pool.safetensors"
+    pool = Places("digits").pool / "pool.safetensors"
     examples = Examples.load(pool)
     examples.having(input=255 - examples.input).save(pool)
     tune.main("digits", "kd_ood", "-")

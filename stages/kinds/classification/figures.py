@@ -13,18 +13,18 @@ from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, said, save, show
 from stages.reporting.figures.pool import extremes
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.seeds import shuffled
 
 __all__ = ["extremes", "predictions", "samples"]
 
 
-def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
+def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """OOD pool, synthetic images of each method's first seed, in-domain images: one column a class that the teacher sees."""
-    pool = Examples.load(paths.pool(task) / "pool.safetensors")
+    pool = Examples.load(places.pool / "pool.safetensors")
     shown = [("OOD pool", *seen_as(kind, teacher, pool))]
-    shown += first_samples(task, students)
-    shown.append(("in-domain (validation)", *seen_as(kind, teacher, Examples.load(paths.split(task, "val")))))
+    shown += first_samples(places, students)
+    shown.append(("in-domain (validation)", *seen_as(kind, teacher, Examples.load(places.split("val")))))
     classes = min(len(kind.classes), CLASSES)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -33,8 +33,10 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
         ax.axis("off")
     for ax, (title, images, predicted) in zip(axes.flat, shown, strict=False):
         show(ax, mosaic(images, predicted, classes), title)
-    figure.suptitle(f"{task}: columns are classes as the teacher sees them ({', '.join(kind.classes[:classes])})", fontsize=10)
-    save(figure, task, "samples")
+    figure.suptitle(
+        f"{places.task}: columns are classes as the teacher sees them ({', '.join(kind.classes[:classes])})", fontsize=10
+    )
+    save(figure, places, "samples")
 
 
 def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
@@ -43,7 +45,7 @@ def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Te
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 
-def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
+def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
     groups = {str(label): list(seeds) for label, seeds in runs.groupby("method", sort=False)["seed"]}
     columns = min(4, len(groups))
@@ -52,7 +54,7 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
     for ax in axes.flat:
         ax.axis("off")
     for place, (ax, (label, seeds)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
-        files = [paths.scores(task, label, seed) / f"{file}.csv" for seed in seeds]
+        files = [places.scores(label, seed) / f"{file}.csv" for seed in seeds]
         frame = pd.concat([said(file) for file in files], ignore_index=True)
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
@@ -66,4 +68,4 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
         ax.set_title(label, fontsize=10)
         ax.set(xlabel="predicted" if last else "", ylabel="actual" if first else "")
     figure.suptitle(f"{title}: confusion on the test split, % of each actual class")
-    save(figure, task, f"confusion{suffix}")
+    save(figure, places, f"confusion{suffix}")

@@ -15,8 +15,8 @@ from stages.engine.teacher import Teacher
 from stages.kinds.segmentation._overlap import overlaps
 from stages.reporting.figures.panels import first_samples, said, save
 from stages.reporting.figures.pool import extremes
-from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.support.files import read_tensors
 
 __all__ = ["extremes", "predictions", "samples"]
@@ -30,12 +30,12 @@ def palette(classes: int) -> np.ndarray:
     return (255 * np.array(colours)).round().astype(np.uint8)
 
 
-def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
+def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """Images of the pool, of each method's first seed, and of the domain, each above what the teacher sees in it."""
-    pool, val = Examples.load(paths.pool(task) / "pool.safetensors"), Examples.load(paths.split(task, "val"))
+    pool, val = Examples.load(places.pool / "pool.safetensors"), Examples.load(places.split("val"))
     shown = [
         ("OOD pool", _some(pool)),
-        *((row, images) for row, images, _ in first_samples(task, students)),
+        *((row, images) for row, images, _ in first_samples(places, students)),
         ("in-domain", _some(val)),
     ]
     colours = palette(len(kind.classes))
@@ -48,14 +48,14 @@ def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> N
         ax.set_title(title, fontsize=10)
         ax.axis("off")
     _legend(figure, kind.classes, colours)
-    figure.suptitle(f"{task}: images, and what the teacher sees in them", fontsize=11)
-    save(figure, task, "samples")
+    figure.suptitle(f"{places.task}: images, and what the teacher sees in them", fontsize=11)
+    save(figure, places, "samples")
 
 
-def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
+def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """Some test images with the truth, and what the teacher and each method's first student see; and each class's IoU."""
     first = runs.drop_duplicates("method")[["method", "seed"]].itertuples(index=False)
-    answers = {row: read_tensors(paths.scores(task, row, seed) / f"{file}.safetensors")[0] for row, seed in first}
+    answers = {row: read_tensors(places.scores(row, seed) / f"{file}.safetensors")[0] for row, seed in first}
     chosen, colours = answers[TEACHER], palette(len(kind.classes))
     panels = {"image": _coloured(chosen["images"]), "truth": colours[chosen["labels"].numpy()]}  # UNKNOWN, -1, is the last colour
     panels |= {row: colours[found["predicted"].numpy()] for row, found in answers.items()}
@@ -70,15 +70,15 @@ def predictions(task: str, kind: Any, runs: pd.DataFrame, title: str, file: str,
             ax.axis("off")
     _legend(figure, (*kind.classes, "not labelled"), colours)
     figure.suptitle(f"{title}: the same test images", fontsize=11)
-    save(figure, task, f"segmented{suffix}")
-    _classes(task, runs, title, file, suffix)
+    save(figure, places, f"segmented{suffix}")
+    _classes(places, runs, title, file, suffix)
 
 
-def _classes(task: str, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
+def _classes(places: Places, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
     """IoU of each class on the test split, by row: mean and range over seeds."""
     found = []
     for row, seed in runs[["method", "seed"]].itertuples(index=False):
-        frame = said(paths.scores(task, row, seed) / f"{file}.csv")
+        frame = said(places.scores(row, seed) / f"{file}.csv")
         names = list(dict.fromkeys(frame["actual"]))
         table = torch.tensor(frame["pixels"].to_numpy()).view(len(names), len(names))
         found.append(pd.DataFrame({"class": names, "IoU, %": overlaps(table).numpy(), "row": row}))
@@ -89,7 +89,7 @@ def _classes(task: str, runs: pd.DataFrame, title: str, file: str, suffix: str) 
     ax.set(ylim=(0, 100), xlabel=None, title=f"{title}: IoU of each class on the test split")
     ax.tick_params(axis="x", rotation=0 if classes <= 11 and rows > 3 else 45)
     ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    save(figure, task, f"classes{suffix}")
+    save(figure, places, f"classes{suffix}")
 
 
 def _some(examples: Examples) -> Tensor:

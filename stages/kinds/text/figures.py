@@ -13,7 +13,7 @@ from stages.engine.teacher import Teacher
 from stages.kinds.classification.figures import predictions, seen_as
 from stages.reporting.figures.panels import first_samples
 from stages.reporting.figures.pool import ranked
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.files import replacing
 
 __all__ = ["extremes", "predictions", "samples"]
@@ -21,30 +21,30 @@ __all__ = ["extremes", "predictions", "samples"]
 ROWS, PIECES, CLASSES = 2, 24, 20  # texts of a class and a set; pieces of words of a text; classes
 
 
-def samples(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
+def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """samples.md: texts of the pool, of each method's first seed and of the domain, by the class that the teacher sees.
 
     Embeddings are shown as the nearest pieces of words, by cosine.
     """
-    pool, val = Examples.load(paths.pool(task) / "pool.safetensors"), Examples.load(paths.split(task, "val"))
-    shown = [("OOD pool", *seen_as(kind, teacher, pool)), *first_samples(task, students)]
+    pool, val = Examples.load(places.pool / "pool.safetensors"), Examples.load(places.split("val"))
+    shown = [("OOD pool", *seen_as(kind, teacher, pool)), *first_samples(places, students)]
     shown.append(("in-domain (validation)", *seen_as(kind, teacher, val)))
     rows = []
     for place, name in enumerate(kind.classes[:CLASSES]):
         for title, inputs, predicted in shown:
             rows += [(name, title, text) for text in _readable(inputs[predicted == place][:ROWS], teacher, val.vocabulary)]
-    _write(task, "samples", pd.DataFrame(rows, columns=["class that the teacher sees", "of", "text"]))
+    _write(places, "samples", pd.DataFrame(rows, columns=["class that the teacher sees", "of", "text"]))
 
 
-def extremes(task: str, kind: Any) -> None:
+def extremes(places: Places, kind: Any) -> None:
     """pool-extremes.md: the texts of each class of which the teacher is most sure, and those of which it is least."""
-    ood, (order, predicted, unit) = Examples.load(paths.split(task, "ood")), ranked(task)
+    ood, (order, predicted, unit) = Examples.load(places.split("ood")), ranked(places)
     rows = []
-    for which, places in (("best", order), ("worst", order.flip(0))):
+    for which, ranks in (("best", order), ("worst", order.flip(0))):
         for place, name in enumerate(kind.classes[:CLASSES]):
-            mine = places[predicted[places] == place][:ROWS]
+            mine = ranks[predicted[ranks] == place][:ROWS]
             rows += [(which, name, text) for text in _readable(ood.input[mine], None, ood.vocabulary)]
-    _write(task, "pool-extremes", pd.DataFrame(rows, columns=[f"by {unit}", "class that the teacher sees", "text"]))
+    _write(places, "pool-extremes", pd.DataFrame(rows, columns=[f"by {unit}", "class that the teacher sees", "text"]))
 
 
 def words(inputs: Tensor, table: Tensor, pieces: Tensor) -> Tensor:
@@ -70,6 +70,6 @@ def _readable(inputs: Tensor, teacher: Teacher | None, vocabulary: Vocabulary | 
     return found
 
 
-def _write(task: str, name: str, frame: pd.DataFrame) -> None:
-    with replacing(paths.figures(task) / f"{name}.md") as temporary:
+def _write(places: Places, name: str, frame: pd.DataFrame) -> None:
+    with replacing(places.figures / f"{name}.md") as temporary:
         temporary.write_text(frame.to_markdown(index=False, disable_numparse=True) + "\n")

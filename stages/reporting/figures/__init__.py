@@ -12,12 +12,13 @@ from stages.engine.teacher import Teacher
 from stages.reporting import tables
 from stages.reporting.figures import methods, pool, space
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
 
 sns.set_theme(style="whitegrid", palette="colorblind")
 
 
-def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any], groups: dict[str, str]) -> None:
+def draw_all(places: Places, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any], groups: dict[str, str]) -> None:
     """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind.
 
     `groups` says of each student's row, in the order of drawing, which others it is like: they share a panel or a colour.
@@ -26,17 +27,17 @@ def draw_all(task: str, kind: Any, teacher: Teacher, own: ModuleType, rows: dict
     runs = tables.runs(rows)
     runs["group"] = runs["method"].map(groups)
     students = runs[runs["method"] != TEACHER]
-    own.samples(task, kind, teacher, students)
-    methods.diversity(task, kind, teacher, students)
+    own.samples(places, kind, teacher, students)
+    methods.diversity(places, kind, teacher, students)
     if len(students):
-        methods.curves(task, kind, students)
-        space.draw(task, students)
+        methods.curves(places, kind, students)
+        space.draw(places, students)
     for domain, file, suffix in ((None, "predictions", ""), (STUDENT_DOMAIN, STUDENT_DOMAIN, f"-{STUDENT_DOMAIN}")):
         scored = tables.runs(rows, domain)
         if not scored.empty and len(students):
             scored["group"] = scored["method"].map(groups)
-            methods.bars(task, kind, scored, f"{task}{suffix}", suffix)
-            own.predictions(task, kind, scored, f"{task}{suffix}", file, suffix)
-    pool.scores(task)
-    pool.classes(task, kind)
-    own.extremes(task, kind)
+            methods.bars(places, kind, scored, f"{places.task}{suffix}", suffix)
+            own.predictions(places, kind, scored, f"{places.task}{suffix}", file, suffix)
+    pool.scores(places)
+    pool.classes(places, kind)
+    own.extremes(places, kind)

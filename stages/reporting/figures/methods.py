@@ -12,22 +12,21 @@ from stages.engine.teacher import Teacher
 from stages.reporting.features import pair_distances, penultimate
 from stages.reporting.figures.panels import first_samples, save
 from stages.reporting.intervals import half_interval
-from stages.settings import paths
 from stages.settings.params import TEACHER
+from stages.settings.paths import Places
 from stages.support.seeds import shuffled
 
 PAIRED = 300  # images of a set whose distances are drawn
 
 
-def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
+def curves(places: Places, kind: Any, students: pd.DataFrame) -> None:
     """The headline score on the validation split over the share of the schedule done: mean and range over seeds.
 
     A panel for each group of rows, with those of the others in grey.
     """
     runs = students[["method", "seed", "group"]].itertuples(index=False)
     frames = [
-        pd.read_csv(paths.curve(task, row, seed)).assign(method=row, run=f"{row} {seed}", group=group)
-        for row, seed, group in runs
+        pd.read_csv(places.curve(row, seed)).assign(method=row, run=f"{row} {seed}", group=group) for row, seed, group in runs
     ]
     for frame in frames:
         frame["done"] = 100 * frame["step"] / max(frame["step"].max(), 1)  # a row that takes no step stands at its start
@@ -43,11 +42,11 @@ def curves(task: str, kind: Any, students: pd.DataFrame) -> None:
         ax.set(xlabel="schedule done, %", ylabel=f"{kind.headline} on validation split, %", title=group)
         ax.title.set_fontsize(10)
         ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, borderaxespad=0)
-    figure.suptitle(f"{task}: learning curves (band: all seeds; grey: the other rows)", fontsize=11)
-    save(figure, task, "curves")
+    figure.suptitle(f"{places.task}: learning curves (band: all seeds; grey: the other rows)", fontsize=11)
+    save(figure, places, "curves")
 
 
-def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> None:
+def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> None:
     """The headline score of each method with its 95 % t-interval, coloured by group; every seed a dot; the teacher a line."""
     students = runs[runs["method"] != TEACHER]
     groups = students.groupby("method", sort=False)[kind.headline]
@@ -65,13 +64,13 @@ def bars(task: str, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> N
         title=title,
     )
     ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.7 / inches), ncols=3)
-    save(figure, task, f"accuracy{suffix}")
+    save(figure, places, f"accuracy{suffix}")
 
 
-def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
+def diversity(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
     """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
-    shown = {row: pack(images) for row, images, _ in first_samples(task, students)}
-    shown["in-domain (validation)"] = Examples.load(paths.split(task, "val"))
+    shown = {row: pack(images) for row, images, _ in first_samples(places, students)}
+    shown["in-domain (validation)"] = Examples.load(places.split("val"))
     drawn = {row: images.subset(shuffled(len(images))[:PAIRED]) for row, images in shown.items()}  # they may be sorted by class
     distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in drawn.items()}
     frame = pd.concat(
@@ -80,5 +79,7 @@ def diversity(task: str, kind: Any, teacher: Teacher, students: pd.DataFrame) ->
     figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(shown) + 1))
     sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
     ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")
-    ax.set(xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{task}: diversity")
-    save(figure, task, "diversity")
+    ax.set(
+        xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{places.task}: diversity"
+    )
+    save(figure, places, "diversity")

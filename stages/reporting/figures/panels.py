@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from stages.datasets.examples import INPUT, PREDICTED
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.files import read_tensors, replacing
 
 ROWS, CLASSES = 4, 10  # of a panel of images
@@ -35,11 +35,11 @@ def show(ax: plt.Axes, image: np.ndarray, title: str) -> None:
     ax.axis("off")
 
 
-def first_samples(task: str, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
+def first_samples(places: Places, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:
     """Name, images and predicted classes (n,) of each method that makes images, for its first seed."""
     found = []
     for row, seed in students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False):
-        path = paths.student(task, row, seed) / "samples.safetensors"
+        path = places.student(row, seed) / "samples.safetensors"
         if path.exists():
             tensors = read_tensors(path)[0]
             found.append((row, tensors[INPUT], tensors[PREDICTED]))
@@ -51,9 +51,9 @@ def said(file: Path) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"actual": str, "predicted": str}, keep_default_na=False)
 
 
-def save(figure: plt.Figure, task: str, name: str) -> None:
+def save(figure: plt.Figure, places: Places, name: str) -> None:
     """Write the task's figure called `name`, atomically."""
-    write(figure, paths.figures(task), name)
+    write(figure, places.figures, name)
 
 
 def write(figure: plt.Figure, folder: Path, name: str) -> None:

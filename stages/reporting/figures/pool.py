@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples
 from stages.reporting.figures.panels import CLASSES, mosaic, save, show
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.files import read_json, read_tensors
 
 UNITS = {
@@ -25,17 +25,17 @@ UNITS = {
 }
 
 
-def _load(task: str) -> tuple[dict[str, Tensor], np.ndarray]:
+def _load(places: Places) -> tuple[dict[str, Tensor], np.ndarray]:
     """The scores of all OOD images, and whether each was kept."""
-    tensors = read_tensors(paths.pool(task) / "scores.safetensors")[0]
+    tensors = read_tensors(places.pool / "scores.safetensors")[0]
     kept = np.zeros(len(tensors["entropy"]), dtype=bool)
     kept[tensors["rows"].numpy()] = True
     return tensors, kept
 
 
-def scores(task: str) -> None:
+def scores(places: Places) -> None:
     """Histogram of every score over the OOD images, those kept in the pool beside the rest."""
-    tensors, kept = _load(task)
+    tensors, kept = _load(places)
     known = [name for name in UNITS if name in tensors]
     columns = min(3, len(known))
     rows = math.ceil(len(known) / columns)
@@ -48,13 +48,13 @@ def scores(task: str) -> None:
         sns.histplot(frame, x=name, hue="of", hue_order=["kept", "left out"], multiple="stack", bins=40, ax=ax)
         ax.get_legend().set_title(None)
         ax.set(xlabel=UNITS[name], ylabel="OOD examples")
-    figure.suptitle(f"{task}: what the teacher says of the OOD examples; {kept.sum()} of {len(kept)} kept", fontsize=11)
-    save(figure, task, "pool-scores")
+    figure.suptitle(f"{places.task}: what the teacher says of the OOD examples; {kept.sum()} of {len(kept)} kept", fontsize=11)
+    save(figure, places, "pool-scores")
 
 
-def classes(task: str, kind: Any) -> None:
+def classes(places: Places, kind: Any) -> None:
     """How often the teacher sees each class among all OOD images, and in the pool."""
-    facts = read_json(paths.pool(task) / "summary.json")
+    facts = read_json(places.pool / "summary.json")
     names = kind.classes
     shares = {
         f"{label} ({facts[f'effective_classes_{when}']:.1f} effective classes)": np.array(facts[f"histogram_{when}"])
@@ -68,28 +68,28 @@ def classes(task: str, kind: Any) -> None:
     sns.barplot(frame, x="class", y="share", hue="images", ax=ax)
     ax.axhline(100 / len(names), color="grey", linestyle="--")
     ax.set(xlabel="class that the teacher sees", ylabel="share, %")
-    ax.set_title(f"{task}: classes before and after curation", pad=24)
+    ax.set_title(f"{places.task}: classes before and after curation", pad=24)
     ax.tick_params(axis="x", rotation=0 if len(names) <= 12 else 90)
     ax.legend(title=None, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, frameon=False)
-    save(figure, task, "pool-classes")
+    save(figure, places, "pool-classes")
 
 
-def extremes(task: str, kind: Any) -> None:
+def extremes(places: Places, kind: Any) -> None:
     """The best and the worst images of each class by ODSD's score, or else by the teacher's confidence."""
-    names, (order, predicted, unit) = kind.classes[:CLASSES], ranked(task)
-    ood = Examples.load(paths.split(task, "ood"))
+    names, (order, predicted, unit) = kind.classes[:CLASSES], ranked(places)
+    ood = Examples.load(places.split("ood"))
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.4), layout="constrained")
     for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
         first = _first_of_each(predicted[rows], len(names))
         chosen = ood.subset(rows[first])
         show(ax, mosaic(chosen.all_inputs(), predicted[rows[first]], len(names)), f"{title} by {unit}")
-    figure.suptitle(f"{task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
-    save(figure, task, "pool-extremes")
+    figure.suptitle(f"{places.task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
+    save(figure, places, "pool-extremes")
 
 
-def ranked(task: str) -> tuple[Tensor, Tensor, str]:
+def ranked(places: Places) -> tuple[Tensor, Tensor, str]:
     """The OOD examples from best to worst, by ODSD's score or else by the teacher's confidence: rows, predictions, the unit."""
-    tensors, _ = _load(task)
+    tensors, _ = _load(places)
     by = "total" if "total" in tensors else "confidence"
     return tensors[by].argsort(descending=True, stable=True), tensors["predicted"], UNITS[by]
 

@@ -7,16 +7,16 @@ import torch
 from sklearn.decomposition import PCA
 
 from stages.reporting.figures.panels import save
-from stages.settings import paths
+from stages.settings.paths import Places
 from stages.support.files import read_tensors
 
 COLUMNS = 3
 
 
-def draw(task: str, students: pd.DataFrame) -> None:
+def draw(places: Places, students: pd.DataFrame) -> None:
     """Each network's features of the same images, projected to two dimensions, of each method's first seed that has a space."""
     first = students.drop_duplicates("method")[["method", "seed"]].itertuples(index=False)
-    files = {row: paths.student(task, row, seed) / "space.safetensors" for row, seed in first}
+    files = {row: places.student(row, seed) / "space.safetensors" for row, seed in first}
     shown = {row: read_tensors(path)[0] for row, path in files.items() if path.exists()}
     if not shown:
         return
@@ -33,5 +33,5 @@ def draw(task: str, students: pd.DataFrame) -> None:
         sns.scatterplot(frame, x="x", y="y", hue="network", style="network", s=22, alpha=0.8, legend=ax is axes.flat[0], ax=ax)
         ax.set(title=row, xlabel=None, ylabel=None, xticks=[], yticks=[])
     axes.flat[0].legend(title=None, fontsize=8)
-    figure.suptitle(f"{task}: features of the same held-out images in the common space, two principal components")
-    save(figure, task, "common-space")
+    figure.suptitle(f"{places.task}: features of the same held-out images in the common space, two principal components")
+    save(figure, places, "common-space")

@@ -29,7 +29,17 @@ CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
 CLASSES = tuple("0123456789")
 OBLONG, SHADES = [16, 24], ("dark", "grey", "bright")  # of segmentation
-GAMES = ("mosaickd", "dfad", "dafl", "zskt", "dfq")
+GAMES = (
+    "mosaickd",
+    "mosaickd_composed",
+    "mosaickd_replayed",
+    "mosaickd_reference",
+    "mosaickd_pool_shares",
+    "dfad",
+    "dafl",
+    "zskt",
+    "dfq",
+)
 INVERSIONS = ("deepinversion", "cmi", "fast")
 HINTS = ("fitnet", "at", "sp", "rkd", "crd")
 ON_POOL = ("kd_ood_strong", "balanced", *HINTS, "sskd", "dfnd", "odsd", "cfl")
@@ -54,6 +64,7 @@ SMALL = {
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
+SMALL |= {f"mosaickd_{name}": SMALL["mosaickd"] for name in ("composed", "replayed", "reference", "pool_shares")}
 SMALL["impression"] = {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24}
 SMALL["cfl"] = {"hidden": 4}
 SMALL["crd"] = {"negatives": 12}
@@ -62,7 +73,7 @@ SMALL["sskd"] = {"head_steps": 4}
 SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
-SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "ring": 24, "reuse": 4, "alone": 0.15, "hint": 1.0, "recalibrate": 2}
+SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "ring": 24}
 SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 40} for name in ("dfq", "cmi")}
 
 

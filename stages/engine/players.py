@@ -1,6 +1,6 @@
 """Players: networks that a method trains, and which change in their own turn only."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -89,18 +89,6 @@ class Player:
     def restart(self, optimizer: Optimizer, span: tuple[float, float]) -> None:
         """Go on with a fresh optimiser of the same parameters, whose rate falls over `span`."""
         self.optimizer, self.span = optimizer, span
-
-    def retake_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Running statistics anew: the mean over `batches` of the network's inputs. Frozen parts keep theirs."""
-        momenta = [norm.momentum for norm in self.norms]
-        with self.turn(), torch.no_grad():
-            for norm in self.norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # a plain mean
-            for batch in batches:
-                self.net(batch)
-        for norm, momentum in zip(self.norms, momenta, strict=True):
-            norm.momentum = momentum
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs."""

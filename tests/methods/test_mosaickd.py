@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from stages import methods
-from stages.datasets.images import Augment, to_unit
+from stages.datasets.images import Augment
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.engine import runtime as rt
 from stages.losses import synthesis
 from stages.methods import upper_bound
 from stages.methods.bases.phased import Phased
+from stages.methods.blocks.terms import weighted
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.settings import params
 from tests.clones import REPOSITORY
@@ -76,22 +77,24 @@ def test_buffers_stand_still_outside_a_turn():
     with game.generator.turn():
         fake = game.generate(8)
     before = [snapshot(game.student.net), snapshot(game.discriminator.net), snapshot(game.teacher)]
-    game.improve(fake)
+    terms = game.terms(fake)
+    with game.generator.turn():
+        game.generator.update(weighted(terms))
     assert same(game.student.net, before[0])
     assert same(game.discriminator.net, before[1])
     assert same(game.teacher, before[2])
     generator = snapshot(game.generator.net)
-    game.student_steps()
+    game.imitate([game.student_batch()])
     assert same(game.generator.net, generator)
     assert not same(game.student.net, before[0])
 
 
 def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights():
-    game = method("mosaickd", {"reference": True})
+    game = method("mosaickd_reference")
     with game.generator.turn():
         fake = game.generate(8)
     before = snapshot(game.student.net)
-    game.improve(fake)
+    game.terms(fake)
     changed = {key for key, value in game.student.net.state_dict().items() if not torch.equal(value, before[key])}
     assert changed
     assert all("running" in key or "num_batches" in key for key in changed)
@@ -103,17 +106,17 @@ def test_the_reference_switch_moves_the_students_statistics_and_not_its_weights(
 ])  # fmt: skip
 def test_the_reference_switch_normalises_the_ood_stream_with_the_released_constants(task, mean, std):
     section = methods.section(params.load(REPOSITORY / "params.yaml"), "mosaickd_reference", task)
-    game = method("mosaickd", {"reference": True, **section.model_dump(include={"reference_mean", "reference_std"})}, channels=3)
-    pixels = to_unit(game.setting.data["pool"].input)
-    seen = game.teacher.parts[0].normalize(game._as_reference(pixels))
+    game = method("mosaickd_reference", section.model_dump(include={"ood_mean", "ood_std"}), channels=3)
+    pixels = stream("ood", game.setting.data["pool"], game.batch).next()["input"]
+    seen = game.teacher.parts[0].normalize(game.foreign()[0])
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
     torch.testing.assert_close(seen, (pixels - mean) / std)
 
 
-@pytest.mark.parametrize("augment", [Augment(), Augment(crop=2, flip=True)])
-def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
-    """The losses of three iterations at 32 pixels, in fp32, against the literal loop of the released code."""
-    game = method("mosaickd", channels=3, size=32, batch=8, augment=augment, teacher="wrn10_1")
+@pytest.mark.parametrize(("patch", "augment"), [(10, Augment()), (18, Augment(crop=2, flip=True))])
+def test_mosaickd_equals_a_loop_that_recomputes_everything(patch, augment, fp64):
+    """Three iterations at 32 pixels against the literal loop of the released code: losses, and every parameter after them."""
+    game = method("mosaickd", {"patch": patch}, channels=3, size=32, batch=8, augment=augment, teacher="wrn10_1")
     pool, batch = game.setting.data["pool"], game.batch
     nets = (game.teacher.parts[0].net, game.student.net.net, game.generator.net, game.discriminator.net.net)
     naive = NaiveMosaicKD(
@@ -125,10 +128,15 @@ def test_mosaickd_equals_a_loop_that_recomputes_everything(augment):
         batch,
     )
     for step in range(3):
+        for player in game.players.values():  # the naive loop's rates stand still
+            player.anneal(0.0)
         rt.seed(0, step)
         fast = {name: value.item() for name, value in game.step().items()}
         rt.seed(0, step)
-        assert fast == pytest.approx(naive.step(), rel=1e-4, abs=1e-4)
+        assert fast == pytest.approx(naive.step(), rel=1e-9, abs=1e-9)
+    for mine, theirs in zip(nets, (naive.t, naive.s, naive.g, naive.d), strict=True):
+        for (name, value), other in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(value, other, rtol=1e-7, atol=1e-9, msg=name)
 
 
 def test_without_the_local_term_there_is_no_discriminator():
@@ -139,16 +147,13 @@ def test_without_the_local_term_there_is_no_discriminator():
 
 def test_without_the_ood_stream_the_student_sees_synthetic_images_only():
     game = method("mosaickd", {"ood_stream": False, "local": 0.0})
-    seen = []
-    inner = game.student.net.forward
-    game.student.net.forward = lambda images: seen.append(len(images)) or inner(images)
-    game.student_steps()
-    assert seen == [8] * 5
+    assert [len(images) for images, _ in game.student_batch()] == [8]
+    game.step()
     assert game.ood.position == 0
 
 
 def test_the_ood_stream_may_be_composed_of_tiles():
-    game = method("mosaickd", {"ood_stream": "composed", "local": 0.0})
+    game = method("mosaickd_composed", {"local": 0.0})
     (synthetic, _), (mosaics, logits) = game.student_batch()
     assert len(synthetic) == len(mosaics) == 8
     assert logits is None
@@ -159,7 +164,7 @@ def test_the_ood_stream_may_be_composed_of_tiles():
 
 def test_samples_may_be_replayed():
     """B 8, one in 4 new: five student steps cost T 8 + 4 * 2 synthetic images, and a generator step 8 more."""
-    game = method("mosaickd", {"reuse": 4, "ood_stream": False, "local": 0.0}, steps=10)
+    game = method("mosaickd_replayed", {"reuse": 4, "ood_stream": False, "local": 0.0}, steps=10)
     game.step()
     assert game.cost.images == game.replay.ring.total == 16
     assert game.teacher.forwards == 16 + 8

@@ -78,21 +78,13 @@ class Game(Method):
         raise NotImplementedError
 
     def generator_step(self) -> dict[str, Tensor]:
-        """One step of G on fresh images; T and S only look."""
+        """One step of G down its terms of fresh images; T and S only look."""
         with self.generator.turn():
             fake = self.generate(self.batch)
-        return self.before_generator(fake.detach()) | self.improve(fake)
-
-    def improve(self, fake: Tensor) -> dict[str, Tensor]:
-        """One step of G down its terms."""
         terms = self.terms(fake)
         with self.generator.turn():
             self.generator.update(weighted(terms))
         return values(terms)
-
-    def before_generator(self, fake: Tensor) -> dict[str, Tensor]:
-        """What other players do with G's images before G learns from them; returns scalars."""
-        return {}
 
     def student_steps(self) -> dict[str, Tensor]:
         """k steps of S on fresh images."""

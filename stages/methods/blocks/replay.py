@@ -6,24 +6,20 @@ from torch import Tensor
 from stages.datasets.images import to_unit
 from stages.methods.bases.method import Setting
 from stages.methods.blocks.composer import evenly
-from stages.methods.blocks.feature_watch import Watch
 from stages.methods.blocks.ring_buffer import Ring
 
 Rows = dict[str, Tensor]
 
 
 class Replay:
-    """The newest `capacity` images, uint8, with T's logits and, where a `watch` looks, its pooled feature in half precision.
+    """The newest `capacity` images, uint8, with T's logits. Of a batch for S one image in `reuse` is new.
 
-    Of a batch for S one image in `reuse` is new.
     Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
     """
 
-    def __init__(self, capacity: int, reuse: int, setting: Setting, key: str, watch: Watch | None = None):
-        self.setting, self.watch, self.reuse = setting, watch, reuse
+    def __init__(self, capacity: int, reuse: int, setting: Setting, key: str):
+        self.setting, self.reuse = setting, reuse
         form = {"images": (setting.form.shape, torch.uint8), "logits": (setting.kind.answer, torch.get_default_dtype())}
-        if watch is not None:
-            form |= {"features": (tuple(watch.teacher_shape.pooled.shape[1:]), torch.half)}
         self.ring = Ring(capacity, form, setting.runtime, key)
 
     def __len__(self) -> int:
@@ -35,13 +31,7 @@ class Replay:
 
     def look(self, pixels: Tensor) -> None:
         """T looks at this rank's new images (n, C, H, W), uint8."""
-        images = to_unit(pixels)
-        if self.watch is None:
-            logits, features = self.setting.teacher.logits(images), {}
-        else:
-            seen = self.watch.teacher(images)
-            logits, features = seen.logits, {"features": seen.pooled}
-        self.ring.append(images=pixels, logits=logits, **features)
+        self.ring.append(images=pixels, logits=self.setting.teacher.logits(to_unit(pixels)))
 
     def draw(self, count: int, balance: float = 0.0) -> Rows:
         """`count` kept rows for this rank, with replacement.

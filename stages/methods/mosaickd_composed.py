@@ -1,0 +1,18 @@
+"""MosaicKD whose student sees the pool as strong blind distillation does: images composed of tiles."""
+
+from stages.datasets.images import to_unit
+from stages.methods import mosaickd
+from stages.methods.bases.method import Seen
+from stages.methods.blocks.composer import Composer, Mixing
+
+
+class Method(mosaickd.Method):
+    """Instead of B images of the pool S sees B that are cropped, flipped, mixed and even over the classes that T sees."""
+
+    def open_pool(self) -> None:
+        """The composer of tiles, with the values of strong blind distillation."""
+        self.composer = Composer(self, "tiles", self.schedule.batch, Mixing())
+
+    def foreign(self) -> Seen:
+        """B composed images."""
+        return to_unit(self.composer.next()), None

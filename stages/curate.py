@@ -42,7 +42,7 @@ def main(name: str) -> None:
     notice_changes(places.sources, name)
     rule = open_rule(name, task.curate, job.run.scale)
     ood = Examples.load(places.split("ood"))
-    count = min(rule.count or -(-len(ood) // 2), len(ood))
+    count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     matched: dict[str, Any] = {}
     # In fp32 everywhere: a pool must not depend on the machine's precision.
     with rt.running("fp32") as runtime:
@@ -90,7 +90,7 @@ def scored(
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
     kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
     for answer, heard in seen(
-        teacher, progress(kind.shown(ood, BATCH), f"score {name}", total=-(-len(ood) // BATCH)), with_features
+        teacher, progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH)), with_features
     ):
         said.append(kind.summary(answer))
         logits += [answer] if kept else []
@@ -133,13 +133,13 @@ def _impressions(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Tens
     template = Template.of(teacher, torch.zeros(1, *ood.shape))
     template = template.scaled(kind.shown(ood.subset(shuffled(len(ood))[:REFERENCE]), HEARD))
     remembered = template.remembered().to(torch.device("cpu"))
-    batches = progress(kind.shown(ood, HEARD), f"impressions of {name}", total=-(-len(ood) // HEARD))
+    batches = progress(kind.shown(ood, HEARD), f"impressions of {name}", total=math.ceil(len(ood) / HEARD))
     return torch.cat([template.encoded([images]).distance(remembered) for images in batches])
 
 
 def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[Tensor, dict[str, Any]]:
     """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after."""
-    batches = progress(kind.shown(pool, HEARD), f"moments of {name}", total=-(-len(pool) // HEARD))
+    batches = progress(kind.shown(pool, HEARD), f"moments of {name}", total=math.ceil(len(pool) / HEARD))
     moments = sketched(deviations(teacher, batches))
     logits = pool.columns[LOGITS] if LOGITS in pool.columns else kind.answers(teacher, pool, BATCH)
     classes = class_deviations(logits.softmax(1))

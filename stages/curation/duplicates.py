@@ -1,5 +1,7 @@
 """Finds images that stand in two sets, exactly or nearly: re-compressed, slightly brighter, a pixel of noise."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ def near_duplicates(images: Examples, others: Examples, what: str) -> Tensor:
     codes, shades, small = difference_hash(theirs), _shades(theirs), _thumbnails(theirs)
     codes = torch.cat([codes.abs(), codes], 1).T.contiguous()
     rows, start = [], 0
-    for batch in progress(images.batches(512), what, total=-(-len(images) // 512)):
+    for batch in progress(images.batches(512), what, total=math.ceil(len(images) / 512)):
         hashes = difference_hash(batch)
         close = torch.cat([hashes.abs(), -hashes], 1) @ codes <= 2 * BITS  # opposite bits count 2, equal ones 0
         alike = close & (_shades(batch) @ shades.T >= ALIKE)

@@ -35,7 +35,7 @@ def outlier_in_pool(features: Tensor, predicted: Tensor, sure: Tensor, count: in
     result = torch.empty(len(features))
     for k in predicted.unique().tolist():
         mine = (predicted == k).nonzero().flatten()
-        half = mine[best(sure[mine], -(-len(mine) // 2))]
+        half = mine[best(sure[mine], math.ceil(len(mine) / 2))]
         centres = F.normalize(_centres(F.normalize(features[half].float(), dim=1), count), dim=1)
         for rows in mine.split(BLOCK):
             result[rows] = 1 - (F.normalize(features[rows].float(), dim=1) @ centres.T).amax(1)

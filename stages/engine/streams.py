@@ -1,5 +1,6 @@
 """Endless shuffled batches on the device, each example seen in its own way."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -40,7 +41,7 @@ class Stream:
     ):
         if not len(examples):
             raise UserError(f"{name}: there are no examples to draw from; take more (`ood`, `curate.count`)")
-        if (passes := -(-batch // len(examples))) > 1 and runtime.rank == 0:
+        if (passes := math.ceil(batch / len(examples))) > 1 and runtime.rank == 0:
             print(f"{name}: {len(examples)} examples are fewer than a batch of {batch}; it has each of them about {passes} times")
         self.passes = passes  # over the examples, in an epoch
         self.examples = _near(examples, runtime)

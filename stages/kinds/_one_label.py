@@ -1,5 +1,7 @@
 """What kinds with one label an example have in common: logits (n, K), labels (n,)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +25,7 @@ class OneLabel(kinds.Kind):
     def aims(self, n: int) -> Tensor:
         """Every class equally often, the rest at random."""
         classes = len(self.classes)
-        order = torch.cat([torch.randperm(classes) for _ in range(-(-n // classes))])[:n]
+        order = torch.cat([torch.randperm(classes) for _ in range(math.ceil(n / classes))])[:n]
         return order[torch.randperm(n)]
 
     def measure(self, logits: Tensor, examples: Examples) -> float:

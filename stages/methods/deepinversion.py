@@ -7,6 +7,7 @@ from stages.losses import distillation, synthesis
 from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
 from stages.methods.blocks.rank_statistics import moments, settle
 from stages.methods.blocks.terms import values, weighted
+from stages.networks.normalize import per_channel
 from stages.support.sections import Positive, Rate, Weight
 
 
@@ -32,9 +33,8 @@ class Method(GuidedInversion):
     def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Adam on the pixels, from noise, in T's normalised units; clipped to [0, 1] after each step."""
         setting, p, lowest = self.setting, self.params, Lowest()
-        device, dtype = setting.runtime.device, torch.get_default_dtype()
-        mean, std = (torch.tensor(v, device=device, dtype=dtype).view(-1, 1, 1) for v in (setting.mean, setting.std))
-        pixels = torch.randn(self.share, *setting.form.shape, device=device, requires_grad=True)
+        pixels = torch.randn(self.share, *setting.form.shape, device=setting.runtime.device, requires_grad=True)
+        mean, std = (per_channel(values, pixels) for values in (setting.mean, setting.std))
         optimizer = torch.optim.Adam([pixels], p.lr, betas=(0.5, 0.99), fused=True)
         for _ in range(p.steps):
             images = pixels * std + mean

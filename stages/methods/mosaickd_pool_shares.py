@@ -1,10 +1,9 @@
 """MosaicKD whose balance term wants the classes as frequent as the teacher sees them in the pool: scenes are not even."""
 
-import torch
-
 from stages.losses import distillation
 from stages.methods import mosaickd
 from stages.methods.bases.method import POOL
+from stages.support.seeds import shuffled
 
 IMAGES = 1024  # of the pool, by which the shares of classes are measured
 
@@ -16,6 +15,6 @@ class Method(mosaickd.Method):
         """MosaicKD's players, and the shares."""
         super().build()
         pool, kind, runtime = self.setting.data[POOL], self.setting.kind, self.setting.runtime
-        rows = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))[:IMAGES]
+        rows = shuffled(len(pool))[:IMAGES]
         with self.teacher.uncounted():
             self.target = distillation.mean_prediction(kind.answers(self.teacher, pool.subset(rows), 64)).to(runtime.device)

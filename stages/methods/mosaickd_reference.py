@@ -3,11 +3,11 @@
 from contextlib import AbstractContextManager
 from typing import Annotated
 
-import torch
 from pydantic import Field
 
 from stages.methods import mosaickd
 from stages.methods.bases.method import Seen
+from stages.networks.normalize import per_channel
 from stages.support.sections import Rate
 
 Constants = Annotated[list[Rate], Field(min_length=1, max_length=3)]
@@ -29,8 +29,9 @@ class Method(mosaickd.Method):
         super().build()
         setting, p = self.setting, self.params
         constants = (setting.mean, setting.std, p.ood_mean, p.ood_std)
-        placed = (torch.tensor(values, device=setting.runtime.device).view(-1, 1, 1) for values in constants)
-        self.own_mean, self.own_std, self.ood_mean, self.ood_std = placed
+        self.own_mean, self.own_std, self.ood_mean, self.ood_std = (
+            per_channel(values).to(setting.runtime.device) for values in constants
+        )
 
     def watching(self) -> AbstractContextManager[None]:
         """In train mode, and S's running statistics move."""

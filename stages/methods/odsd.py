@@ -3,6 +3,7 @@
 The paper's formulas were not to be had; what follows keeps its structure.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -61,7 +62,7 @@ class Method(Base):
                 f"method.{self.name}: two views of one image would be the same; give the task an `augment`, or the "
                 "method one of its own (`schedule: {augment: {crop: 2}}`)"
             )
-        self.k = p.k or -(-setting.classes // 2)
+        self.k = p.k or math.ceil(setting.classes / 2)
         if self.k > setting.classes:
             raise UserError(f"method.{self.name}.k: {self.k} logits of {setting.classes} classes cannot be kept; lower it")
         self.pool = self.stream("pool", setting.data[POOL], self.schedule.batch)

@@ -1,5 +1,6 @@
 """Tessera, this project's own: batches of mosaics of the pool's images and of views of inverted ones."""
 
+import math
 from typing import Any, Literal, Self
 
 import torch
@@ -98,4 +99,4 @@ class Method(fast.Method):
     def samples(self, count: int) -> Tensor:
         """`count` images that S has seen, mosaics first, then inverted ones."""
         kinds = [replay for replay in (self.mosaics, self.views) if len(replay)]
-        return torch.cat([to_unit(replay.draw(-(-count // len(kinds)))["images"]) for replay in kinds])[:count]
+        return torch.cat([to_unit(replay.draw(math.ceil(count / len(kinds)))["images"]) for replay in kinds])[:count]

@@ -1,7 +1,16 @@
 """Pixel units outside, normalised units inside."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+
+def per_channel(values: Sequence[float], like: Tensor | None = None) -> Tensor:
+    """One number a channel, (C, 1, 1), to be used with images (..., C, H, W); on the device and of the type of `like`."""
+    return torch.tensor(values, device=None if like is None else like.device, dtype=None if like is None else like.dtype).view(
+        -1, 1, 1
+    )
 
 
 class Normalize(nn.Module):
@@ -12,8 +21,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: list[float], std: list[float]):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.register_buffer("mean", per_channel(mean))
+        self.register_buffer("std", per_channel(std))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

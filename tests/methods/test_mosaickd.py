@@ -180,10 +180,10 @@ def test_other_discriminators_play(params):
 
 
 def test_losses_start_where_chance_says():
-    """Fresh networks at batch 64 on photographs at 32 px, seeds 0-7: L_D 45-48 and L_local 40-64, as measured elsewhere."""
+    """Fresh networks at batch 64 on photographs at 32 px, seeds 0 and 1: L_D 45-48 and L_local 40-64, as measured elsewhere."""
     pool = Photographs(source="photographs", count=64).read(form(3, 32))
     kind = method_class("mosaickd")
-    for seed in range(8):
+    for seed in range(2):
         rt.seed(seed)
         given = answered(with_data(replace(setting(channels=3, size=32, batch=64), seed=seed), pool=pool))
         rt.seed(seed)

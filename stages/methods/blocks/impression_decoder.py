@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.losses import impressions
+from stages.networks.normalize import per_channel
 from stages.networks.template import Impression, Template
 from stages.support.progress import progress
 
@@ -44,7 +45,7 @@ class Decoder:
         """
         template, n = self.template, len(target)
         device, kind = template.device, torch.get_default_dtype()
-        mean, std = (torch.tensor(v, device=device, dtype=kind).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (per_channel(values, torch.empty(0, device=device, dtype=kind)) for values in (self.mean, self.std))
         size = float(max(template.shape[1:])) / 32
         steps = self.steps or round(200 * max(1.0, size) ** 1.18)  # 200 for 32 pixels, 2,000 for 224
         weight = 0.01 * size**-1.18 if self.variation is None else self.variation

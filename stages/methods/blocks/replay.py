@@ -1,5 +1,7 @@
 """What T said of images, kept: S may be asked about an image more often than T."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ class Replay:
 
     def new(self, count: int) -> int:
         """How many of a batch of `count` images the teacher has not seen: all of the first batch."""
-        return -(-count // self.reuse) if len(self) else count
+        return math.ceil(count / self.reuse) if len(self) else count
 
     def look(self, pixels: Tensor) -> None:
         """T looks at this rank's new images (n, C, H, W), uint8."""

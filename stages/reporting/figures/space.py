@@ -1,5 +1,7 @@
 """The space that the features of several networks share."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -21,7 +23,7 @@ def draw(places: Places, students: pd.DataFrame) -> None:
     if not shown:
         return
     columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+    rows = math.ceil(len(shown) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3.4 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")

@@ -1,5 +1,6 @@
 """What one number of a method does: variants that differ in it alone, task by task."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def draw(found: pd.DataFrame, headlines: dict[str, str], folder: Path) -> None:
     Mean and range over seeds; values as the catalogue has them now.
     """
     panels = list(found.groupby(PANEL, sort=False))
-    down = max(1, -(-len(panels) // WIDE))
+    down = max(1, math.ceil(len(panels) / WIDE))
     figure, axes = plt.subplots(down, WIDE, figsize=(5.5 * WIDE, 4.2 * down), squeeze=False, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")

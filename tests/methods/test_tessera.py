@@ -91,6 +91,18 @@ def test_a_run_equals_a_loop_that_recomputes_everything(balance, tau, fp64):
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 6 / 8), (0.5, 0.634), (1.0, 0.5)])
+def test_kept_images_are_drawn_by_their_class(balance, share):
+    """Six kept images of one class and two of another: the first is drawn in proportion to 6^(1 - balance)."""
+    game = method("tessera", BLACK_BOX, steps=20)
+    answers = torch.nn.functional.one_hot(torch.tensor([3] * 6 + [7] * 2), 10).float()
+    game.mosaics.ring.append(images=torch.zeros(8, 1, 16, 16, dtype=torch.uint8), logits=answers)
+    torch.manual_seed(0)
+    drawn = game.mosaics.draw(20_000, balance)["logits"].argmax(1)
+    assert set(drawn.tolist()) == {3, 7}
+    assert (drawn == 3).float().mean().item() == pytest.approx(share, abs=0.015)
+
+
 def test_a_teacher_that_only_answers_is_enough():
     class Remote(nn.Module):
         differentiable = False

@@ -17,7 +17,7 @@ def of_row(params: Params, row: str, task: str) -> Plan:
 
 def with_reported(params: Params, rows: dict[str, Any]) -> Params:
     """The parameters with the variants among the reported `rows` that the catalogue no longer has, as they were."""
-    gone = {row: known["of"] for row, known in rows.items() if "of" in known and row not in params.catalogue.variants}
+    gone = {row: known["of"] for row, known in rows.items() if "of" in known and row not in params.rows}
     return replace(params, extra=gone)
 
 

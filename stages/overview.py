@@ -3,6 +3,7 @@
 Usage: python -m stages.overview
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
-from stages.support.errors import run_script
+from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
 from stages.support.parts import parts
 
@@ -126,9 +127,9 @@ def _sections(params: Params, reports: records.Reports) -> values.Sections:
     found: values.Sections = {}
     for task, report in reports.items():
         own = with_reported(params, report["rows"])
-        if task in params.catalogue.tasks:
-            rows = [row for row in report["rows"] if row in own.rows]
-            found[task] = {row: (own.method_of(row), section(own, row, task).model_dump()) for row in rows}
+        for row in report["rows"]:
+            with suppress(UserError):
+                found.setdefault(task, {})[row] = (own.method_of(row), section(own, row, task).model_dump())
     return found
 
 

@@ -80,6 +80,17 @@ def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
     assert "no number of kd_ood means anything" in section("shift")
 
 
+def test_a_variant_that_the_code_no_longer_takes_keeps_its_row(results):
+    """Of a method that has lost a key, and of one that is no more: marked, described, and no end of the tables."""
+    path = Places("digits").report()
+    content = json.loads(path.read_text())
+    for row, of in (("long", {"of": "mosaickd", "lost": 2}), ("strange", {"of": "nothing"})):
+        content["rows"][row] = {**content["rows"]["mosaickd"], "of": of}
+    path.write_text(json.dumps(content))
+    overview.main()
+    assert {"long ‡", "strange ‡"} <= set(rows_of(section("digits")))
+
+
 def test_a_schedule_of_its_own_is_marked_and_said(results):
     path = Places("digits").report()
     content = json.loads(path.read_text())

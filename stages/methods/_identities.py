@@ -16,8 +16,13 @@ def of_row(params: Params, row: str, task: str) -> Plan:
 
 
 def with_reported(params: Params, rows: dict[str, Any]) -> Params:
-    """The parameters with the variants among the reported `rows` that the catalogue no longer has, as they were."""
-    gone = {row: known["of"] for row, known in rows.items() if "of" in known and row not in params.rows}
+    """The parameters with the variants among the reported `rows` that the catalogue no longer has, as they were.
+
+    Of methods that are there still.
+    """
+    gone = {
+        row: known["of"] for row, known in rows.items() if row not in params.rows and known.get("of", {}).get("of") in params.rows
+    }
     return replace(params, extra=gone)
 
 

@@ -61,6 +61,7 @@ CASES = [
     ("variant", {"mosaickd_x": {"of": "mosaick"}}, "tasks/variants.yaml: mosaickd_x.of: unknown method 'mosaick'; did you mean"),
     ("variant", {"x": {"of": "mosaickd_image"}}, "tasks/variants.yaml: x.of: mosaickd_image is a variant itself"),
     ("variant", {"x": {"local": 0.0}}, "tasks/variants.yaml: x: a variant names its method under `of`"),
+    ("variant", {"a row": {"of": "kd_ood"}}, "tasks/variants.yaml: a row: a name is made of letters"),
     ("variant", {"curate": {"of": "kd_ood"}}, "tasks/variants.yaml: curate: a stage has this name already"),
     ("variant.mosaickd_no_local", {"locl": 0.0}, "tasks/variants.yaml: mosaickd_no_local.locl: unknown key 'locl'; did you mean"),
     # Tasks.
@@ -96,6 +97,7 @@ CASES = [
     ("digits.distill", {"lr": -0.1}, ".lr: .*greater than 0"),
     ("digits.distill", {"synthetic_batch": 1}, ".synthetic_batch: .*greater than or equal to 2"),
     # What a task says of methods.
+    ("digits.methods", {"mosaikd": {"local": 0.5}}, ".mosaikd: unknown method 'mosaikd'; did you mean 'mosaickd'"),
     ("digits.methods.kd_ood", {"tau": 0.0}, ".tau: .*greater than 0"),
     ("digits.methods.kd_ood", {"tau": float("inf")}, ".tau: .*finite"),
     ("digits.methods.kd_ood", {"schedule": {"step": 5}}, ".schedule.step: unknown key 'step'; did you mean 'steps'"),
@@ -132,7 +134,7 @@ def test_a_wrong_parameter_is_named(project, section, change, message):
     else:
         project.change(f"task.{section}", **change)
         task = section.partition(".")[0]
-        row = section.partition(".methods.")[2]
+        row = section.partition(".methods.")[2]  # none of a task's other sections
         project.change("run", tasks=[task], methods=[row or "fast"])
         message = f"tasks/{FILES.get(task, 'digits')}.yaml: {section}{message}"
     if section.startswith("variant."):

@@ -120,7 +120,8 @@ class Params:
         if name not in self._checked:
             content = self._content(name)
             _name(name, self.catalogue.tasks[name])
-            content.pop("methods", None)
+            for row in content.pop("methods", None) or {}:
+                _known(self.rows, row, "method", f"task.{name}.methods.{row}: ")
             if isinstance(content.get("distill"), dict):
                 content["distill"] = {key: value for key, value in content["distill"].items() if key not in SHARED}
             self._checked[name] = check(Task, content, f"task.{name}")
@@ -212,6 +213,7 @@ def load(path: Path = PARAMS) -> Params:
         if row in (TEACHER, *STAGES, *IMPRESS):
             raise UserError(f"{where}: a stage has this name already; take another")
         if row in params.catalogue.variants:
+            _name(row, params.catalogue.variants[row])
             _variant(params.rows, row, section, where)
     for name in params.run.tasks:
         params.catalogue.layers(name, f"{PARAMS}: run.tasks: ")

@@ -21,8 +21,8 @@ from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import ONE_LABEL, Kind
-from stages.networks.moments import deviations
-from stages.networks.taps import classifier, seen
+from stages.networks.deviations import deviations
+from stages.networks.taps import classifier, logits_and_features
 from stages.networks.template import Template
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
@@ -89,7 +89,7 @@ def scored(
 ) -> tuple[Scores, Tensor | None, Tensor | None]:
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
     kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
-    for answer, heard in seen(
+    for answer, heard in logits_and_features(
         teacher, progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH)), with_features
     ):
         said.append(kind.summary(answer))

@@ -9,7 +9,7 @@ from typing import Any
 from stages.curation.scores import standing_out
 from stages.datasets.examples import INPUT, PREDICTED
 from stages.engine import runtime as rt
-from stages.engine.loop import Row, train, write_curve
+from stages.engine.loop import Point, train, write_curve
 from stages.engine.provenance import provenance
 from stages.jobs.job import RowJob, open_row
 from stages.jobs.requirements import why_not
@@ -49,7 +49,7 @@ def _write_why(job: RowJob, reason: str, score: str) -> None:
         write_json(folder / paths.RUN, {"why_not": reason, "identity": {"distill": job.plan.identity}})
 
 
-def _write(job: RowJob, method: Method, blueprint: Blueprint, curve: list[Row], origin: dict[str, Any]) -> None:
+def _write(job: RowJob, method: Method, blueprint: Blueprint, curve: list[Point], origin: dict[str, Any]) -> None:
     setting, (found, space) = method.setting, method.findings()
     made = {
         "identity": {"distill": job.plan.identity},

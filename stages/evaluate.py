@@ -44,6 +44,7 @@ def main(name: str) -> None:
     runtime, measure = start("fp32"), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(places, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
+    taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
     like = _likeness(runs, places, kind, guide)
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
@@ -70,6 +71,8 @@ def main(name: str) -> None:
         }
         result |= made.pop("cost", {}) | made.pop("findings", {})
         made["weights"] = sha256(folder / weights.WEIGHTS)[:16]  # so that a later run can be seen to give the same network
+        if row != TEACHER:
+            made["teacher"] = taught_by
         result |= like.get((row, seed), {})
         with replacing_folder(places.scores(row, seed)) as out:
             for domain, test in tests.items():

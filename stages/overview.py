@@ -22,7 +22,7 @@ from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
-from stages.support.parts import parts
+from stages.support.plugins import plugins
 
 MADE = ("revision", "device", "precision")
 LABELS = ["task", "method", "marks", "headline"]  # the first columns of table.csv
@@ -42,7 +42,7 @@ class Written:
 
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json, report.html and two figures, of all files under results/tasks.
+    """Write table.md, table.csv, summary.json, report.html, distance.png and values.png, of all files under results/tasks.
 
     At smoke scale they are written of its own files too, under results/smoke.
     """
@@ -82,7 +82,7 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
     """Add a task's tables; `here` has the identities of today's code and parameters."""
     measure, known = aspect(report["kind"], "scores"), report["rows"]
     rows, headline, shown = in_order(known, params), _headline(report["kind"]), tables.columns(measure.COLUMNS)
-    marked = {row: marks(row, known, here) for row, known in rows.items()}
+    marked = {row: marks(row, rows, here) for row in rows}
     called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
     written.notes[measure.NOTE] = None
     written.text[task] = []
@@ -135,7 +135,7 @@ def _sections(params: Params, reports: records.Reports) -> values.Sections:
 
 def _in_columns(numbers: list[pd.DataFrame]) -> pd.DataFrame:
     """All tables as one, in the columns of every kind of task there is: a task more changes no line of the others."""
-    kinds = [aspect(kind, "scores").COLUMNS for kind in parts(FOLDER)]
+    kinds = [aspect(kind, "scores").COLUMNS for kind in plugins(FOLDER)]
     known = dict.fromkeys(key for columns in kinds for key in tables.columns(columns))
     everything = pd.concat(numbers) if numbers else pd.DataFrame()
     return everything.reindex(columns=[*LABELS, *known, *sorted({*map(str, everything)} - {*LABELS, *known})])
@@ -159,11 +159,17 @@ def in_order(rows: dict[str, Any], params: Params) -> dict[str, Any]:
     return {row: rows[row] for row in sorted(rows, key=lambda row: names.get(row, len(names)))}
 
 
-def marks(row: str, known: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Marks of a row: an upper bound; a schedule of its own; made by other code or parameters than those that are `here`."""
+def marks(row: str, known: records.Rows, here: dict[str, Any]) -> list[str]:
+    """Marks of a row: an upper bound; a schedule of its own; made by other code, parameters or teacher than those `here`."""
     now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
-    older = any(identity[stage] != now.get(stage) for identity in records.identities(known) for stage in identity)
-    says = {tables.UPPER_BOUND: known.get("upper_bound"), tables.RESCHEDULED: records.schedule(known), tables.OLDER: older}
+    older = any(identity[stage] != now.get(stage) for identity in records.identities(known[row]) for stage in identity)
+    beside = records.teachers(known)
+    older |= bool(beside) and not records.taught_by(known[row]) <= beside
+    says = {
+        tables.UPPER_BOUND: known[row].get("upper_bound"),
+        tables.RESCHEDULED: records.schedule(known[row]),
+        tables.OLDER: older,
+    }
     return [mark for mark, so in says.items() if so]
 
 
@@ -190,11 +196,11 @@ def notes(rows: dict[str, Any]) -> list[str]:
 
 def _own(changes: dict[str, Any]) -> str:
     """A schedule's changes: key, value, and that of the task in brackets."""
-    return ", ".join(f"{key} {tables.said(own)} ({tables.said(given)})" for key, (given, own) in changes.items())
+    return ", ".join(f"{key} {tables.worded(own)} ({tables.worded(given)})" for key, (given, own) in changes.items())
 
 
 def _cost(line: Any) -> dict[str, float]:
-    return {key: float(f"{line[key]:.4g}") for key in tables.COST if key in line and line[key] == line[key]}
+    return {"seeds": int(line["n"])} | {key: float(f"{line[key]:.4g}") for key in tables.COST if pd.notna(line.get(key))}
 
 
 if __name__ == "__main__":

@@ -30,9 +30,10 @@ from stages.settings.task import STUDENT_DOMAIN
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
-from stages.support.parts import nearest
+from stages.support.plugins import nearest
 
 CLASSES = tuple("0123456789")  # how many there are is known once images are read; it changes little
+CACHE = Path(".dvc/cache/files/md5")  # a clone of the repository begins without one
 STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.resnet18 for larger ones"
 
 
@@ -93,7 +94,8 @@ def tell_cached(params: Params) -> None:
     """Print how many finished students are in DVC's cache alone, since today's `run` does not name them."""
     lock = Path("dvc.lock")
     stages = (yaml.load(lock.read_text(), Loader) or {}).get("stages", {}) if lock.exists() else {}
-    made = [Path(out["path"]) for name, entry in stages.items() if name.startswith("distill@") for out in entry.get("outs", [])]
+    outs = [out for name, entry in stages.items() if name.startswith("distill@") for out in entry.get("outs", [])]
+    made = [Path(out["path"]) for out in outs if (CACHE / out["md5"][:2] / out["md5"][2:]).exists()]
     today = {
         Places(task).student(row, seed) for task in params.run.tasks for row in params.run.methods for seed in params.run.seeds
     }

@@ -10,7 +10,7 @@ from stages.datasets.examples import LABEL, Examples
 from stages.datasets.stamps import stamps
 from stages.jobs.job import open_job
 from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
-from stages.support.errors import UserError, run_script
+from stages.support.errors import UserError, about, run_script
 from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
 
@@ -24,7 +24,8 @@ def main(name: str) -> None:
     kinds.check_form(task, f"task.{name}")
     form, kind = task.form, kinds.aspect(task.kind, "splits")
 
-    labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
+    with about(f"task.{name}.in_domain"):
+        labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
     if task.teachers:
         kind.check(labelled, f"task.{name}.in_domain")
         labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
@@ -35,13 +36,16 @@ def main(name: str) -> None:
         source = task.ood.images
         where = f"task.{name}.ood"
         wanted = (task.ood.val or HELD, 0.0, task.ood.train or FIRST)
-        shifted = split(kind, source.read(form), source.read_test(form), f"{where}.images", *wanted)
+        with about(f"{where}.images"):
+            moved, moved_test = source.read(form), source.read_test(form)
+        shifted = split(kind, moved, moved_test, f"{where}.images", *wanted)
         if shifted["train"].classes != labelled.classes:
             raise UserError(
                 f"{where}: the student domain has classes {_short(shifted['train'].classes)}, the teacher "
                 f"{_short(labelled.classes)}; they must be the same, so rename or leave out folders (`classes`)"
             )
-    splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
+    with about(f"task.{name}.ood"):
+        splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
 
     limit = SMOKE_IMAGES if job.smoke else None
     with replacing_folder(places.data) as new:

@@ -14,7 +14,7 @@ from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.reporting import figures, records
-from stages.reporting.distance import pool_distance
+from stages.reporting.pool_distance import pool_distance
 from stages.settings import plans
 from stages.settings.params import TEACHER, Params
 from stages.settings.paths import Places

@@ -14,7 +14,7 @@ from stages.datasets.examples import Examples
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
-from stages.engine.loop import Row, write_curve
+from stages.engine.loop import Point, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
 from stages.jobs.job import open_job
@@ -25,13 +25,13 @@ from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
-from stages.settings.task import Part, Task
+from stages.settings.task import PartTeacher, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, replacing_folder, write_json
 
 SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
-Made = tuple[Blueprint, nn.Module, list[Row], dict[str, Any]]
+Made = tuple[Blueprint, nn.Module, list[Point], dict[str, Any]]
 
 
 def main(name: str) -> None:
@@ -66,15 +66,14 @@ def main(name: str) -> None:
 def _part(name: str, task: Task, place: int, train: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
     """The teacher, or one of several on its own classes."""
     part, where = task.parts[place], f"task.{name}.teacher"
-    if isinstance(part, Part):
+    if isinstance(part, PartTeacher):
         train, val, where = train.of(part.names()), val.of(part.names()), f"task.{name}.teachers.{place}"
     kind = open_kind(task, train.classes)
     if part.weights:
         blueprint, net, curve, facts = _imported(part, kind, val, runtime, where)
     else:
-        assert part.train is not None
-        blueprint, net, curve = teach(part.network, part.train, kind, train, val, runtime, checkpoint, where)
-        facts = {"made": "trained by stages/train_teacher.py", **part.train.model_dump()}
+        blueprint, net, curve = teach(part, kind, train, val, runtime, checkpoint, where)
+        facts = {"made": "trained by stages/train_teacher.py", **(part.train.model_dump() if part.train else {})}
     return blueprint, net, curve, facts | {(score := f"val_{kind.headline}"): curve[-1][score]}
 
 
@@ -83,7 +82,7 @@ def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Exam
     blueprints, nets, curves, facts = zip(*parts, strict=True)
     networks = " + ".join(blueprint.network for blueprint in blueprints)
     whole = kind.blueprint(networks, train, f"task.{name}.teachers")
-    curve, steps = list[Row](), 0.0
+    curve, steps = list[Point](), 0.0
     for one in curves:
         curve += [row | {"step": steps + row["step"]} for row in one]
         steps = curve[-1]["step"]

@@ -16,16 +16,16 @@ def main(name: str) -> None:
     """Write weights and card of each; one that was interrupted goes on from where it was saved."""
     job = open_job("train_templates", name)
     places, seeds = job.places, job.params.impress.seeds
-    network, recipe = as_template(job.params, name)
+    taught, recipe = as_template(job.params, name)
     source = places.split("train")
     train, val = Examples.load(source), Examples.load(places.split("val"))
     kind = open_kind(job.task, val.classes)
     with job.training("templates", 0, [source], seeds) as (runtime, _, checkpoints):
         for seed, checkpoint in zip(seeds, checkpoints, strict=True):
-            mine, where = recipe.model_copy(update={"seed": seed}), f"task.{name}.seed_{seed}"
-            blueprint, net, curve = teach(network, mine, kind, train, val, runtime, checkpoint, where)
+            mine = taught.model_copy(update={"train": recipe.model_copy(update={"seed": seed})})
+            blueprint, net, curve = teach(mine, kind, train, val, runtime, checkpoint, f"task.{name}.seed_{seed}")
             if runtime.rank == 0:
-                facts = {"made": "trained by stages/train_templates.py", **mine.model_dump(), **curve[-1]}
+                facts = {"made": "trained by stages/train_templates.py", **recipe.model_dump(), "seed": seed, **curve[-1]}
                 with replacing_folder(places.template(seed)) as folder:
                     weights.save(folder, blueprint, net, kind.blank(1), facts)
                 print(f"seed_{seed} of {name}: {curve[-1][f'val_{kind.headline}']:.2f} % on the validation split")

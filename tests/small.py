@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from stages.networks import weights
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
 from stages.settings.rates import Warmed
-from stages.support.parts import part
+from stages.support.plugins import plugin
 
 CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
@@ -73,12 +74,12 @@ SMALL["sskd"] = {"head_steps": 4}
 SMALL["odsd"] = {"schedule": Rescheduled(augment=Augment(crop=2))}
 SMALL["cmi"] |= {"generator_width": 4, "latent": 8, "bank": 20, "negatives": 12}
 SMALL["fast"] |= {"generator_width": 4, "latent": 8, "warmup": 2, "redraw": 3}
-SMALL["tessera"] = {**SMALL["fast"], "warmup": 0, "ring": 24}
+SMALL["tessera"] = {key: value for key, value in SMALL["fast"].items() if key not in ("warmup", "redraw")} | {"ring": 24}
 SMALL |= {f"{name}_finetuned": {**SMALL[name], "data_free": 40} for name in ("dfq", "cmi")}
 
 
 def method_class(name):
-    return part("stages.methods", name, "Method", "method")
+    return plugin("stages.methods", name, "Method", "method")
 
 
 def images(n=64, channels=1, size=16, classes=10, seed=0):
@@ -99,7 +100,8 @@ def kind(channels=1, size=16):
 def stream(name, examples: Examples, batch, seed=0, runtime=CPU, augment=None, weights=None):
     """A stream of images as a classifier sees them."""
     channels, *size = examples.shape
-    return Stream(name, examples, batch, seed, runtime, kind(channels, size).view, augment or Augment(), weights)
+    view = partial(kind(channels, size).view, augment=augment or Augment())
+    return Stream(name, examples, batch, seed, runtime, view, weights)
 
 
 def network(name, channels=1, size=16, classes=10):

@@ -37,7 +37,7 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
     assert "n/a: `augkd` needs labelled examples of the student's domain" in table
     summary = json.loads((clone / "results/summary.json").read_text())
     assert set(summary["digits"]) == {"teacher", *ROWS} - {"augkd"}
-    assert set(summary["cost"]["digits"]["mosaickd"]) == COST
+    assert set(summary["cost"]["digits"]["mosaickd"]) == COST | {"seeds"}
     scores = json.loads((clone / "results/runs/digits/mosaickd/0/metrics.json").read_text())
     numbers = {
         "top1",
@@ -74,7 +74,9 @@ def test_every_seed_says_how_it_was_made(clone):
         "seconds",
         "schedule",
         "weights",
+        "teacher",
     }
+    assert made["teacher"] == rows["teacher"]["seeds"]["0"]["made"]["weights"]
     assert set(made["identity"]) == {"prepare", "train_teacher", "curate", "distill", "evaluate"}
     teacher = rows["teacher"]["seeds"]["0"]["made"]["identity"]
     assert teacher["train_teacher"] == made["identity"]["train_teacher"]

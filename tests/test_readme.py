@@ -80,6 +80,18 @@ def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
     assert "no number of kd_ood means anything" in section("shift")
 
 
+def test_a_student_of_another_teacher_is_marked(results):
+    path = Places("digits").report()
+    content = json.loads(path.read_text())
+    content["rows"]["teacher"]["seeds"]["0"]["made"]["weights"] = "a"
+    for row, teacher in (("kd_ood", "a"), ("mosaickd", "b")):
+        for found in content["rows"][row]["seeds"].values():
+            found["made"]["teacher"] = teacher
+    path.write_text(json.dumps(content))
+    overview.main()
+    assert {"kd_ood", "mosaickd ‡"} <= set(rows_of(section("digits")))
+
+
 def test_a_variant_that_the_code_no_longer_takes_keeps_its_row(results):
     """Of a method that has lost a key, and of one that is no more: marked, described, and no end of the tables."""
     path = Places("digits").report()

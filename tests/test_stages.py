@@ -38,7 +38,7 @@ def reported(project, task, rows):
     report.main(task)
 
 
-def parts(folder):
+def tables_of(folder):
     """The sections of table.md by their titles."""
     return {part.split("\n", 1)[0]: part for part in (folder / "results/smoke/table.md").read_text().split("### ")[1:]}
 
@@ -46,14 +46,14 @@ def parts(folder):
 def test_tasks_stand_beside_each_other_and_what_is_older_is_marked(made):
     summary = json.loads((made / "results/smoke/summary.json").read_text())
     assert set(summary) == {"digits", "digits-shift", "digits-shift-student_domain", "digit_scenes", "cost"}
-    digits = parts(made)["digits"]
+    digits = tables_of(made)["digits"]
     assert "| mosaickd ‡ " in digits
     assert "| kd_ood ‡ " not in digits
 
 
 def test_a_student_domain_has_scores_and_figures_of_its_own(made):
     assert set(json.loads((made / "results/smoke/summary.json").read_text())["digits-shift"]) == {"teacher", *SHIFT}
-    assert set(rows_of(parts(made)["digits-shift-student_domain"])) == {"teacher", *SHIFT}
+    assert set(rows_of(tables_of(made)["digits-shift-student_domain"])) == {"teacher", *SHIFT}
     scores = json.loads((made / "results/runs/digits-shift/augkd/0/metrics.json").read_text())
     assert set(scores["student_domain"]) == {"top1", "top3", "nll", "ece", "agree", "kl", "per_class"}
     figures = {path.stem for path in (made / "results/figures/digits-shift").iterdir()}
@@ -63,7 +63,7 @@ def test_a_student_domain_has_scores_and_figures_of_its_own(made):
 
 
 def test_no_kind_of_task_has_the_columns_of_another(made):
-    tables = parts(made)
+    tables = tables_of(made)
     digits, scenes = tables["digits"], tables["digit_scenes"]
     assert {"digits, top-1 %", "digit_scenes, mIoU %"} <= set(columns(tables["Tasks beside each other"]))
     assert {"top-1 %", "top-3 %", "NLL"} <= named(digits)

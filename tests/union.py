@@ -10,7 +10,7 @@ from torch import distributed, nn
 from stages.engine import runtime as rt
 from stages.engine.players import turns
 from stages.losses import distillation
-from stages.methods.blocks.rank_statistics import moments
+from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import weighted
 from stages.methods.sskd import turned
 from stages.networks.taps import pooled
@@ -68,16 +68,16 @@ def loss_of(name, game, images, labels):
             return weighted(game.terms(teacher, game.watch.student(torch.cat([images, images.flip(3)]))))
     if name == "cfl":
         with turns(game.learners):
-            return weighted(game.terms(game.look(images)))
+            return weighted(game.terms(game.observe(images)))
     if name == "augkd":
         return weighted(game.generator_terms(images))
     if name == "fast":
-        return weighted(game.terms(images, labels)[0])
+        return weighted(game.inverter.terms(images, labels, game.asked)[0])
     if name in ("cmi", "deepinversion"):
-        teacher, heard = game.look(images)
-        terms = game.guidance(images, teacher, labels, moments(heard, game.setting.runtime))
+        teacher, heard = game.guidance.ask(images)
+        terms = game.guidance.terms(images, teacher, labels, union_moments(heard, game.setting.runtime), game.asked)
         if name == "cmi":
-            terms["contrast"] = (0.8, game._contrast(pooled(game.look(images.flip(3))[1]), pooled(heard)))
+            terms["contrast"] = (0.8, game._contrast(pooled(game.guidance.ask(images.flip(3))[1]), pooled(heard)))
         return weighted(terms)
     return weighted(game.terms(images))
 
@@ -104,7 +104,7 @@ def synthesised(runtime, labels):
     torch.manual_seed(5)
     torch.randn(runtime.rank * BATCH // 2, game.params.latent)  # what the ranks before draw
     images, _ = game.synthesise(labels[share_of(runtime)])
-    return images, [*game.generator.parameters]
+    return images, [*game.inverter.generator.parameters]
 
 
 def main():

@@ -95,8 +95,8 @@ def to_pixels(image: Image.Image, shape: tuple[int, ...]) -> Tensor:
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of mode '{image.mode}', of which nothing says what is white; save it with 8 or 16 bits")
     elif image.has_transparency_data:
-        seen = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

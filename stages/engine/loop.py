@@ -18,7 +18,7 @@ from stages.support.errors import UserError
 from stages.support.files import replacing
 from stages.support.progress import progress
 
-Row = dict[str, float]
+Point = dict[str, float]
 
 
 class Memory(Protocol):
@@ -55,10 +55,10 @@ def train(
     runtime: rt.Runtime,
     seed: int,
     checkpoint: Checkpoint,
-    probe: Callable[[], Row],
+    probe: Callable[[], Point],
     what: str,
     points: int = 20,
-) -> list[Row]:
+) -> list[Point]:
     """Run all outer iterations of `method`, from its checkpoint if there is one, and return the learning curve.
 
     The curve has about `points` rows: the step, the mean of each scalar since the row before (or since the method's phase began),
@@ -102,7 +102,7 @@ def train(
     return curve or [{"step": 0, **probe()}]
 
 
-def write_curve(path: Path, curve: list[Row]) -> None:
+def write_curve(path: Path, curve: list[Point]) -> None:
     """Write a learning curve as CSV, atomically; what a phase of the run does not measure stays empty.
 
     What was measured on validation stands last, and the headline score after all: DVC plots the last column.
@@ -153,7 +153,7 @@ class _Window:
             self.count += 1
         self._pending = []
 
-    def means(self) -> Row:
+    def means(self) -> Point:
         return {name: total / self.count for name, total in zip(self.names, self.sums, strict=True)}
 
 
@@ -166,7 +166,7 @@ def _agreed(runtime: rt.Runtime, *says: bool) -> list[bool]:
     return [bool(vote) for vote in votes.tolist()]
 
 
-def _state(method: Trainable, window: _Window, curve: list[Row]) -> dict[str, Any]:
+def _state(method: Trainable, window: _Window, curve: list[Point]) -> dict[str, Any]:
     return {
         "players": {name: player.state() for name, player in method.players.items()},
         "streams": {name: stream.position for name, stream in method.streams.items()},

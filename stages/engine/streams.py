@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from stages.datasets.examples import INPUT, Examples
-from stages.datasets.images import Augment
 from stages.engine.runtime import Runtime
 from stages.support.errors import UserError
 from stages.support.seeds import mix
@@ -17,7 +16,7 @@ _GPU_SHARE = 4  # inputs move to the GPU while they take at most this part of th
 ROWS = "rows"
 
 Batch = dict[str, Tensor]  # the columns of B examples, and their `rows` (B,) in the set; `input` as a network sees it
-View = Callable[[Batch, Augment], Batch]
+View = Callable[[Batch], Batch]
 
 
 class Stream:
@@ -36,7 +35,6 @@ class Stream:
         seed: int,
         runtime: Runtime,
         view: View,
-        augment: Augment = Augment(),  # noqa: B008 (frozen)
         weights: Tensor | None = None,
     ):
         if not len(examples):
@@ -48,7 +46,7 @@ class Stream:
         self.columns = {key: column.to(runtime.device) for key, column in examples.columns.items() if key != INPUT}
         self.batch, self.share = batch, runtime.share(batch, "a batch")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
-        self.view, self.augment, self.weights = view, augment, weights
+        self.view, self.weights = view, weights
         self.position = 0
         self._reader: Iterator[Tensor] | None = None
         self._ahead: list[Tensor] = []  # rows asked of the reader, not handed out yet
@@ -67,7 +65,7 @@ class Stream:
         rows = self._ahead.pop(0).to(self.runtime.device)
         self.position += 1
         columns = {key: column[rows] for key, column in self.columns.items()}
-        return self.view({INPUT: inputs, ROWS: rows, **columns}, self.augment)
+        return self.view({INPUT: inputs, ROWS: rows, **columns})
 
     def seek(self, position: int) -> None:
         """Go to batch number `position`."""

@@ -77,8 +77,8 @@ def open_room(job: Job, runtime: rt.Runtime, folder: Path) -> Room:
         trained[seed] = Teacher(runtime.place(weights.load(places.template(seed))[1]), name=blueprint.network)
     nets = {(TRAINED, seed): net for seed, net in trained.items()}
     if RANDOM in asked.templates:
-        seen = shown_images(kind, train, shuffled(len(train))[:REFERENCE])
-        nets |= {(RANDOM, seed): untrained(blueprint, seen, seed, runtime) for seed in trained}
+        images = shown_images(kind, train, shuffled(len(train))[:REFERENCE])
+        nets |= {(RANDOM, seed): untrained(blueprint, images, seed, runtime) for seed in trained}
     templates = {key: Template.of(net, kind.blank(1)).scaled(reference.split(BATCH)) for key, net in nets.items()}
     order = shuffled(len(val))
     order = order[each_class_first(val.label[order])]

@@ -1,4 +1,4 @@
-"""The one place that says why a method cannot run on a task."""
+"""The one place, with all its words, that tells a user why a method cannot run on a task."""
 
 from collections.abc import Set
 from typing import Any

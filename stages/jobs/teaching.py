@@ -7,7 +7,7 @@ from torch import nn
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
-from stages.engine.loop import Row, train
+from stages.engine.loop import Point, train
 from stages.engine.teacher import Teacher
 from stages.kinds import FOLDER, IMAGES, ONE_LABEL, Kind, Probe
 from stages.methods.bases.method import IN_DOMAIN, Schedule, Setting
@@ -15,18 +15,19 @@ from stages.methods.bases.supervised import InDomain
 from stages.networks import weights
 from stages.networks.weights import Blueprint
 from stages.settings.params import Params
+from stages.settings.task import Teacher as Taught
 from stages.settings.task import Train
 from stages.support.errors import UserError
-from stages.support.parts import part
+from stages.support.plugins import plugin
 
 
-def as_template(params: Params, name: str) -> tuple[str, Train]:
-    """A task's teacher as a template of images, of which others are trained: its network and its recipe.
+def as_template(params: Params, name: str) -> tuple[Taught, Train]:
+    """A task's teacher as a template of images, of which others are trained, and its recipe.
 
     Raises UserError for a task that has none.
     """
     task = params.task(name)
-    has = part(FOLDER, task.kind, "Kind", "kind of task").has
+    has = plugin(FOLDER, task.kind, "Kind", "kind of task").has
     recipe = task.teacher.train if task.teacher else None
     if not (task.teacher and recipe and {IMAGES, ONE_LABEL} <= has and task.image and not task.image.crop):
         raise UserError(
@@ -35,24 +36,25 @@ def as_template(params: Params, name: str) -> tuple[str, Train]:
         )
     if recipe.seed in params.impress.seeds:
         raise UserError(f"impress.templates: 'seed_{recipe.seed}' is the teacher of '{name}' itself; take another seed")
-    return task.teacher.network, recipe
+    return task.teacher, recipe
 
 
 def teach(
-    network: str,
-    recipe: Train,
+    taught: Taught,
     kind: Kind,
     examples: Examples,
     val: Examples,
     runtime: rt.Runtime,
     checkpoint: Checkpoint,
     where: str,
-) -> tuple[Blueprint, nn.Module, list[Row]]:
-    """Train `network` on labelled `examples`; returns what it is, itself, and its learning curve.
+) -> tuple[Blueprint, nn.Module, list[Point]]:
+    """Train a teacher's network on labelled `examples`, as it says; returns what it is, itself, and its learning curve.
 
     `where` is the section of params.yaml that says so. Raises UserError where its weights to start from do not fit.
     """
-    blueprint = kind.blueprint(network, examples, where)
+    recipe = taught.train
+    assert recipe is not None
+    blueprint = kind.blueprint(taught.network, examples, where)
     rt.seed(recipe.seed)
     net = blueprint.build()
     if start := recipe.start:

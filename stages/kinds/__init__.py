@@ -23,7 +23,7 @@ from stages.losses.precision import full
 from stages.networks.weights import Blueprint
 from stages.settings.task import Task, Weights
 from stages.support.errors import UserError
-from stages.support.parts import part
+from stages.support.plugins import plugin
 
 FOLDER = "stages.kinds"
 ONE_LABEL = "one_label"
@@ -116,7 +116,7 @@ class Kind(ABC):
 
 def open_kind(task: Task, classes: tuple[str, ...]) -> Kind:
     """The kind of `task`; raises UserError for an unknown one."""
-    kind: Kind = part(FOLDER, task.kind, "Kind", "kind of task")(task.form, classes)
+    kind: Kind = plugin(FOLDER, task.kind, "Kind", "kind of task")(task.form, classes)
     return kind
 
 
@@ -140,13 +140,13 @@ class Probe:
 
 def aspect(kind: str, name: str, where: str = "") -> Any:
     """The module `splits`, `scores` or `figures` of a kind; raises UserError that begins with `where` for an unknown kind."""
-    part(FOLDER, kind, "Kind", "kind of task", where)
+    plugin(FOLDER, kind, "Kind", "kind of task", where)
     return importlib.import_module(f"{FOLDER}.{kind}.{name}")
 
 
 def check_form(task: Task, key: str) -> None:
     """Raise UserError that names the section `key` for a task whose kind does not fit its form, or its several teachers."""
-    has = part(FOLDER, task.kind, "Kind", "kind of task", f"{key}.kind: ").has
+    has = plugin(FOLDER, task.kind, "Kind", "kind of task", f"{key}.kind: ").has
     wants = "text" if TEXTS in has else "image"
     if task.teachers and not {IMAGES, ONE_LABEL} <= has:
         raise UserError(f"{key}.teachers: several teachers take images of one label each, which '{task.kind}' has not")

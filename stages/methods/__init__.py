@@ -4,7 +4,7 @@ from stages.methods.bases.method import IN_DOMAIN, Method, MethodParams
 from stages.settings import plans
 from stages.settings.params import Params
 from stages.settings.plans import Plan
-from stages.support.parts import part
+from stages.support.plugins import plugin
 from stages.support.sections import check
 
 FOLDER = "stages.methods"
@@ -12,7 +12,7 @@ FOLDER = "stages.methods"
 
 def method_class(params: Params, row: str) -> type[Method]:
     """The class of the method that `row` runs; raises UserError for an unknown row."""
-    found: type[Method] = part(FOLDER, params.method_of(row), "Method", "method")
+    found: type[Method] = plugin(FOLDER, params.method_of(row), "Method", "method")
     return found
 
 

@@ -3,7 +3,7 @@
 import importlib
 
 from stages.methods import FOLDER
-from stages.reporting.tables import said
+from stages.reporting.tables import worded
 from stages.settings.params import Params
 
 
@@ -11,6 +11,6 @@ def described(params: Params, row: str) -> str:
     """What a row is, in a line: its method's own words, or how a variant differs from its method."""
     method = params.method_of(row)
     if method != row:
-        changed = ", ".join(f"{key} {said(value)}" for key, value in params.rows[row].items() if key != "of")
+        changed = ", ".join(f"{key} {worded(value)}" for key, value in params.rows[row].items() if key != "of")
         return f"`{method}` with {changed}"
     return (importlib.import_module(f"{FOLDER}.{method}").__doc__ or "").strip().splitlines()[0]

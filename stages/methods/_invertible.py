@@ -14,11 +14,11 @@ from stages.losses.precision import full
 from stages.methods._latents import Calm
 from stages.methods.bases.method import MethodParams, Rescheduled
 from stages.methods.bases.phased import Phased
-from stages.methods.blocks.rank_statistics import moments
+from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.encoder import Encoder
 from stages.networks.generator import generator_for
-from stages.networks.taps import batch_norms, look, stored
+from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
 from stages.support.sections import Positive, Rate, Weight
 
 PER_ITERATION = 5  # steps of S and E for one of G
@@ -61,7 +61,7 @@ class Invertible(Phased):
         """G and E, and an ear on the teacher's batch normalisation."""
         setting, p = self.setting, self.params
         self.norms = batch_norms(self.teacher)
-        self.stored = stored(self.norms)
+        self.running = running_moments(self.norms)
         self.batch = setting.runtime.share(p.data_free_batch, "the data-free batch")
         shape, width = setting.form.shape, p.generator_width
         self.generator = self.adam("generator", generator_for(p.latent, shape, width), p.lr, 0)
@@ -83,14 +83,14 @@ class Invertible(Phased):
     def generator_terms(self, fake: Tensor) -> Terms:
         """What G descends; S looks in eval mode."""
         p, runtime = self.params, self.setting.runtime
-        teacher, heard = look(self.teacher, fake, self.norms)
+        teacher, heard = logits_and_inputs(self.teacher, fake, self.norms)
         with in_eval(self.student.net):
             student = self.student(fake)
         return {
             "adversarial": (1.0, -distillation.kl_divergence(teacher, student)),
             "confidence": (1.0, distillation.confidence(teacher)),
             "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
-            "bn": (p.bn, synthesis.statistics_error(moments(heard, runtime), self.stored)),
+            "bn": (p.bn, synthesis.statistics_error(union_moments(heard, runtime), self.running)),
         }
 
     def imitate_and_encode(self) -> Tensor:

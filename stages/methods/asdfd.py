@@ -18,9 +18,7 @@ from stages.engine.teacher import GRADIENT
 from stages.losses.precision import full
 from stages.methods.bases.pseudo_texts import PseudoTexts
 from stages.methods.blocks.terms import Terms, values, weighted
-from stages.support.sections import Positive, Rate, Weight
-
-Part = Annotated[float, Field(ge=0, le=1)]
+from stages.support.sections import Fraction, Positive, Rate, Weight
 
 
 class Method(PseudoTexts):
@@ -43,9 +41,9 @@ class Method(PseudoTexts):
         alpha: Weight = 1.0
         cap: Rate = 4.0
         gamma: Weight = 0.01
-        warmup: Part = 0.1
+        warmup: Fraction = 0.1
         moving: Annotated[float, Field(gt=0, le=1)] = 1.0
-        sure: Part = 1.0
+        sure: Fraction = 1.0
         beta: Weight = 0.1
         reuse: Positive = 1
 

@@ -71,8 +71,8 @@ class Method(Base):
         self.tapped = [stages(net)[-1] for net in (*self.teacher.parts, self.student.net)]
         some = setting.kind.shown(images.subset(order[count:][: GAUGE * BATCH]), BATCH)
         with judged(self.student.net), self.teacher.uncounted():
-            seen = [self.look(batch.to(setting.runtime.device)) for batch in some]
-        maps = [torch.cat([full(one.maps[i]) for one in seen]) for i in range(len(self.tapped))]
+            observed = [self.observe(batch.to(setting.runtime.device)) for batch in some]
+        maps = [torch.cat([full(one.maps[i]) for one in observed]) for i in range(len(self.tapped))]
         *self.variances, _ = (x.var((0, 2, 3), correction=0).mean().clamp(min=1e-12) for x in pooled(maps))
         *theirs, own = (x.shape[1] for x in maps)
         space = setting.runtime.place(CommonFeature(own, theirs, self.params.hidden))
@@ -81,21 +81,21 @@ class Method(Base):
     def step(self) -> dict[str, Tensor]:
         """One step of the student and the space."""
         with self.cost.timed("distillation"), turns(self.learners):
-            terms = self.terms(self.look(self.images.next()["input"]))
+            terms = self.terms(self.observe(self.images.next()["input"]))
             descend(weighted(terms), *self.learners)
         return values(terms)
 
-    def look(self, images: Tensor) -> "Look":
+    def observe(self, images: Tensor) -> "Observed":
         """What teachers, without a graph, and student say of images, and the last stages' maps, the student's last."""
         with listening(self.tapped, outputs=True) as maps:
             with torch.no_grad():
                 teacher = self.teacher(images, eager=True)
-            return Look(teacher, self.student.net.forward(images), maps)
+            return Observed(teacher, self.student.net.forward(images), maps)
 
-    def terms(self, seen: "Look") -> Terms:
+    def terms(self, observed: "Observed") -> Terms:
         """Soft targets, and what brings the features together."""
         p, union = self.params, self.setting.runtime.union
-        *theirs, own = seen.maps
+        *theirs, own = observed.maps
         common = self.players["space"].net(own, theirs)
         student, distance = union(common.student), reference_mmd if p.reference else mmd
         alike = [distance(student, union(x.detach() if p.detach else x)) for x in common.teachers]
@@ -104,7 +104,7 @@ class Method(Base):
         rebuilt = self.errors(common)
         errors = rebuilt if p.reference else [error / unit for error, unit in zip(rebuilt, self.variances, strict=True)]
         return {
-            "kd": (1.0, self.distance(seen.teacher, seen.student)),
+            "kd": (1.0, self.distance(observed.teacher, observed.student)),
             "mmd": (p.mmd, torch.stack(alike).sum()),
             "reconstruction": (p.reconstruction, torch.stack(errors).sum()),
             "pair": (p.pair, torch.cat(pairs).mean()),
@@ -132,7 +132,7 @@ class Method(Base):
         parts = []
         with judged(self.student.net), self.teacher.uncounted():
             for batch in self.setting.kind.shown(self.held, BATCH):
-                *theirs, own = self.look(batch.to(self.setting.runtime.device)).maps
+                *theirs, own = self.observe(batch.to(self.setting.runtime.device)).maps
                 parts.append(self.players["space"].net(own, theirs))
         student, *lists = zip(*parts, strict=True)
         common = Common(torch.cat(student), *([torch.cat(each) for each in zip(*one, strict=True)] for one in lists))
@@ -146,7 +146,7 @@ class Method(Base):
         return {name: torch.stack(each).mean().item() for name, each in found.items()}, shown
 
 
-class Look(NamedTuple):
+class Observed(NamedTuple):
     """Logits (B, K) of `teacher` and `student`; `maps`, the last stage (B, C, H, W) of every teacher, and of the student."""
 
     teacher: Tensor

@@ -11,8 +11,9 @@ from stages.engine.players import Player, descend, turns
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import synthesis
 from stages.losses.precision import full
-from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
-from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.bases.inversion import Inversion
+from stages.methods.blocks.guidance import Guidance, Guided, Lowest
+from stages.methods.blocks.rank_statistics import settle, union_moments
 from stages.methods.blocks.ring_buffer import Ring
 from stages.methods.blocks.terms import Terms, values, weighted
 from stages.methods.blocks.views import resized_crop
@@ -22,13 +23,13 @@ from stages.networks.taps import pooled
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(GuidedInversion):
+class Method(Inversion):
     """A fresh generator and its latents are optimised for each batch; a contrastive term pushes it away from earlier batches.
 
     With `contrast` 0 there is neither a local view nor a bank.
     """
 
-    class Params(GuidedInversion.Params):
+    class Params(Inversion.Params, Guided):
         """`contrast` weighs the contrastive term at temperature `contrast_tau`; the bank holds features of `bank` images."""
 
         steps: Positive = 200
@@ -50,11 +51,12 @@ class Method(GuidedInversion):
         """The generator and, for the contrast, the projection head, which lasts, and the bank of features."""
         super().build()
         setting, p = self.setting, self.params
+        self.guidance = Guidance(self.teacher, p)
         self.generator = setting.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
         self.heads: list[Player] = []
         if not p.contrast:
             return
-        width = sum(norm.num_features for norm in self.norms)
+        width = sum(norm.num_features for norm in self.guidance.norms)
         head = setting.runtime.place(Projection(width))
         adam = torch.optim.Adam(head.parameters(), p.lr, fused=True)
         self.heads = [self.player("head", head, adam, falling="constant")]
@@ -89,12 +91,12 @@ class Method(GuidedInversion):
         """Loss terms of one step, and the features (B, F) of the local and of the global views where they are compared."""
         p, augment = self.params, self.schedule.augment
         view = augmented(images, augment)
-        teacher, heard = self.look(view)
-        terms = self.guidance(view, teacher, labels, moments(heard, self.setting.runtime))
+        teacher, heard = self.guidance.ask(view)
+        terms = self.guidance.terms(view, teacher, labels, union_moments(heard, self.setting.runtime), self.asked)
         if not p.contrast:
             return terms, []
         views = pooled(heard)
-        local = pooled(self.look(resized_crop(images, flip=augment.flip))[1])
+        local = pooled(self.guidance.ask(resized_crop(images, flip=augment.flip))[1])
         terms["contrast"] = (p.contrast, self._contrast(local, views))
         return terms, [local, views]
 

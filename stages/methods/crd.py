@@ -60,8 +60,8 @@ class Method(FeatureMatching):
         """NCE of both sides; then the memories take in the batch."""
         heads = self.players["heads"].net
         assert isinstance(heads, nn.ModuleDict)
-        seen = {"student": student.pooled, "teacher": teacher.pooled}
-        embedded = {side: F.normalize(full(heads[side](x)), dim=1) for side, x in seen.items()}
+        features = {"student": student.pooled, "teacher": teacher.pooled}
+        embedded = {side: F.normalize(full(heads[side](x)), dim=1) for side, x in features.items()}
         others = self._others(rows)
         terms = []
         for side, opposite in (("student", "teacher"), ("teacher", "student")):

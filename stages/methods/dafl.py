@@ -8,15 +8,16 @@ from torch import Tensor
 from stages.losses import distillation
 from stages.losses.precision import full
 from stages.methods.bases.game import Game
+from stages.methods.bases.method import Tempered
 from stages.methods.blocks.terms import Terms
-from stages.networks.taps import heads, look
+from stages.networks.taps import heads, logits_and_inputs
 from stages.support.sections import Positive, Weight
 
 
 class Method(Game):
     """G makes images of which T is sure, that excite T's features, evenly over classes. The student plays no part in it."""
 
-    class Params(Game.Params):
+    class Params(Game.Params, Tempered):
         """`activation` weighs the mean absolute penultimate feature, `balance` is in nats."""
 
         latent: Positive = 512
@@ -34,7 +35,7 @@ class Method(Game):
     def terms(self, fake: Tensor) -> Terms:
         """One-hot, balance and activation terms."""
         p = self.params
-        teacher, features = look(self.teacher, fake, self.heads)
+        teacher, features = logits_and_inputs(self.teacher, fake, self.heads)
         return {
             "confidence": (p.confidence, distillation.confidence(teacher)),
             "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher), math.e)),

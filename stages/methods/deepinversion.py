@@ -4,20 +4,21 @@ import torch
 from torch import Tensor
 
 from stages.losses import distillation, synthesis
-from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
-from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.bases.inversion import Inversion
+from stages.methods.blocks.guidance import Guidance, Guided, Lowest
+from stages.methods.blocks.rank_statistics import settle, union_moments
 from stages.methods.blocks.terms import values, weighted
 from stages.networks.normalize import per_channel
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(GuidedInversion):
+class Method(Inversion):
     """Pixels descend T's cross-entropy for given classes, held to T's batch-norm statistics; S says what it knows already.
 
     Where every pixel has a class, T's own answers are what it should be surer of.
     """
 
-    class Params(GuidedInversion.Params):
+    class Params(Inversion.Params, Guided):
         """`reference` restores the released divergence: reversed, on clamped predictions."""
 
         steps: Positive = 1000
@@ -30,6 +31,12 @@ class Method(GuidedInversion):
 
     params: Params
 
+    def build(self) -> None:
+        """S is far by the Jensen-Shannon divergence, at temperature 3."""
+        super().build()
+        divergence = distillation.reversed_jensen_shannon if self.params.reference else distillation.jensen_shannon
+        self.guidance = Guidance(self.teacher, self.params, divergence)
+
     def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Adam on the pixels, from noise, in T's normalised units; clipped to [0, 1] after each step."""
         setting, p, lowest = self.setting, self.params, Lowest()
@@ -38,9 +45,9 @@ class Method(GuidedInversion):
         optimizer = torch.optim.Adam([pixels], p.lr, betas=(0.5, 0.99), fused=True)
         for _ in range(p.steps):
             images = pixels * std + mean
-            seen = self._jitter(images)
-            teacher, heard = self.look(seen)
-            terms = self.guidance(seen, teacher, labels, moments(heard, setting.runtime))
+            view = self._jitter(images)
+            teacher, heard = self.guidance.ask(view)
+            terms = self.guidance.terms(view, teacher, labels, union_moments(heard, setting.runtime), self.asked)
             terms["variation"] = (p.variation, synthesis.total_variation(pixels))
             loss = weighted(terms)
             lowest.offer(setting.runtime.mean(loss), images)
@@ -51,11 +58,6 @@ class Method(GuidedInversion):
             with torch.no_grad():
                 pixels.clamp_(-mean / std, (1 - mean) / std)
         return lowest.kept[0].clamp(0, 1), values(terms)
-
-    def opposition(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """Jensen-Shannon divergence at temperature 3."""
-        divergence = distillation.reversed_jensen_shannon if self.params.reference else distillation.jensen_shannon
-        return divergence(teacher, student)
 
     def _jitter(self, images: Tensor) -> Tensor:
         """One random circular shift, by up to 1/8 of each side, of the whole batch; flipped with probability 1/2 where T may."""

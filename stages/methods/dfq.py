@@ -8,16 +8,17 @@ from torch import Tensor
 from stages.engine.teacher import BATCH_NORM
 from stages.losses import distillation, synthesis
 from stages.methods.bases.game import Game
-from stages.methods.blocks.rank_statistics import moments
+from stages.methods.bases.method import Tempered
+from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import Terms
-from stages.networks.taps import batch_norms, look, stored
+from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
 from stages.support.sections import Positive, Weight
 
 
 class Method(Game):
     """ZSKT's game, held close to T's batch-norm statistics, to sure predictions and to even classes."""
 
-    class Params(Game.Params):
+    class Params(Game.Params, Tempered):
         """`bn` weighs the distance to T's running statistics, `balance` is in nats."""
 
         student_steps: Positive = 10
@@ -37,17 +38,17 @@ class Method(Game):
         """An ear on T's batch normalisation."""
         super().build()
         self.norms = batch_norms(self.teacher)
-        self.stored = stored(self.norms)
+        self.running = running_moments(self.norms)
 
     def terms(self, fake: Tensor) -> Terms:
         """Adversarial, batch-norm, one-hot and balance terms."""
         p, runtime = self.params, self.setting.runtime
-        teacher, heard = look(self.teacher, fake, self.norms)
+        teacher, heard = logits_and_inputs(self.teacher, fake, self.norms)
         with self.watching():
             student = self.student(fake)
         return {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
-            "bn": (p.bn, synthesis.statistics_mismatch(moments(heard, runtime), self.stored)),
+            "bn": (p.bn, synthesis.statistics_mismatch(union_moments(heard, runtime), self.running)),
             "confidence": (p.confidence, distillation.confidence(teacher)),
             "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
         }

@@ -8,57 +8,57 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.datasets.images import augmented
+from stages.engine.players import Player
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
-from stages.methods.bases.guided_inversion import GuidedInversion, Lowest
-from stages.methods.blocks.rank_statistics import moments, settle
+from stages.methods.bases.inversion import Inversion
+from stages.methods.bases.method import Method as Base
+from stages.methods.blocks.guidance import Guidance, Guided, Lowest
+from stages.methods.blocks.rank_statistics import settle, union_moments
 from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.generator import generator_for, redraw
 from stages.support.sections import Positive, Rate, Weight
 
 
-class Method(GuidedInversion):
-    """A meta-generator learns a start from which any batch is inverted in a few steps of a copy of it."""
+class Inverting(Guided):
+    """How a batch is inverted: Fast-10 of the paper for WRN-40-2.
 
-    class Params(GuidedInversion.Params):
-        """Fast-10 of the paper for WRN-40-2: `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps.
+    `lr` is the copy's, `latent_lr` the latents', the meta-generator's is lr * steps. `momentum` is that of the moving averages
+    of the batch statistics.
+    """
 
-        `momentum` is that of the moving averages of the batch statistics. Before batch number `warmup` + `redraw`, counted from
-        1, the first layers of the meta-generator are drawn anew, once.
-        """
+    steps: Positive = 10
+    latent: Positive = 256
+    generator_width: Positive = 64
+    lr: Rate = 2e-3
+    latent_lr: Rate = 0.01
+    meta: Literal["fomaml", "reptile"] = "fomaml"
+    adversarial: Weight = 1.1
+    bn: Weight = 10.0
+    confidence: Weight = 0.4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
-        steps: Positive = 10
-        latent: Positive = 256
-        generator_width: Positive = 64
-        lr: Rate = 2e-3
-        latent_lr: Rate = 0.01
-        meta: Literal["fomaml", "reptile"] = "fomaml"
-        warmup: Annotated[int, Field(ge=0)] = 20
-        pool: Annotated[int, Field(ge=2)] = 130560
-        adversarial: Weight = 1.1
-        bn: Weight = 10.0
-        confidence: Weight = 0.4
-        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-        redraw: Annotated[int, Field(ge=0)] = 120
 
-    params: Params
+class Inverter:
+    """The meta-generator, a player of `method`, and the inversion of a batch from it."""
 
-    def build(self) -> None:
-        """The meta-generator, and the moving averages."""
-        super().build()
-        setting, p = self.setting, self.params
-        net = setting.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
+    def __init__(self, method: Base, p: Inverting):
+        setting = method.setting
+        self.method, self.p, self.runtime = method, p, setting.runtime
+        self.guidance = Guidance(method.teacher, p)
+        net = self.runtime.place(generator_for(p.latent, setting.form.shape, p.generator_width, narrow=True))
         optimizer = torch.optim.Adam(net.parameters(), p.lr * p.steps, betas=(0.5, 0.999), fused=True)
-        self.generator = self.player("generator", net, optimizer, falling="constant")
+        self.generator = method.player("generator", net, optimizer, falling="constant")
         self.averages = Averages(p.momentum)
-        self.memories["averages"] = self.averages
+        method.memories["averages"] = self.averages
 
-    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """A few steps of Adam on a copy of G and on z; then one step of G."""
-        p, runtime, lowest = self.params, self.setting.runtime, Lowest()
-        if self.batches + 1 == p.warmup + p.redraw:
-            self._redraw()
-        z = torch.randn(self.share, p.latent, device=runtime.device, requires_grad=True)
+    def invert(self, count: int, labels: Tensor | None, student: Player | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """`count` images (n, C, S, S) in [0, 1] that T takes for `labels` (n,), and the last step's terms (algorithm 1).
+
+        A few steps of Adam on a copy of G and on z; then one step of G. `student` is None where S may not be asked yet.
+        """
+        p, lowest = self.p, Lowest()
+        z = torch.randn(count, p.latent, device=self.runtime.device, requires_grad=True)
         copy = {name: weight.detach().clone().requires_grad_() for name, weight in self.generator.net.named_parameters()}
         weights = list(copy.values())
         groups = [{"params": weights, "lr": p.lr}, {"params": [z], "lr": p.latent_lr}]
@@ -66,12 +66,12 @@ class Method(GuidedInversion):
         gradients = [torch.zeros_like(weight) for weight in weights]
         for _ in range(p.steps):
             images = full(functional_call(self.generator.net, copy, (z,)))
-            terms, statistics = self.terms(images, labels)
+            terms, statistics = self.terms(images, labels, student)
             loss = weighted(terms)
-            lowest.offer(runtime.mean(loss), images)
+            lowest.offer(self.runtime.mean(loss), images)
             optimizer.zero_grad()
             loss.backward()
-            settle(runtime, weights, [z])
+            settle(self.runtime, weights, [z])
             torch._foreach_add_(gradients, [weight.grad for weight in weights])  # type: ignore[misc]
             optimizer.step()
         if p.meta == "reptile":
@@ -80,22 +80,46 @@ class Method(GuidedInversion):
         self.averages.update([(mean.detach(), var.detach()) for mean, var in statistics])
         return lowest.kept[0], values(terms)
 
-    def terms(self, images: Tensor, labels: Tensor | None) -> tuple[Terms, list[Moments]]:
-        """Loss terms of one step, and the batch statistics."""
-        view = augmented(images, self.schedule.augment)
-        teacher, heard = self.look(view)
-        statistics = moments(heard, self.setting.runtime)
-        return self.guidance(view, teacher, labels, self.averages.blend(statistics)), statistics
+    def terms(self, images: Tensor, labels: Tensor | None, student: Player | None) -> tuple[Terms, list[Moments]]:
+        """Loss terms of one step, whose batch statistics are blended with the moving averages, and the batch's own."""
+        view = augmented(images, self.method.schedule.augment)
+        teacher, heard = self.guidance.ask(view)
+        statistics = union_moments(heard, self.runtime)
+        return self.guidance.terms(view, teacher, labels, self.averages.blend(statistics), student), statistics
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
         """New weights for the latent projection and the normalisation after it, for the sake of late diversity."""
         layers = self.generator.net.layers
         assert isinstance(layers, nn.Sequential)
         first = layers[:3]
         redraw(first)
-        self.setting.runtime.follow_first_([parameter.data for parameter in first.parameters()])
+        self.runtime.follow_first_([parameter.data for parameter in first.parameters()])
         for parameter in first.parameters():
             self.generator.optimizer.state.pop(parameter, None)
+
+
+class Method(Inversion):
+    """A meta-generator learns a start from which any batch is inverted in a few steps of a copy of it."""
+
+    class Params(Inverting, Inversion.Params):
+        """Before batch number `warmup` + `redraw`, counted from 1, the meta-generator's first layers are drawn anew, once."""
+
+        warmup: Annotated[int, Field(ge=0)] = 20
+        pool: Annotated[int, Field(ge=2)] = 130560
+        redraw: Annotated[int, Field(ge=0)] = 120
+
+    params: Params
+
+    def build(self) -> None:
+        """The pool and the inverter."""
+        super().build()
+        self.inverter = Inverter(self, self.params)
+
+    def synthesise(self, labels: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """One batch, inverted."""
+        if self.batches + 1 == self.params.warmup + self.params.redraw:
+            self.inverter.redraw()
+        return self.inverter.invert(self.share, labels, self.asked)
 
 
 class Averages:

@@ -17,6 +17,7 @@ from stages.losses.precision import full
 from stages.methods.bases.inversion import Inversion
 from stages.methods.bases.method import POOL
 from stages.methods.blocks.impression_decoder import Decoder
+from stages.networks.taps import batch_norms
 from stages.networks.template import Impression, Template
 from stages.support.sections import Positive, Rate, Weight
 from stages.support.seeds import shuffled
@@ -54,10 +55,11 @@ class Method(Inversion):
         super().build()
         setting, p = self.setting, self.params
         pool = setting.data[POOL]
-        template = Template.of(self.teacher, torch.zeros(1, *setting.kind.form.shape), [(norm, False) for norm in self.norms])
-        seen = template.encoded(setting.kind.shown(pool.subset(shuffled(len(pool))[:MEASURED]), 64))
-        template = template.scaled_by(seen)
-        self.kappa = [p.spread * impressions.between(layer) for layer in seen.layers]
+        norms = [(norm, False) for norm in batch_norms(self.teacher)]
+        template = Template.of(self.teacher, torch.zeros(1, *setting.kind.form.shape), norms)
+        varied = template.encoded(setting.kind.shown(pool.subset(shuffled(len(pool))[:MEASURED]), 64))
+        template = template.scaled_by(varied)
+        self.kappa = [p.spread * impressions.between(layer) for layer in varied.layers]
         self.remembered = template.remembered()
         self.decode = Decoder(template, setting.mean, setting.std, p.lr, p.noise, p.steps, p.variation, SHIFT)
 

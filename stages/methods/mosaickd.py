@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from stages.engine.players import Player
 from stages.losses import distillation, synthesis
 from stages.methods.bases.game import Game
-from stages.methods.bases.method import POOL, Seen, seen
+from stages.methods.bases.method import POOL, Seen, Tempered, seen
 from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.discriminator import ImageDiscriminator, PatchDiscriminator
 from stages.networks.normalize import Normalized
@@ -18,8 +18,8 @@ from stages.support.sections import Positive, Weight
 class Method(Game):
     """Four-player game: G mosaics patches into images, D judges the patches, S learns, T guides and never changes."""
 
-    class Params(Game.Params):
-        """The weights of the paper's terms, with the values of its reproduction commands (tau is 1 everywhere).
+    class Params(Game.Params, Tempered):
+        """The weights of the paper's terms, with the values of its reproduction commands, `tau` too.
 
         D judges patches of `patch` pixels a side, every `patch_stride`-th of them, or the whole `image`. Without `ood_stream` S
         sees synthetic images alone.
@@ -75,7 +75,7 @@ class Method(Game):
         return {**scalars, **values(terms), "S": learned}
 
     def terms(self, fake: Tensor) -> Terms:
-        """L_G of G's images (B, C, H, W): equations 3, 4 and 7, and the balance of the appendix."""
+        """L_G of G's images (B, C, H, W): patch realism (eq. 3), entropy (4), opposition (7), the appendix's balance."""
         p = self.params
         with self.watching():
             teacher, student = self.teacher(fake), self.student(fake)

@@ -11,7 +11,7 @@ class Method(mosaickd.Method):
     """A ring keeps the newest synthetic images with T's answers, and S draws from it."""
 
     class Params(mosaickd.Method.Params):
-        """Of the synthetic images in a batch of S one in `reuse` is new; the rest are among the last `ring`."""
+        """T is shown one image for `reuse` that S sees, which are drawn from the last `ring`."""
 
         reuse: Positive = 4
         ring: Positive = 20000
@@ -27,7 +27,7 @@ class Method(mosaickd.Method):
     def synthetic(self) -> Seen:
         """B kept images; those that are new are shown to T first."""
         new = self.replay.new(self.batch)
-        self.replay.look(to_uint8(self.samples(new)))
+        self.replay.add(to_uint8(self.samples(new)))
         self.cost.images += new
         rows = self.replay.draw(self.batch)
         return to_unit(rows["images"]), rows["logits"]

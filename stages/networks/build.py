@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from stages.support.errors import UserError
-from stages.support.parts import alike, leading, parts
+from stages.support.plugins import alike, leading, plugins
 
 FOLDER = "stages.networks"
 
@@ -37,7 +37,7 @@ def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
     A file of networks has FORMS, regular expression -> how to write it, and `build` of a match. Raises UserError that begins with
     `where` for an unknown name.
     """
-    if (module := leading(name)) in parts(FOLDER):
+    if (module := leading(name)) in plugins(FOLDER):
         file = importlib.import_module(f"{FOLDER}.{module}")
         for pattern in getattr(file, "FORMS", ()):
             if match := re.fullmatch(pattern, name):
@@ -48,5 +48,5 @@ def find(name: str, where: str = "") -> tuple[Any, re.Match[str]]:
 
 
 def _forms() -> list[str]:
-    files = [importlib.import_module(f"{FOLDER}.{name}") for name in parts(FOLDER)]
+    files = [importlib.import_module(f"{FOLDER}.{name}") for name in plugins(FOLDER)]
     return [form for file in files for form in getattr(file, "FORMS", {}).values()]

@@ -35,7 +35,7 @@ def listening(modules: Sequence[nn.Module], outputs: bool = False) -> Iterator[l
             hook.remove()
 
 
-def look(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, list[Tensor]]:
+def logits_and_inputs(teacher: Teacher, images: Tensor, modules: Sequence[nn.Module]) -> tuple[Tensor, list[Tensor]]:
     """T's logits (B, K) of `images`, and what entered each of its `modules` on the way."""
     with listening(modules) as heard:
         return teacher(images, eager=True), heard
@@ -66,7 +66,9 @@ def stage_ends(teacher: Teacher, blank: Tensor) -> list[tuple[nn.Module, bool]]:
 
 
 @torch.no_grad()
-def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) -> Iterator[tuple[Tensor, Tensor | None]]:
+def logits_and_features(
+    teacher: Teacher, batches: Iterable[Tensor], features: bool = False
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     """T's logits (b, K, ...) of each batch of inputs as it sees them and, if asked for, its penultimate features (b, F).
 
     On the CPU, logits in fp32 at least, features in half precision.
@@ -74,7 +76,7 @@ def seen(teacher: Teacher, batches: Iterable[Tensor], features: bool = False) ->
     device = next(teacher.parameters()).device
     modules = heads(teacher) if features else []
     for inputs in batches:
-        answer, heard = look(teacher, inputs.to(device), modules)
+        answer, heard = logits_and_inputs(teacher, inputs.to(device), modules)
         yield full(answer).cpu(), vectors(heard).half().cpu() if features else None
 
 
@@ -83,7 +85,7 @@ def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:
     return [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None]
 
 
-def stored(norms: Sequence[nn.BatchNorm2d]) -> list[Moments]:
+def running_moments(norms: Sequence[nn.BatchNorm2d]) -> list[Moments]:
     """The running mean and variance of each layer."""
     return [(full(norm.running_mean), full(norm.running_var)) for norm in norms if norm.running_mean is not None]  # type: ignore[arg-type]
 

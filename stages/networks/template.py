@@ -149,11 +149,11 @@ class Template:
         """With the scales of batches (b, C, H, W) of images: without them layers of small responses would not count."""
         return self.scaled_by(replace(self, grid=1, deviations=False).encoded(reference))
 
-    def scaled_by(self, seen: Impression) -> "Template":
-        """With the scales of the reference's impressions, on a grid of one cell."""
-        return replace(self, scales=tuple(impressions.scale(given[0]) for given in seen.layers))
+    def scaled_by(self, reference: Impression) -> "Template":
+        """With the scales of the `reference`'s impressions, on a grid of one cell."""
+        return replace(self, scales=tuple(impressions.scale(given[0]) for given in reference.layers))
 
-    def look(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def respond(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (n, K) of images (n, C, H, W) in [0, 1], and the responses (n, C, H', W') of each layer; with gradients."""
         into, out_of = ([module for module, output in self.ends if output == side] for side in (False, True))
         with listening(into) as entered, listening(out_of, outputs=True) as left:
@@ -161,14 +161,14 @@ class Template:
         sides = iter(entered), iter(left)
         return logits, [next(sides[output]) for _, output in self.ends]
 
-    def said(self, responses: Sequence[Tensor], size: Sequence[int]) -> Impression:
+    def impression(self, responses: Sequence[Tensor], size: Sequence[int]) -> Impression:
         """The impression of images of `size` (H, W) with these responses."""
         layers = tuple(impressions.statistics(one, self.grid, self.deviations) for one in responses)
         return Impression(layers, self.scales, self.identity, tuple(size))
 
     def encode(self, images: Tensor) -> Impression:
         """Encode images (n, C, H, W) in [0, 1], each on its own."""
-        return self.said(self.look(images)[1], images.shape[2:])
+        return self.impression(self.respond(images)[1], images.shape[2:])
 
     @torch.no_grad()
     def encoded(self, batches: Iterable[Tensor]) -> Impression:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.networks.resnet import TAPS
-from stages.support.parts import nearest
+from stages.support.plugins import nearest
 
 FORMS = {r"torchvision\.(.+)": "torchvision.NAME (NAME as in torchvision.models and torchvision.models.segmentation)"}
 

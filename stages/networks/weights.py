@@ -18,7 +18,7 @@ from stages.networks.normalize import Normalized
 from stages.support import files
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors, write_json
-from stages.support.parts import nearest
+from stages.support.plugins import nearest
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 

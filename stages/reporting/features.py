@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stages.engine.teacher import Teacher
 from stages.losses.precision import full
-from stages.networks.taps import seen
+from stages.networks.taps import logits_and_features
 from stages.support.seeds import shuffled
 
 PAIRED = 2000  # images whose distances in pairs are looked at
@@ -15,7 +15,8 @@ PAIRED = 2000  # images whose distances in pairs are looked at
 
 def penultimate(teacher: Teacher, batches: Iterable[Tensor]) -> Tensor:
     """The teacher's penultimate features (n, F), to half precision, for batches of inputs as a network sees them."""
-    return full(torch.cat([features for _, features in seen(teacher, batches, features=True) if features is not None]))
+    found = logits_and_features(teacher, batches, features=True)
+    return full(torch.cat([features for _, features in found if features is not None]))
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stages.settings.params import TEACHER
 from stages.settings.paths import FULL, Places, results
 from stages.support.errors import UserError
 from stages.support.files import read_json
@@ -37,13 +38,17 @@ def scales(scale: str) -> list[str]:
 
 
 def merged(earlier: Rows, rows: Rows) -> Rows:
-    """All rows, those that ran now in their new form; of their earlier seeds, those that were made in the same way."""
+    """All rows, those that ran now in their new form; of their earlier seeds, those made in the same way from one teacher."""
     result = {**earlier, **rows}
     for row, known in rows.items():
         before = earlier.get(row, {})
         if "seeds" in known and "seeds" in before:
-            now = identities(known)
-            kept = {seed: found for seed, found in before["seeds"].items() if found["made"]["identity"] in now}
+            now, teachers = identities(known), taught_by(known)
+            kept = {
+                seed: found
+                for seed, found in before["seeds"].items()
+                if found["made"]["identity"] in now and found["made"].get("teacher") in {None, *teachers}
+            }
             result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
     return result
 
@@ -52,6 +57,17 @@ def schedule(known: dict[str, Any]) -> dict[str, Any]:
     """What a row changes of the task's schedule: key -> [the task's, its own]."""
     changes: dict[str, Any] = next((found["made"].get("schedule", {}) for found in known.get("seeds", {}).values()), {})
     return changes
+
+
+def taught_by(known: dict[str, Any]) -> set[str]:
+    """Digests of the teachers whose students a row has, as far as they are known."""
+    return {found["made"]["teacher"] for found in known.get("seeds", {}).values() if "teacher" in found["made"]}
+
+
+def teachers(rows: Rows) -> set[str]:
+    """Digests of the teachers' weights that stand beside the `rows`."""
+    runs = rows.get(TEACHER, {}).get("seeds", {}).values()
+    return {found["made"]["weights"] for found in runs if "weights" in found["made"]}
 
 
 def identities(known: dict[str, Any]) -> list[dict[str, str]]:

@@ -34,7 +34,8 @@ NOTE = (
     "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`. ms: one image on a CPU thread, "
     "one network of each make. † upper bound: sees the teacher's own training images, which a user does not have. § a "
     "schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or parameters than "
-    "those beside this table. n/a: the method does not run there. The teacher is one network, so it has no interval, "
+    "those beside this table, or of another teacher. n/a: the method does not run there. "
+    "The teacher is one network, so it has no interval, "
     "nor has a row of one seed; and a test split is a sample: by 1,000 images a score of 50 % is known to 3 points, by 100 to "
     "10. FD: "
     "Fréchet distance between a method's images and the in-domain validation split in the teacher's penultimate features "
@@ -112,12 +113,12 @@ def number(value: float, digits: int | None) -> str:
     return f"{value:,.0f}" if digits is None else f"{value:.{digits}f}"
 
 
-def said(value: Any) -> str:
+def worded(value: Any) -> str:
     """A parameter in words: numbers with commas, a section as its keys and values, nothing as "none"."""
     if isinstance(value, dict):
-        return " ".join(f"{key} {said(inner)}" for key, inner in value.items() if inner) or "none"
+        return " ".join(f"{key} {worded(inner)}" for key, inner in value.items() if inner) or "none"
     if isinstance(value, list):
-        return ", ".join(map(said, value))
+        return ", ".join(map(worded, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError
-from stages.support.parts import nearest
+from stages.support.plugins import alike, nearest
 
 FOLDER = Path("tasks")
 VARIANTS = "variants.yaml"
@@ -117,7 +117,12 @@ class Catalogue:
                 raise self._twice[name]
             if name not in self.tasks:
                 unread = "".join(f" {reason}." for reason in self.broken.values())
-                raise UserError(f"{where}unknown task '{name}'; {nearest(name, self.tasks)}{unread}")
+                hint = (
+                    ""
+                    if alike(name, self.tasks)
+                    else f". Tasks stand in {self.folder}/*.yaml; a copy that git makes has those it knows"
+                )
+                raise UserError(f"{where}unknown task '{name}'; {nearest(name, self.tasks)}{hint}{unread}")
             layer, seen = self.tasks[name], [*seen, name]
             if not isinstance(layer.content, dict):
                 raise UserError(f"{layer.file}: {name}: a task is a section with a line for each of its keys")

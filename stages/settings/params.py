@@ -16,7 +16,7 @@ from stages.settings.task import STUDENT_DOMAIN, Name, Precision, Task
 from stages.settings.yaml import Loader
 from stages.support import errors
 from stages.support.errors import UserError
-from stages.support.parts import nearest
+from stages.support.plugins import nearest
 from stages.support.sections import Positive, Rate, Section, Seed, check
 
 COST = "cost"  # the part of summary.json that says what runs spent

@@ -22,7 +22,7 @@ from stages.settings.paths import FULL
 from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
 from stages.support.files import read_json, write_json
-from stages.support.parts import leading
+from stages.support.plugins import leading
 
 RUN = ("scale", "precision", "compile")
 TABLE = ("scale", "methods", "seeds")
@@ -50,7 +50,7 @@ WITHOUT = {
     "stages.methods": "finds a row's parameters",
     "stages.support.errors": "words",
     "stages.support.files": "moves files, and checks that they are whole",
-    "stages.support.parts": "finds a module by its name",
+    "stages.support.plugins": "finds a module by its name",
     "stages.support.progress": "draws a bar",
     "stages.support.sections": "checks parameters",
     "stages.datasets.stamps": "notices files that changed",

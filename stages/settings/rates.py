@@ -1,4 +1,4 @@
-"""How a learning rate falls while a run goes on."""
+"""Every way in which a learning rate may fall (`rate` of schedules and recipes); a new one joins `Falling` and `factor`."""
 
 import math
 from typing import Annotated, Literal

@@ -10,7 +10,7 @@ from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.rates import Falling
 from stages.support.files import listed
-from stages.support.parts import part
+from stages.support.plugins import plugin
 from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
 
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
@@ -104,7 +104,7 @@ class Teacher(Section):
         return self.model_copy(update={"train": self.train.model_copy(update={"epochs": 1, "batch": 32})}) if self.train else self
 
 
-class Part(Teacher):
+class PartTeacher(Teacher):
     """One of several teachers, which knows some of the task's classes: their names, or text files (.txt) with one name a line."""
 
     classes: Annotated[list[Annotated[str, BeforeValidator(str)]], Field(min_length=1)]
@@ -193,7 +193,7 @@ class Task(Section):
     in_domain: Source
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher | None = None
-    teachers: list[Part] = Field([])
+    teachers: list[PartTeacher] = Field([])
     split: Split
     curate: dict[str, Any] = Field(default_factory=lambda: {"keep": EVERYTHING})
     distill: Distill
@@ -228,7 +228,7 @@ class Task(Section):
     def _sources_fit(self) -> Self:
         wanted = TEXTS if self.text else IMAGES
         for name in sorted(names([self.in_domain.model_dump(), self.ood.model_dump()]) - {STUDENT_DOMAIN}):
-            gives = getattr(part(FOLDER, name, "Source", "source"), "gives", IMAGES)
+            gives = getattr(plugin(FOLDER, name, "Source", "source"), "gives", IMAGES)
             if gives not in (None, wanted):
                 raise ValueError(f"the source '{name}' gives {gives}, and the task is of {wanted}; take another one")
         return self

@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,15 @@ def placed(message: str) -> str:
         return next((found for find in places if (found := find(match[0]))), match[0])
 
     return NAMED.sub(of, message)
+
+
+@contextmanager
+def about(where: str) -> Iterator[None]:
+    """Begin the UserErrors of this block with the parameter `where` that led to them."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def remake(path: Path) -> str:

@@ -100,9 +100,9 @@ def _flush(path: Path) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any] | None = None) -> None:
     """Write one safetensors file, atomically, with a digest of all in it; raises OSError where it cannot be written."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    said = json.dumps(info or {})
+    label = json.dumps(info or {})
     # One entry only: safetensors writes several in an order of its own, and the file's hash would change with every run.
-    metadata = {INFO: json.dumps([said, digest(whole, said)])}
+    metadata = {INFO: json.dumps([label, digest(whole, label)])}
     with replacing(path) as temporary:
         try:
             save_file(whole, temporary, metadata)
@@ -117,19 +117,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path} is missing; {remake(path)} builds it")
     try:
         with safe_open(path, "pt") as file:
-            said, known = json.loads(file.metadata()[INFO])
+            label, known = json.loads(file.metadata()[INFO])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iteration protocol
-        info: dict[str, Any] = json.loads(said)
+        info: dict[str, Any] = json.loads(label)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, str(error)) from None
-    if digest(tensors, said) != known:
+    if digest(tensors, label) != known:
         raise damaged(path, "its digest is another")
     return tensors, info
 
 
-def digest(tensors: dict[str, Tensor], said: str = "") -> str:
-    """64 hexadecimal digits that change with what is `said` and with any bit, type, form or name of the tensors."""
-    found = hashlib.sha256(said.encode())
+def digest(tensors: dict[str, Tensor], label: str = "") -> str:
+    """64 hexadecimal digits that change with the `label` and with any bit, type, form or name of the tensors."""
+    found = hashlib.sha256(label.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         found.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)

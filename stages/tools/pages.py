@@ -24,7 +24,7 @@ from stages.settings.params import TEACHER, Params, load
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import replacing
-from stages.support.parts import nearest, part, parts
+from stages.support.plugins import nearest, plugin, plugins
 
 CAN = {
     BATCH_NORM: "batch normalisation",
@@ -97,7 +97,7 @@ def paired(task: str, pairs: list[str]) -> str:
         names = pair.split(" - ")
         if missing := [name for name in names if "seeds" not in rows.get(name, {})]:
             raise UserError(f"results/tasks/{task}.json has no seeds of '{missing[0]}'; {nearest(missing[0], rows)}")
-        headline = part(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
+        headline = plugin(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
         one, other = (rows[name]["seeds"] for name in names)
         differences = [one[seed][headline] - other[seed][headline] for seed in one if seed in other]
         mean, half = sum(differences) / len(differences), half_interval(differences)
@@ -109,7 +109,7 @@ def paired(task: str, pairs: list[str]) -> str:
 def table(params: Params) -> str:
     """Every method: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
     lines, task = [], next(iter(params.catalogue.tasks))
-    has = {name: part(kinds.FOLDER, name, "Kind", "kind of task").has for name in parts(kinds.FOLDER)}
+    has = {name: plugin(kinds.FOLDER, name, "Kind", "kind of task").has for name in plugins(kinds.FOLDER)}
     for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data = method.of_kind, SEES.keys()

@@ -22,7 +22,7 @@ from stages.datasets.sources.font_digits import Source as FontDigits
 from stages.datasets.sources.photographs import Source as Photographs
 from stages.datasets.sources.tar import Source as Tar
 from stages.methods.bases.method import Schedule
-from stages.networks.taps import classifier, seen
+from stages.networks.taps import classifier, logits_and_features
 from tests.clones import REPOSITORY
 from tests.small import form, kind, taught
 
@@ -198,7 +198,7 @@ SAMPLERS = {
 
 def picked(teacher, pool, junk_from, count, classes, batch=256):
     """Share of junk and effective classes in what each sampler takes, and the rows themselves."""
-    answers = zip(*seen(teacher, (to_unit(x) for x in pool.batches(batch)), features=True), strict=True)
+    answers = zip(*logits_and_features(teacher, (to_unit(x) for x in pool.batches(batch)), features=True), strict=True)
     logits, features = (torch.cat(parts) for parts in answers)
     known, found = said(logits), {}
     for name, curate in SAMPLERS.items():

@@ -11,7 +11,7 @@ from torch import nn
 from stages import curate
 from stages.curation import weights as of
 from stages.datasets.examples import LOGITS
-from stages.networks.moments import deviations
+from stages.networks.deviations import deviations
 from stages.networks.taps import batch_norms
 from tests.small import setting
 

@@ -186,7 +186,7 @@ def test_a_template_listens_to_the_last_batch_norm_of_each_stage_or_to_its_outpu
         for module, output in one.ends
     ]
     with torch.no_grad():
-        logits, responses = one.look(pictures())
+        logits, responses = one.respond(pictures())
     for hook in hooks:
         hook.remove()
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(responses, heard, strict=True))

@@ -110,7 +110,7 @@ def gradients(game, term):
         player.net.requires_grad_(True)
         player.net.zero_grad()
     images = torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    game.terms(game.look(images))[term][1].backward()
+    game.terms(game.observe(images))[term][1].backward()
     return {name for name, net in parts.items() if any(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())}
 
 
@@ -125,15 +125,15 @@ def test_each_term_moves_its_own_parts():
 
 def test_terms_equal_a_plain_computation():
     game = method("cfl")
-    seen = game.look(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
-    teacher, student = seen.maps
-    terms, space = game.terms(seen), game.players["space"].net
+    observed = game.observe(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    teacher, student = observed.maps
+    terms, space = game.terms(observed), game.players["space"].net
     own, theirs = (space.extractor(adapt(x)) for adapt, x in zip(space.adaptors, (student, teacher), strict=True))
     maps = own.detach(), theirs.detach()
     assert terms["mmd"][1].item() == pytest.approx(naive(*maps, of_the_median(*maps), diagonal=False), abs=1e-5)
     error = (space.decoders[0](theirs) - teacher).square().mean()
     assert terms["reconstruction"][1].item() == pytest.approx((error / game.variances[0]).item(), rel=1e-5)
-    expected = F.kl_div(seen.student.log_softmax(1), seen.teacher.softmax(1), reduction="batchmean")
+    expected = F.kl_div(observed.student.log_softmax(1), observed.teacher.softmax(1), reduction="batchmean")
     assert terms["kd"][1].item() == pytest.approx(expected.item(), rel=1e-4)
     cosines = [float(a @ b) for a, b in zip(units(own.detach()), units(theirs.detach()), strict=True)]
     assert terms["pair"][1].item() == pytest.approx(1 - sum(cosines) / 8, abs=1e-5)

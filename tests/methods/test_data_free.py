@@ -17,13 +17,13 @@ from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
 from stages.losses import distillation, synthesis
 from stages.methods import supervised
-from stages.methods.bases.guided_inversion import Lowest
 from stages.methods.bases.method import Rescheduled, Schedule, Setting
+from stages.methods.blocks.guidance import Guidance, Lowest
 from stages.methods.blocks.ring_buffer import Ring
 from stages.methods.blocks.views import resized_crop
 from stages.networks.generator import Generator, TransposedGenerator, redraw
 from stages.networks.projection import Projection
-from stages.networks.taps import batch_norms, heads, listening, look, moments, pooled, stored
+from stages.networks.taps import batch_norms, heads, listening, logits_and_inputs, moments, pooled, running_moments
 from stages.reporting.features import frechet_distance, pair_distances
 from stages.settings.rates import Drops
 from stages.support.errors import UserError
@@ -142,7 +142,7 @@ def test_fast_equals_a_loop_that_clones_and_hooks(fp64):
     game = game_of("fast", {"steps": 3, "warmup": 0, "redraw": 99}, augment=Augment(crop=2, flip=True))
     net = game.teacher.parts[0]
     naive = NaiveFast(
-        unfrozen(net.net), unfrozen(game.student.net.net), unfrozen(game.generator.net), net.normalize,
+        unfrozen(net.net), unfrozen(game.student.net.net), unfrozen(game.inverter.generator.net), net.normalize,
         lambda x: augmented(x, Augment(crop=2, flip=True)), 3, 2e-3, 0.01, 0.9, (1.1, 10.0, 0.4),
     )  # fmt: skip
     labels = torch.arange(8) % 10
@@ -153,7 +153,7 @@ def test_fast_equals_a_loop_that_clones_and_hooks(fp64):
         rt.seed(0, batch)
         theirs, _ = naive.synthesise(torch.randn(8, 8), labels)
         assert torch.allclose(images, theirs, atol=1e-9)
-    for mine, other in zip(game.generator.parameters, naive.g.parameters(), strict=True):
+    for mine, other in zip(game.inverter.generator.parameters, naive.g.parameters(), strict=True):
         assert torch.allclose(mine, other, atol=1e-9)
 
 
@@ -231,35 +231,35 @@ def test_deepinversion_equals_a_loop_that_follows_its_paper(reference, fp64):
 def test_the_meta_gradient_of_one_step_is_the_plain_gradient(fp64):
     game = game_of("fast", {"steps": 1, "warmup": 0})
     seen = []
-    inner = game.generator.follow
-    game.generator.follow = lambda gradients: seen.append(gradients) or inner(gradients)
-    plain = copy.deepcopy(game.generator.net).requires_grad_(True)
-    before = copy.deepcopy([*game.generator.parameters])
+    inner = game.inverter.generator.follow
+    game.inverter.generator.follow = lambda gradients: seen.append(gradients) or inner(gradients)
+    plain = copy.deepcopy(game.inverter.generator.net).requires_grad_(True)
+    before = copy.deepcopy([*game.inverter.generator.parameters])
     labels = torch.arange(8) % 10
     rt.seed(0)
     with rt_eval(game):
         game.synthesise(labels)
         rt.seed(0)
-        game.averages.past = []
-        terms, _ = game.terms(plain(torch.randn(8, 8)), labels)
+        game.inverter.averages.past = []
+        terms, _ = game.inverter.terms(plain(torch.randn(8, 8)), labels, game.asked)
     sum(weight * term for weight, term in terms.values()).backward()
     assert len(seen) == 1, "the meta-generator moves once a synthesis batch"
     for mine, theirs in zip(seen[0], plain.parameters(), strict=True):
         assert torch.allclose(mine, theirs.grad, atol=1e-12)
-    assert not any(torch.equal(a, b) for a, b in zip(before, game.generator.parameters, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, game.inverter.generator.parameters, strict=True))
 
 
 def test_reptile_moves_the_start_towards_the_end():
     game = game_of("fast", {"steps": 3, "meta": "reptile", "warmup": 0})
-    before = copy.deepcopy(game.generator.net.state_dict())
+    before = copy.deepcopy(game.inverter.generator.net.state_dict())
     game.step()
-    assert not torch.equal(before["layers.0.weight"], game.generator.net.state_dict()["layers.0.weight"])
+    assert not torch.equal(before["layers.0.weight"], game.inverter.generator.net.state_dict()["layers.0.weight"])
 
 
 def test_the_first_layers_are_drawn_anew_once_with_a_scale_around_one():
     """Before batch number warmup + redraw, counted from 1, and before no other."""
     game = game_of("fast", {"warmup": 1, "redraw": 2})
-    norm, convolution = game.generator.net.layers[2], game.generator.net.layers[4]
+    norm, convolution = game.inverter.generator.net.layers[2], game.inverter.generator.net.layers[4]
     rt.seed(0)
     anew = []
     for batch in range(1, 6):
@@ -279,7 +279,9 @@ def test_the_student_is_asked_from_the_last_batch_of_the_warm_up_on(name):
     asked, pixels = [], torch.zeros(8, 1, 16, 16, dtype=torch.uint8)
     for batch in range(1, 6):
         teacher = torch.randn(8, 10)
-        asked += [batch] * ("adversarial" in game.guidance(torch.rand(8, 1, 16, 16), teacher, torch.arange(8), game.stored))
+        guidance = game.inverter.guidance if name == "fast" else game.guidance
+        terms = guidance.terms(torch.rand(8, 1, 16, 16), teacher, torch.arange(8), guidance.running, game.asked)
+        asked += [batch] * ("adversarial" in terms)
         game.pool.append(images=pixels, logits=teacher)
     assert asked == [3, 4, 5]
 
@@ -349,7 +351,7 @@ def test_dfads_generator_b_makes_images_above_32_pixels():
 
 
 def test_momentum_mixes_the_past_in_and_scales_the_gradient():
-    averages = method("fast").averages
+    averages = method("fast").inverter.averages
     first = [(torch.tensor([1.0]), torch.tensor([2.0]))]
     assert averages.blend(first) == first
     averages.update(first)
@@ -403,7 +405,7 @@ def test_hooks_stand_only_while_somebody_listens():
     mean, var = moments(heard)[1]
     assert torch.allclose(mean, x.mean((0, 2, 3)))
     assert torch.allclose(var, x.var((0, 2, 3), unbiased=False), atol=1e-6)
-    assert synthesis.statistics_mismatch(stored(batch_norms(teacher)), stored(batch_norms(teacher))).item() == 0
+    assert synthesis.statistics_mismatch(running_moments(batch_norms(teacher)), running_moments(batch_norms(teacher))).item() == 0
 
 
 def test_moments_and_their_gradient_against_var_mean(fp64):
@@ -436,7 +438,7 @@ def test_hooks_hear_a_compiled_teacher_too():
     expected = teacher(torch.ones(2, 1, 16, 16))
     net.compile(backend="eager")
     teacher(torch.ones(2, 1, 16, 16))
-    logits, heard = look(teacher, torch.ones(2, 1, 16, 16), batch_norms(teacher))
+    logits, heard = logits_and_inputs(teacher, torch.ones(2, 1, 16, 16), batch_norms(teacher))
     assert all(len(x) == 2 for x in heard)
     assert torch.allclose(logits, expected, atol=1e-6)
 
@@ -568,7 +570,8 @@ def test_inverted_images_are_what_they_were_asked_to_be(name, teacher_of_digits)
     noise = torch.rand(40, 1, 16, 16)
     images, _ = game.synthesise(labels)
     right = (game.teacher(images).argmax(1) == labels).float().mean().item()
-    mismatch = [synthesis.statistics_mismatch(moments(game.look(x)[1]), game.stored).item() for x in (noise, images)]
+    guidance = Guidance(game.teacher, game.params)
+    mismatch = [synthesis.statistics_mismatch(moments(guidance.ask(x)[1]), guidance.running).item() for x in (noise, images)]
     assert right >= 0.6
     assert mismatch[1] < mismatch[0] / 3
 

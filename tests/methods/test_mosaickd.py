@@ -202,3 +202,14 @@ def test_patch_weights_do_not_depend_on_the_geometry():
         for parameter in judge.parameters():
             torch.nn.init.zeros_(parameter)
         assert synthesis.patch_realism(judge(x)).item() == pytest.approx(64 * math.log(2))
+
+
+@pytest.mark.parametrize("name", ["mosaickd", "dafl", "zskt", "dfq", "kd_ood", "fast"])
+def test_the_student_learns_at_its_temperature(name):
+    """tau^2 KL of predictions at tau, by its sum (Hinton et al. 2015)."""
+    game, tau = method(name, {"tau": 4.0}), 4.0
+    teacher, student = torch.randn(2, 8, 10, generator=torch.Generator().manual_seed(0))
+    p, q = ((logits / tau).softmax(1) for logits in (teacher, student))
+    assert game.distance(teacher, student).item() == pytest.approx(
+        (tau**2 * (p * (p.log() - q.log())).sum() / 8).item(), rel=1e-5
+    )

@@ -446,5 +446,5 @@ def test_the_other_ways_against_noise_run(noise):
 def test_the_pool_may_have_an_augmentation_of_its_own(name, stream):
     """Digits of street numbers are not flipped; what T said of a bare image is then known."""
     own = {"schedule": {"augment": {"flip": True}, "augment_pool": {}}}
-    assert not method(name, own).streams[stream].augment.changes
-    assert method(name, {"schedule": {"augment": {"flip": True}}}).streams[stream].augment.flip
+    assert not method(name, own).streams[stream].view.keywords["augment"].changes
+    assert method(name, {"schedule": {"augment": {"flip": True}}}).streams[stream].view.keywords["augment"].flip

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from stages.datasets.examples import pack
-from stages.reporting.distance import pool_distance
 from stages.reporting.figures import distance
+from stages.reporting.pool_distance import pool_distance
 from stages.settings import paths
 from tests.small import images, kind, setting
 

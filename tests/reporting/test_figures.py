@@ -5,7 +5,7 @@ import pytest
 
 from stages import report
 from stages.reporting.figures import methods
-from stages.reporting.figures.panels import said
+from stages.reporting.figures.panels import read_predictions
 from stages.settings import params
 from stages.settings.paths import Places
 from tests.clones import REPOSITORY
@@ -45,4 +45,4 @@ def test_rows_are_grouped_by_whether_they_see_a_pool_and_make_images(row, images
 def test_classes_may_be_called_as_pandas_calls_what_is_missing(tmp_path):
     table = pd.DataFrame({"actual": ["None", "NA", "null"], "predicted": ["NA", "NA", "nan"]})
     table.to_csv(tmp_path / "predictions.csv", index=False)
-    pd.testing.assert_frame_equal(said(tmp_path / "predictions.csv"), table)
+    pd.testing.assert_frame_equal(read_predictions(tmp_path / "predictions.csv"), table)

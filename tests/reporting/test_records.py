@@ -11,8 +11,8 @@ from stages.settings.paths import Places
 from stages.support.errors import UserError
 
 
-def row(identity, *seeds, top1=50.0, scale="full"):
-    made = {"identity": {"distill": identity}, "scale": scale}
+def row(identity, *seeds, top1=50.0, scale="full", **facts):
+    made = {"identity": {"distill": identity}, "scale": scale, **facts}
     return {"upper_bound": False, "seeds": {seed: {"top1": top1, "made": made} for seed in seeds}}
 
 
@@ -27,6 +27,14 @@ def test_seeds_of_the_same_making_are_joined_and_the_new_ones_win():
 
 def test_seeds_of_another_making_go():
     assert records.merged({"a": row("1", "0", "1")}, {"a": row("2", "1")}) == {"a": row("2", "1")}
+
+
+def test_seeds_of_another_teacher_go():
+    """The same code may give another teacher on another machine. Of seeds from before teachers were noted nothing is known."""
+    now = row("1", "1", teacher="b")
+    assert records.merged({"a": row("1", "0", teacher="a")}, {"a": now}) == {"a": now}
+    assert set(records.merged({"a": row("1", "0", teacher="b")}, {"a": now})["a"]["seeds"]) == {"0", "1"}
+    assert set(records.merged({"a": row("1", "0")}, {"a": now})["a"]["seeds"]) == {"0", "1"}
 
 
 def test_smoke_scale_has_files_of_its_own(project):

@@ -8,7 +8,7 @@ from stages import methods
 from stages.jobs.setup import data_of
 from stages.kinds import FOLDER
 from stages.settings import params
-from stages.support.parts import part
+from stages.support.plugins import plugin
 from tests.clones import REPOSITORY
 
 FILE = Path(__file__).parents[1] / "fixtures" / "resolved.json"
@@ -19,7 +19,7 @@ def resolved():
     settings, found = params.load(REPOSITORY / "params.yaml"), {}
     for name in sorted(settings.catalogue.tasks):
         task = settings.task(name)
-        has = part(FOLDER, task.kind, "Kind", "kind").has
+        has = plugin(FOLDER, task.kind, "Kind", "kind").has
         rows = {row: methods.method_class(settings, row) for row in sorted(settings.rows)}
         served = [row for row, of in rows.items() if of.of_kind <= has and of.sees <= data_of(task)]
         sections = {row: methods.section(settings, row, name).model_dump(mode="json") for row in served}

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 from torch import Tensor
 
 from stages.settings.task import EVERYTHING, SMOKE_IMAGES
-from stages.support.parts import part
+from stages.support.plugins import plugin
 from stages.support.sections import Positive, Section, check
 
 FOLDER = "stages.curation.rules"
@@ -46,6 +46,6 @@ def open_rule(task: str, content: dict[str, Any], scale: str = "full") -> KeepRu
     """The rule of a task's section `curate`; raises UserError that names the key and the fix."""
     where = f"task.{task}.curate"
     content = {"keep": EVERYTHING, **content}
-    kind = part(FOLDER, str(content["keep"]), "Rule", "rule", f"{where}.keep: ")
+    kind = plugin(FOLDER, str(content["keep"]), "Rule", "rule", f"{where}.keep: ")
     rule: KeepRule = check(kind, content, where)
     return rule.smoke() if scale == "smoke" else rule

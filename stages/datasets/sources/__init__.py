@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator
 
 from stages.support.errors import UserError
-from stages.support.parts import part
+from stages.support.plugins import plugin
 
 FOLDER = "stages.datasets.sources"
 
@@ -14,7 +14,7 @@ def _chosen(content: Any) -> Any:
     if not (isinstance(content, dict) and isinstance(content.get("source"), str)):
         raise ValueError("give a `source`, such as {source: folder, path: ...}")
     try:
-        found = part(FOLDER, content["source"], "Source", "source")
+        found = plugin(FOLDER, content["source"], "Source", "source")
     except UserError as error:
         raise ValueError(str(error)) from None
     return found.model_validate(content)

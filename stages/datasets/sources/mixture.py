@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stages.datasets.examples import Examples, joined
 from stages.datasets.images import ImageForm
-from stages.datasets.sources import Source as Part
+from stages.datasets.sources import Source as OneSource
 from stages.support.sections import Section
 
 
@@ -15,7 +15,7 @@ class Source(Section):
 
     gives: ClassVar[str | None] = None  # what its parts give
     source: Literal["mixture"]
-    parts: Annotated[list[Part], Field(min_length=2)]
+    parts: Annotated[list[OneSource], Field(min_length=2)]
 
     def read(self, form: ImageForm) -> Examples:
         """The training parts of all sources, one after the other."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.curation.scores import standing_out
 from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
-from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, said, save, show
+from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, read_predictions, save, show
 from stages.reporting.figures.pool import extremes
 from stages.settings.paths import Places
 from stages.support.seeds import shuffled
@@ -55,7 +55,7 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
         ax.axis("off")
     for place, (ax, (label, seeds)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
         files = [places.scores(label, seed) / f"{file}.csv" for seed in seeds]
-        frame = pd.concat([said(file) for file in files], ignore_index=True)
+        frame = pd.concat([read_predictions(file) for file in files], ignore_index=True)
         order = sorted(frame["actual"].unique())
         table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
             index=order, columns=order, fill_value=0

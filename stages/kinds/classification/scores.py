@@ -49,7 +49,7 @@ def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any
 
 
 def write_predictions(path: Path, logits: Tensor, examples: Examples) -> None:
-    """PATH.csv: what the network said of each example, actual and predicted class, confidence."""
+    """PATH.csv, for `read_predictions`: what the network said of each example, actual and predicted class, confidence."""
     confidence, predicted = logits.softmax(1).max(1)
     names = [[examples.classes[k] for k in column.tolist()] for column in (examples.label, predicted)]
     with replacing(path.with_suffix(".csv")) as temporary:

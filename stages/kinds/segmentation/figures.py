@@ -13,7 +13,7 @@ from torch import Tensor
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.kinds.segmentation._overlap import overlaps
-from stages.reporting.figures.panels import first_samples, said, save
+from stages.reporting.figures.panels import first_samples, read_predictions, save
 from stages.reporting.figures.pool import extremes
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
@@ -78,7 +78,7 @@ def _classes(places: Places, runs: pd.DataFrame, title: str, file: str, suffix: 
     """IoU of each class on the test split, by row: mean and range over seeds."""
     found = []
     for row, seed in runs[["method", "seed"]].itertuples(index=False):
-        frame = said(places.scores(row, seed) / f"{file}.csv")
+        frame = read_predictions(places.scores(row, seed) / f"{file}.csv")
         names = list(dict.fromkeys(frame["actual"]))
         table = torch.tensor(frame["pixels"].to_numpy()).view(len(names), len(names))
         found.append(pd.DataFrame({"class": names, "IoU, %": overlaps(table).numpy(), "row": row}))

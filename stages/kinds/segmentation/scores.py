@@ -49,7 +49,10 @@ def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any
 
 
 def write_predictions(path: Path, logits: Tensor, examples: Examples) -> None:
-    """PATH.csv: pixels by actual and predicted class; PATH.safetensors: some images, their labels, and what is predicted."""
+    """PATH.csv, for `read_predictions`: pixels by actual and predicted class.
+
+    PATH.safetensors: some images, their labels, and what is predicted.
+    """
     predicted, names = logits.argmax(1), examples.classes
     table = confusion(predicted, examples.label, len(names))
     pairs = [(actual, other, int(table[i, j])) for i, actual in enumerate(names) for j, other in enumerate(names)]

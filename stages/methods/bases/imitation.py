@@ -2,16 +2,15 @@
 
 from torch import Tensor
 
-from stages.losses import distillation
-from stages.methods.bases.method import Method, MethodParams, Seen
+from stages.methods.bases.method import Method, Seen, Tempered
 from stages.support.sections import Rate
 
 
 class Imitation(Method):
     """KL(T || S) on whatever there is (Hinton et al. 2015, arXiv:1503.02531); subclasses say on what."""
 
-    class Params(MethodParams):
-        """`tau` is the temperature; 5 in MosaicKD's released baseline."""
+    class Params(Tempered):
+        """MosaicKD's released baseline has 5."""
 
         tau: Rate = 5.0
 
@@ -20,10 +19,6 @@ class Imitation(Method):
     def next(self) -> Seen:
         """The inputs of the next student step, and the teacher's logits where they are known."""
         raise NotImplementedError
-
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """KL(T || S) at the temperature tau, times tau^2."""
-        return distillation.kl_divergence(teacher, student, self.params.tau)
 
     def step(self) -> dict[str, Tensor]:
         """Take one step of the student."""

@@ -8,24 +8,22 @@ from pydantic import Field
 from torch import Tensor
 
 from stages.datasets.images import augmented, to_uint8, to_unit
-from stages.engine.players import in_eval
+from stages.engine.players import Player, in_eval
 from stages.engine.teacher import BATCH_NORM, GRADIENT
 from stages.kinds import IMAGES
-from stages.losses import distillation
-from stages.methods.bases.method import Method, MethodParams, Seen
-from stages.methods.blocks.ring_buffer import Ring, Row
-from stages.networks.taps import batch_norms
+from stages.methods.bases.method import Method, Seen, Tempered
+from stages.methods.blocks.ring_buffer import Ring, RowType
 from stages.support.sections import Positive, Rate
 
 
 class Inversion(Method):
     """One batch of images, then `student_steps` steps of S on the pool. Subclasses write `synthesise`.
 
-    KL(T || S) at temperature `tau`, times tau^2. The first iteration makes `warmup` batches more, so that S does not start on a
+    The first iteration makes `warmup` batches more, so that S does not start on a
     handful of images.
     """
 
-    class Params(MethodParams):
+    class Params(Tempered):
         """`batch` images are optimised together for `steps` steps; the pool holds the newest `pool` images."""
 
         batch: Annotated[int, Field(ge=2)] = 256
@@ -49,12 +47,11 @@ class Inversion(Method):
         return frozenset({GRADIENT, BATCH_NORM})
 
     def build(self) -> None:
-        """The pool, and T's layers of batch normalisation."""
+        """The pool."""
         setting, p = self.setting, self.params
-        self.norms = batch_norms(self.teacher)
         self.share = setting.runtime.share(p.batch, "the synthesis batch")
         image = setting.form.shape
-        form: dict[str, Row] = {"images": (image, torch.uint8)}
+        form: dict[str, RowType] = {"images": (image, torch.uint8)}
         if self.cached:
             form["logits"] = (setting.kind.answer, torch.get_default_dtype())
         self.pool = Ring(p.pool, form, setting.runtime, f"method.{self.name}.pool")
@@ -64,6 +61,11 @@ class Inversion(Method):
     def cached(self) -> bool:
         """Whether the pool keeps T's logits: where S sees its images as they are."""
         return not self.schedule.augment.changes
+
+    @property
+    def asked(self) -> Player | None:
+        """S where it may be asked what it knows: from the last batch of the warm-up on."""
+        return self.student if self.batches + 1 >= self.params.warmup else None
 
     @property
     def iterations(self) -> int:
@@ -111,10 +113,6 @@ class Inversion(Method):
         augment = self.schedule.augment
         images = to_unit(augmented(self.pool.rows["images"][rows], augment))
         return images, self.pool.rows["logits"][rows] if self.cached else None
-
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """KL(T || S) at the temperature tau, times tau^2."""
-        return distillation.kl_divergence(teacher, student, self.params.tau)
 
     def samples(self, count: int) -> Tensor:
         """`count` images of the pool; any rank may ask alone, so none waits for another."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Self
 
 import torch
@@ -89,6 +90,12 @@ class MethodParams(Section):
     """Hyper-parameters of a method: its own, and the `schedule` that it brings, if any."""
 
     schedule: Rescheduled | None = None
+
+
+class Tempered(MethodParams):
+    """`tau` is the temperature at which S learns T's predictions; 1 leaves them as they are."""
+
+    tau: Rate = 1.0
 
 
 @dataclass(frozen=True)
@@ -211,13 +218,13 @@ class Method:
     ) -> Stream:
         """Register a shuffled endless stream of `examples`, in batches over all ranks of `batch`; drawn by `weights` if given."""
         setting = self.setting
-        view = setting.kind.view
-        self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, augment or Augment(), weights)
+        view = partial(setting.kind.view, augment=augment or Augment())
+        self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, weights)
         return self.streams[name]
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """What the student descends, of logits (B, K, ...): KL(T || S) unless the method says otherwise."""
-        return distillation.kl_divergence(teacher, student)
+        """What the student descends, of logits (B, K, ...): tau^2 KL(T || S) at temperature tau, or what a method has instead."""
+        return distillation.kl_divergence(teacher, student, self.params.tau if isinstance(self.params, Tempered) else 1.0)
 
     def imitate(self, batches: Sequence[Sequence[Seen]]) -> Tensor:
         """One student step down `distance` on each batch, a batch being the union of its parts. Returns the mean loss.

@@ -8,14 +8,12 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, PREDICTED, WEIGHT, Examples
 from stages.datasets.images import to_uint8
-from stages.methods.bases.method import POOL, Method, MethodParams
+from stages.methods.bases.method import POOL, Method
 from stages.methods.blocks.views import resized_crop
-from stages.support.sections import Weight
-
-Part = Annotated[float, Field(ge=0, le=1)]
+from stages.support.sections import Fraction, Section, Weight
 
 
-class Mixing(MethodParams):
+class Mixing(Section):
     """How images are mixed: the shares `cutmix` and `mixup` are made of two tiles, the others of one.
 
     A tile shows at least the part `area` of an image; with 1 it is the image.
@@ -23,8 +21,8 @@ class Mixing(MethodParams):
     (images of the class that T sees, or that stands out)^-`balance`.
     """
 
-    cutmix: Part = 0.5
-    mixup: Part = 0.25
+    cutmix: Fraction = 0.5
+    mixup: Fraction = 0.25
     balance: Weight = 0.5
     area: Annotated[float, Field(gt=0, le=1)] = 1.0
 

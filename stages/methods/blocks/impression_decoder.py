@@ -56,8 +56,8 @@ class Decoder:
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         distances = torch.zeros(0)
         for step in progress(range(steps), says) if says else range(steps):
-            logits, responses = template.look(_moved(pixels * std + mean, shift))
-            distances = template.said(responses, pixels.shape[2:]).distance(target)
+            logits, responses = template.respond(_moved(pixels * std + mean, shift))
+            distances = template.impression(responses, pixels.shape[2:]).distance(target)
             outside = F.relu(-pixels - mean / std) + F.relu(pixels - (1 - mean) / std)
             loss = distances + weight * impressions.variation(pixels)
             loss = loss + SMALL * pixels.square().mean((1, 2, 3)) + RANGE * outside.mean((1, 2, 3))
@@ -91,8 +91,8 @@ def translate(
     """
     template = decoder.template
     with torch.no_grad():
-        responses = template.look(images)[1]
-        here = template.said(responses, images.shape[2:])
+        responses = template.respond(images)[1]
+        here = template.impression(responses, images.shape[2:])
         middle = _middle(responses)
     aim = here.shifted(source, target) if shift else target.expand(len(images))
     near: Also = lambda _, now: content * (now - middle).square().mean((1, 2, 3))  # noqa: E731

@@ -10,7 +10,7 @@ from stages.losses.synthesis import Moments
 from stages.networks import taps
 
 
-def moments(heard: Sequence[Tensor], runtime: Runtime) -> list[Moments]:
+def union_moments(heard: Sequence[Tensor], runtime: Runtime) -> list[Moments]:
     """Mean and biased variance per channel of what entered each layer, (B, C, H, W), over batch and places of all ranks."""
     mine = taps.moments(heard)
     if runtime.world == 1:

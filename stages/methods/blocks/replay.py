@@ -14,7 +14,7 @@ Rows = dict[str, Tensor]
 
 
 class Replay:
-    """The newest `capacity` images, uint8, with T's logits. Of a batch for S one image in `reuse` is new.
+    """The newest `capacity` images, uint8, with T's logits. For each image that T is shown, S sees `reuse`, drawn at random.
 
     Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
     """
@@ -31,7 +31,7 @@ class Replay:
         """How many of a batch of `count` images the teacher has not seen: all of the first batch."""
         return math.ceil(count / self.reuse) if len(self) else count
 
-    def look(self, pixels: Tensor) -> None:
+    def add(self, pixels: Tensor) -> None:
         """T looks at this rank's new images (n, C, H, W), uint8."""
         self.ring.append(images=pixels, logits=self.setting.teacher.logits(to_unit(pixels)))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.engine.runtime import Runtime
 from stages.support.errors import UserError
 
-Row = tuple[tuple[int, ...], torch.dtype]  # shape and type of one row
+RowType = tuple[tuple[int, ...], torch.dtype]  # shape and type of one row
 
 
 class Ring:
@@ -19,7 +19,7 @@ class Ring:
     Raises UserError that names `key` if it would take more than half of the device's memory.
     """
 
-    def __init__(self, capacity: int, form: dict[str, Row], runtime: Runtime, key: str):
+    def __init__(self, capacity: int, form: dict[str, RowType], runtime: Runtime, key: str):
         needed = capacity * sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in form.values())
         room = _memory(runtime.device) // 2
         if needed > room:

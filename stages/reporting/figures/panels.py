@@ -46,8 +46,8 @@ def first_samples(places: Places, students: pd.DataFrame) -> list[tuple[str, Ten
     return found
 
 
-def said(file: Path) -> pd.DataFrame:
-    """Actual and predicted classes as stage `evaluate` wrote them; one may be called None or NA."""
+def read_predictions(file: Path) -> pd.DataFrame:
+    """A predictions.csv, as `write_predictions` of a kind wrote it; a class may be called None or NA."""
     return pd.read_csv(file, dtype={"actual": str, "predicted": str}, keep_default_na=False)
 
 

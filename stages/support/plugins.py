@@ -1,4 +1,4 @@
-"""Parts that are loaded by name: one file in one folder is all it takes to add a method, a network, a source, a rule, a kind."""
+"""Plug-ins: one file in one folder is all it takes to add a method, a network, a source, a rule or a kind."""
 
 import difflib
 import importlib
@@ -10,8 +10,10 @@ from typing import Any
 
 from stages.support.errors import UserError
 
+MOST = 20  # names in a hint
 
-def part(folder: str, name: str, attribute: str, what: str, where: str = "") -> Any:
+
+def plugin(folder: str, name: str, attribute: str, what: str, where: str = "") -> Any:
     """`attribute` of the module `name` in the package `folder`.
 
     Raises UserError that begins with `where` and has the nearest name, where there is none; or for a module that lacks it.
@@ -22,10 +24,10 @@ def part(folder: str, name: str, attribute: str, what: str, where: str = "") -> 
         if found is None:
             raise UserError(f"{where}{module.replace('.', '/')} defines no class `{attribute}`; every {what} there is called so")
         return found
-    raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, parts(folder))}")
+    raise UserError(f"{where}unknown {what} '{name}'; {nearest(name, plugins(folder))}")
 
 
-def parts(folder: str) -> list[str]:
+def plugins(folder: str) -> list[str]:
     """The names of the modules in the package `folder`; those that begin with "_" only help the others."""
     found = pkgutil.iter_modules(importlib.import_module(folder).__path__)
     return [module.name for module in found if not module.name.startswith("_")]
@@ -40,7 +42,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for someone who wrote `name`: the nearest of the `known` names, or all of them."""
     known = list(known)
     near = alike(name, known)
-    return f"did you mean '{near}'?" if near else f"known: {', '.join(known) or 'none'}"
+    more = f", ... ({len(known)} in all)" if len(known) > MOST else ""
+    return f"did you mean '{near}'?" if near else f"known: {', '.join(known[:MOST]) or 'none'}{more}"
 
 
 def alike(name: str, known: Iterable[str]) -> str | None:

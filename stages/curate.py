@@ -16,7 +16,6 @@ from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
 from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples
 from stages.datasets.stamps import notice_changes
-from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
@@ -44,26 +43,24 @@ def main(name: str) -> None:
     ood = Examples.load(places.split("ood"))
     count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     matched: dict[str, Any] = {}
-    # In fp32 everywhere: a pool must not depend on the machine's precision.
-    with rt.running("fp32") as runtime:
-        _, kind, teacher = open_teacher(places, task, runtime)
-        if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
-            raise UserError(
-                f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
-                "one label an image; take `none`: methods that compose images make the classes even by themselves"
-            )
-        scores, logits, features = scored(name, kind, teacher, ood, rule.features)
-        if rule.impressions:
-            scores["impression"] = _impressions(name, kind, teacher, ood)
-        scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
-        shares, classes = scores.pop("shares"), len(kind.classes)
-        rows = rule.choose(scores, count, classes).sort().values
-        pool = _packed(ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
-        if logits is not None:
-            pool = pool.having(logits=logits[rows])
-        if rule.weights == "moments":
-            weights, matched = _weights(name, kind, teacher, pool)
-            pool = pool.having(weight=weights)
+    _, kind, teacher = open_teacher(places, task, job.measuring())
+    if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
+        raise UserError(
+            f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
+            "one label an image; take `none`: methods that compose images make the classes even by themselves"
+        )
+    scores, logits, features = scored(name, kind, teacher, ood, rule.features)
+    if rule.impressions:
+        scores["impression"] = _impressions(name, kind, teacher, ood)
+    scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
+    shares, classes = scores.pop("shares"), len(kind.classes)
+    rows = rule.choose(scores, count, classes).sort().values
+    pool = _packed(ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
+    if logits is not None:
+        pool = pool.having(logits=logits[rows])
+    if rule.weights == "moments":
+        weights, matched = _weights(name, kind, teacher, pool)
+        pool = pool.having(weight=weights)
     overlap = set(read_json(places.overlap)["near_duplicates"]) & set(rows.tolist())
     facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": len(overlap)}
     with replacing_folder(places.pool) as folder:

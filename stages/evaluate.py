@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from stages.datasets.examples import INPUT, Examples, pack
-from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
@@ -41,7 +40,7 @@ def main(name: str) -> None:
     tests = {"predictions": Examples.load(places.split("test"))}
     if task.student_domain:
         tests[STUDENT_DOMAIN] = Examples.load(places.student_domain("test"))
-    runtime, measure = start("fp32"), aspect(task.kind, "scores")
+    runtime, measure = job.measuring(), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(places, task, runtime)
     teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]

@@ -24,7 +24,8 @@ def main(name: str) -> None:
     """Write numbers.csv, tables.md and figures into results/impressions/TASK."""
     job, begun = open_job("impress", name), time.monotonic()
     as_template(job.params, name)
-    with rt.running("fp32") as runtime, replacing_folder(job.places.impressions) as folder:
+    runtime = job.measuring()
+    with replacing_folder(job.places.impressions) as folder:
         room = open_room(job, runtime, folder)
         rt.seed(0)
         found = [measures.by_neighbours(room), measures.decode(room), measures.translate(room)]

@@ -9,18 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
 from stages.jobs.setup import DATA
+from stages.jobs.size import CLASSES, costs
 from stages.jobs.teaching import as_template
 from stages.kinds import check_form
 from stages.methods import _identities as identities
 from stages.methods._identities import of_row
 from stages.networks.build import find
-from stages.networks.weights import Blueprint, architecture
 from stages.reporting import records
 from stages.settings import paths, plans
 from stages.settings.catalogue import FOLDER
@@ -32,7 +31,6 @@ from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
 from stages.support.plugins import nearest
 
-CLASSES = tuple("0123456789")  # how many there are is known once images are read; it changes little
 CACHE = Path(".dvc/cache/files/md5")  # a clone of the repository begins without one
 STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.resnet18 for larger ones"
 
@@ -110,27 +108,15 @@ def tell_costs(params: Params, name: str) -> None:
     task = params.task(name)
     if task.image is None:
         return
-    networks = {"teacher" if task.teacher else f"teachers.{i}": part.network for i, part in enumerate(task.parts)}
-    networks["distill.student"] = task.distill.student.network
-    said, macs = list[str](), list[int]()
-    for key, network in networks.items():
-        shape = task.image.shape
-        try:
-            net = Blueprint(network, CLASSES, shape).build()
-            for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
-                cost = architecture(net, torch.zeros(1, *shape))
-        except UserError as error:
-            raise UserError(f"task.{name}.{key}: {error}") from None
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"task.{name}.{key}: '{network}' takes no images of {shape[1]} x {shape[2]} "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
-            ) from None
-        said.append(f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs")
-        macs.append(cost["macs"])
-    *guides, student = said
-    print(f"{name}: {'; '.join(guides)}; student {student} for an image; counted with ten classes")
-    if macs[-1] > sum(macs[:-1]):
+    found = costs(task, name)
+    networks = [*(part.network for part in task.parts), task.distill.student.network]
+    *guides, student = (
+        f"{network} {cost['params']:,} parameters, {cost['macs']:,} MACs"
+        for network, cost in zip(networks, found.values(), strict=True)
+    )
+    print(f"{name}: {'; '.join(guides)}; student {student} for an image, with {len(CLASSES)} classes")
+    *macs, own = (cost["macs"] for cost in found.values())
+    if own > sum(macs):
         print(f"{name}: the student is dearer than the teacher; {STEM}")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from stages import methods
 from stages.datasets.examples import Examples
-from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
@@ -35,7 +34,7 @@ def main(name: str) -> None:
     settings, task, places, scale = job.params, job.task, job.places, job.run.scale
     earlier = records.load(name, scale)["rows"]
     rows = collect(settings, places, plans.around(settings, name))
-    _, kind, teacher = open_teacher(places, task, start("fp32"))
+    _, kind, teacher = open_teacher(places, task, job.measuring())
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
     figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups)

@@ -45,13 +45,13 @@ def build(name, runtime, batch):
     game = of(given, of.Params(**few, **extra))
     t, s = (unfrozen(net).to(memory_format=torch.contiguous_format) for net in (teacher, student))
     if name == "fast":
-        generator = unfrozen(game.generator.net).to(memory_format=torch.contiguous_format)
+        generator = unfrozen(game.inverter.generator.net).to(memory_format=torch.contiguous_format)
         crop = lambda x: augmented(x, AUGMENT)  # noqa: E731
         naive = NaiveFast(t.net, s.net, generator, t.normalize, crop, 10, 2e-3, 0.01, 0.9, (1.1, 10.0, 0.4))
     else:
         generator = unfrozen(game.generator).to(memory_format=torch.contiguous_format)
         views = (lambda x: augmented(x, AUGMENT), lambda x: resized_crop(x, flip=True))
-        head = unfrozen(game.head.net)
+        head = unfrozen(game.heads[0].net)
         naive = NaiveCMI(t.net, s.net, generator, head, t.normalize, views, 10, 1e-3, 0.1, (0.5, 1.0, 1.0, 0.8), 1024)
     return game, naive
 

@@ -1,6 +1,6 @@
 """Outer iterations per second of MosaicKD, WRN-40-2 -> WRN-16-1 on 32-pixel images, against the naive loop.
 
-Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision auto|fp32|bf16] [--compile] [--bare]
+Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision P] [--threads N] [--compile] [--bare]
 
 The naive loop (tests/naive_mosaickd.py) is eager fp32 with nothing frozen, nothing cached and everything recomputed. Both loops
 must give the same losses in the first three iterations: asserted in fp64. In fp32 rounding grows with every step, so what the
@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--batch", type=int, default=256 if torch.cuda.is_available() else 32)
     parser.add_argument("--iterations", type=int, default=30 if torch.cuda.is_available() else 5)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--bare", action="store_true")
     options = parser.parse_args()
@@ -83,7 +84,7 @@ def main():
     print(f"fp64: largest relative difference of a loss in 3 iterations {max(worst):.1e}")
     assert max(worst) < 1e-9, "the two loops do not compute the same losses"
     torch.set_default_dtype(torch.float32)
-    runtime = rt.start(options.precision, options.compile)
+    runtime = rt.start(options.precision, options.compile, rt.WIDE, options.threads)
     game, naive = build(runtime, options.batch, augment)
 
     def fast():

@@ -39,7 +39,7 @@ CASES = [
     ("run", {"seeds": [0, 0]}, "params.yaml: run: `seeds` names something twice"),
     ("run", {"seeds": [-1]}, "params.yaml: run.seeds.0: .*greater than or equal to 0"),
     ("run", {"seeds": []}, "params.yaml: run.seeds: .*at least 1"),
-    ("run", {"precision": "fp8"}, "params.yaml: run.precision: .*'auto', 'fp32', 'bf16' or 'fast'.*'fp8'"),
+    ("run", {"precision": "fp8"}, "params.yaml: run.precision: .*'auto', 'fp32' or 'bf16'.*'fp8'"),
     ("impress", {"tasks": ["digit"]}, "params.yaml: impress.tasks: unknown task 'digit'; did you mean 'digits'"),
     ("impress", {"tasks": ["digits-letters"]}, "params.yaml: impress.tasks: 'digits-letters' is not among run.tasks; name it"),
     ("impress", {"templates": ["teacher", "random"]}, "params.yaml: impress: `templates` names the teacher and another seed"),

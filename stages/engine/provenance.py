@@ -22,6 +22,7 @@ def provenance(runtime: Runtime, seconds: float) -> dict[str, Any]:
         "device": _device(runtime.device),
         "processes": runtime.world,
         "precision": "bf16" if runtime.bf16 else "fp32",
+        **({"compile": runtime.compile} if runtime.compile else {}),
         "seconds": round(seconds, 1),
     }
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -13,6 +13,10 @@ from stages.support.errors import UserError
 from stages.support.seeds import mix
 
 Net = TypeVar("Net", bound=nn.Module)
+# Multiply-accumulates of an input: from where on a run takes several threads, and bf16 on a CPU that has instructions for it.
+LARGE, WIDE = 10_000_000, 20_000_000
+MOST = 4  # threads
+Compile = Literal["teacher"] | bool  # all networks, or the teacher where no gradient is wanted
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,14 @@ class Runtime:
 
     device: torch.device
     bf16: bool = False
-    compile: bool = False
+    compile: Compile = False
     rank: int = 0
     world: int = 1
 
     def place(self, net: Net) -> Net:
         """Move a network here, channels-last: measured 1.7x faster for WRN-40-2 forwards on CPU, and what bf16 wants on GPU."""
         net = net.to(self.device).to(memory_format=torch.channels_last)
-        if self.compile:
+        if self.compile is True:
             net.compile()
         return net
 
@@ -81,12 +85,13 @@ class Runtime:
         return batch // self.world
 
 
-def start(precision: str = "auto", compile: bool = False) -> Runtime:
+def start(precision: str = "auto", compile: Compile = False, macs: int = 0, threads: int | None = None) -> Runtime:
     """The runtime of this process: the GPU of its local rank where there is one, else the CPU.
 
-    `precision` is auto (bf16 on GPUs, fp32 elsewhere), fast (bf16 on CPUs too that have instructions for it: 1.7 to 2.3 times
-    faster than fp32 for WRNs at 32 px), fp32 or bf16. Joins the other processes under torchrun.
+    `precision` is fp32, bf16, or auto: bf16 on GPUs, and on CPUs that have instructions for it where the largest network takes
+    `macs` multiply-accumulates for an input or more. `threads` as in `threads_for`. Joins the other processes under torchrun.
     """
+    torch.set_num_threads(threads_for(macs, threads))
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
@@ -97,9 +102,21 @@ def start(precision: str = "auto", compile: bool = False) -> Runtime:
         torch.backends.cudnn.allow_tf32 = precision != "fp32"  # on by default, for fp32 too
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    able = device.type == "cuda" or (precision == "fast" and torch.cpu._is_avx512_bf16_supported())
-    bf16 = precision == "bf16" or (precision in ("auto", "fast") and able)
+    able = device.type == "cuda" or (macs >= WIDE and torch.cpu._is_avx512_bf16_supported())
+    bf16 = precision == "bf16" or (precision == "auto" and able)
     return Runtime(device, bf16, compile, rank, world)
+
+
+def threads_for(macs: int, asked: int | None = None) -> int:
+    """The threads that a run on a CPU takes: what is `asked`, or OMP_NUM_THREADS, or what suits its largest network.
+
+    Small networks take one, so that their numbers are the same with any number of cores, and a busy core makes no thread wait for
+    another. Larger ones take up to four, as many as there are cores, or as OMP_THREAD_LIMIT allows.
+    """
+    if asked or "OMP_NUM_THREADS" in os.environ:
+        return asked or torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if macs < LARGE else min(cores, MOST, int(os.environ.get("OMP_THREAD_LIMIT", MOST)))
 
 
 class _Union(torch.autograd.Function):
@@ -118,9 +135,9 @@ class _Union(torch.autograd.Function):
 
 
 @contextmanager
-def running(precision: str = "auto", compile: bool = False) -> Iterator[Runtime]:
+def running(precision: str = "auto", compile: Compile = False, macs: int = 0, threads: int | None = None) -> Iterator[Runtime]:
     """`start`, and leave the process group at the end of the block."""
-    runtime = start(precision, compile)
+    runtime = start(precision, compile, macs, threads)
     try:
         yield runtime
     finally:

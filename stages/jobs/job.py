@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from stages import methods
 from stages.engine.checkpoint import Checkpoint, key, until_done
-from stages.engine.runtime import Runtime, running
+from stages.engine.runtime import Runtime, running, start
 from stages.jobs.setup import files
+from stages.jobs.size import largest
 from stages.methods.bases.method import Method, MethodParams
 from stages.networks.weights import WEIGHTS
 from stages.settings import plans
@@ -48,9 +49,18 @@ class Job:
         return self.params.run
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one input in the largest network of the stage."""
+        return largest(self.task, self.name)
+
+    @property
     def smoke(self) -> bool:
         """Whether everything is shrunk to seconds."""
         return self.run.scale == "smoke"
+
+    def measuring(self) -> Runtime:
+        """Where networks are measured: in fp32, so that no score depends on the machine's precision."""
+        return start("fp32", macs=self.macs, threads=self.run.threads)
 
     @contextmanager
     def training(self, what: str, seed: int, inputs: list[Path], parts: Sequence[object] = (0,)) -> Iterator[Training]:
@@ -58,7 +68,8 @@ class Job:
 
         Raises UserError where another process is at the same training, OSError where an input is missing.
         """
-        with running(self.task.precision or self.run.precision, self.run.compile) as runtime, ExitStack() as stack:
+        precision = self.task.precision or self.run.precision
+        with running(precision, self.run.compile, self.macs, self.run.threads) as runtime, ExitStack() as stack:
             made_of = key(self.plan.identity, seed, runtime, inputs)
             folders = [f"{self.name}-{what}-{made_of}-{part}" for part in parts]
             checkpoints = [stack.enter_context(until_done(folder, self.run, runtime.rank)) for folder in folders]
@@ -73,6 +84,11 @@ class RowJob(Job):
     seed: int
     method: type[Method]
     section: MethodParams
+
+    @property
+    def macs(self) -> int:
+        """Those of the method's generator too."""
+        return largest(self.task, self.name, getattr(self.section, "generator_width", 0))
 
     @property
     def inputs(self) -> list[Path]:

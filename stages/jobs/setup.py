@@ -40,7 +40,9 @@ def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> tuple[Bluep
     """The teacher of `task`, on its device, with the kind of task that it is for."""
     blueprint, net = weights.load(places.teacher)
     parts = net.parts if isinstance(net, Teacher) else [net]
-    return blueprint, open_kind(task, blueprint.classes), Teacher(*map(runtime.place, parts), name=blueprint.network)
+    teacher = Teacher(*map(runtime.place, parts), name=blueprint.network)
+    teacher.compiled = runtime.compile == "teacher"
+    return blueprint, open_kind(task, blueprint.classes), teacher
 
 
 def open_setting(places: Places, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:

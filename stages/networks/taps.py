@@ -92,15 +92,19 @@ def running_moments(norms: Sequence[nn.BatchNorm2d]) -> list[Moments]:
 
 def moments(inputs: Sequence[Tensor]) -> list[Moments]:
     """Mean and biased variance per channel, over batch and places, of each input (B, C, H, W)."""
-    return [_Moments.apply(full(x)) for x in inputs]
+    return [_Moments.apply(x) for x in inputs]
 
 
 class _Moments(torch.autograd.Function):
-    """torch.var_mean with its gradient, by the kernels of batch normalisation: a pass each way, measured 5x faster on CPU."""
+    """torch.var_mean with its gradient, by the kernels of batch normalisation: a pass each way, measured 5x faster on CPU.
+
+    Of inputs in half precision too, whose statistics are in full: a cast before would cost four times as much.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        _, mean, inverse = torch.native_batch_norm(x, None, None, None, None, True, 0.0, 0.0)
+        ones = x.new_ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+        _, mean, inverse = torch.native_batch_norm(x, ones, torch.zeros_like(ones), None, None, True, 0.0, 0.0)
         ctx.save_for_backward(x, mean)
         return mean, torch.where(inverse == 0, inverse, inverse.pow(-2))  # it is 0 where all values are the same
 

@@ -27,10 +27,10 @@ class _Block(nn.Module):
         self.shortcut = nn.Conv2d(width_in, width_out, 1, stride, bias=False) if width_in != width_out else None
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(active))))
+        active = F.relu(self.bn1(x), inplace=True)
+        out = self.conv2(F.relu(self.bn2(self.conv1(active)), inplace=True))
         # Where the width changes, the pre-activated tensor feeds both branches.
-        return out + (x if self.shortcut is None else self.shortcut(active))
+        return out.add_(x if self.shortcut is None else self.shortcut(active))
 
 
 class WideResNet(nn.Module):
@@ -66,4 +66,4 @@ class WideResNet(nn.Module):
         x = self.stem(x)
         for group in self.groups:
             x = group(x)
-        return self.head(torch.flatten(F.adaptive_avg_pool2d(F.relu(self.bn(x)), 1), 1))
+        return self.head(torch.flatten(F.adaptive_avg_pool2d(F.relu(self.bn(x), inplace=True), 1), 1))

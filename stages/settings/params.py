@@ -37,7 +37,8 @@ class Run(Section):
     seeds: Annotated[list[Seed], Field(min_length=1)]
     scale: Literal["full", "smoke"] = "full"
     precision: Precision = "auto"
-    compile: bool = False
+    compile: Literal["teacher"] | bool = False
+    threads: Positive | None = None
     checkpoint_steps: Positive = 5000
     checkpoint_minutes: Rate = 2.0
 

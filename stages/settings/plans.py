@@ -46,6 +46,7 @@ WITHOUT = {
     "stages.settings.yaml": "reads YAML",
     "stages.settings.paths": "where files lie",
     "stages.settings.plans": "writes plans",
+    "stages.jobs.size": "by which runs choose threads and precision, which they say",
     "stages.jobs.job": "opens parameters and plan, and names checkpoints",
     "stages.methods": "finds a row's parameters",
     "stages.support.errors": "words",

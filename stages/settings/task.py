@@ -26,7 +26,7 @@ def _name(value: str) -> str:
 
 Name = Annotated[str, AfterValidator(_name)]
 # auto: bf16 on GPUs, fp32 elsewhere. fast: bf16 wherever the device has instructions for it, some CPUs included.
-Precision = Literal["auto", "fp32", "bf16", "fast"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class File(Section):

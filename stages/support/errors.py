@@ -12,6 +12,8 @@ import yaml
 places: list[Callable[[str], str | None]] = []
 NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress)\.[^\s:`]+(?=: |`)")
 
+ANY = "..."  # words that a script reads itself
+
 
 class UserError(Exception):
     """Something outside the code is wrong; the message names the key or file and the fix.
@@ -52,12 +54,12 @@ def remake(path: Path) -> str:
 
 
 def run_script(main: Callable[..., None], *names: str) -> None:
-    """Call `main` with the command-line arguments called `names`; turn expected failures into one line.
+    """Call `main` with the command-line arguments called `names`, or ANY; turn expected failures into one line.
 
     Exits 2 on a wrong number of arguments, 1 on a UserError or an operating-system error, 130 on Ctrl-C.
     """
     arguments = sys.argv[1:]
-    if len(arguments) != len(names):
+    if names != (ANY,) and len(arguments) != len(names):
         _leave(2, f"usage: python -m {_name()} {' '.join(name.upper() for name in names)}")
     try:
         main(*arguments)

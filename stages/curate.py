@@ -137,7 +137,7 @@ def _impressions(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Tens
 def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[Tensor, dict[str, Any]]:
     """Weights (n,) of the pool, and how far its classes and moments are from the teacher's training data, before and after."""
     batches = progress(kind.shown(pool, HEARD), f"moments of {name}", total=math.ceil(len(pool) / HEARD))
-    moments = sketched(deviations(teacher, batches))
+    moments, graded = sketched(deviations(teacher, batches))
     logits = pool.columns[LOGITS] if LOGITS in pool.columns else kind.answers(teacher, pool, BATCH)
     classes = class_deviations(logits.softmax(1))
     weights, penalty = matching(torch.cat([classes, moments], 1))
@@ -145,7 +145,7 @@ def _weights(name: str, kind: Kind, teacher: Teacher, pool: Examples) -> tuple[T
     facts = {
         f"{what}_mismatch_{when}": mismatch(w, rows)
         for when, w in (("before", even), ("after", weights))
-        for what, rows in (("classes", classes), ("moments", moments))
+        for what, rows in (("classes", classes), ("moments", graded))
     }
     worth = effective(weights)
     print(

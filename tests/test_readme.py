@@ -80,6 +80,18 @@ def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
     assert "no number of kd_ood means anything" in section("shift")
 
 
+def test_seconds_are_those_of_one_device(results):
+    path = Places("digits").report()
+    content = json.loads(path.read_text())
+    seeds = content["rows"]["mosaickd"]["seeds"]
+    for seed, found in seeds.items():
+        found["distillation_s"] = 10.0 + int(seed)
+    seeds["2"]["distillation_s"], seeds["2"]["made"]["device"] = 1000.0, "A GPU"
+    path.write_text(json.dumps(content))
+    overview.main()
+    assert rows_of(section("digits"))["mosaickd"]["distil. s"] == "10.5"
+
+
 def test_a_student_of_another_teacher_is_marked(results):
     path = Places("digits").report()
     content = json.loads(path.read_text())
@@ -146,6 +158,29 @@ def test_paired_differences_are_over_the_seeds_that_both_rows_have(results):
     page.write_text("<!-- paired: digits: mosaikd - kd_ood -->\n<!-- end -->\n")
     with pytest.raises(UserError, match="no seeds of 'mosaikd'; did you mean 'mosaickd'"):
         pages.main("page.md")
+
+
+def test_over_teachers_means_and_differences_are_of_tasks(results):
+    """Two tasks that differ in the teacher: of each the mean over its seeds, by hand; half of the interval of two as above."""
+    first = json.loads(Places("digits").report().read_text())
+    second = json.loads(json.dumps(first))
+    for row, more in (("mosaickd", 1.0), ("kd_ood", 4.0)):
+        for found in second["rows"][row]["seeds"].values():
+            found["top1"] += more
+    Places("digits-teacher-1").report().write_text(json.dumps(second))
+    page = results / "page.md"
+    page.write_text(
+        "<!-- teachers: digits + digits-teacher-1: mosaickd -->\n<!-- end -->\n"
+        "<!-- paired: digits + digits-teacher-1: mosaickd - kd_ood -->\n<!-- end -->\n"
+    )
+    pages.main("page.md")
+    means, differences = page.read_text().split("<!-- end -->")[:2]
+    half = 12.7062 / 2
+    assert rows_of(means)["mosaickd"]["digits"] == f"93.50 ± {half * 1.0:.2f} (n=2)"
+    one, other = (first["rows"][row]["seeds"] for row in ("mosaickd", "kd_ood"))
+    both = sum(one[seed]["top1"] - other[seed]["top1"] for seed in "01") / 2
+    found = rows_of(differences)["mosaickd - kd_ood"]
+    assert found == {"difference, points": "mosaickd - kd_ood", "digits": f"{both - 1.5:+.2f} ± {half * 3.0:.2f}", "n": "2"}
 
 
 def test_a_students_domain_has_a_table_of_its_own(results):

@@ -11,15 +11,20 @@ FIRST = 1e-3  # penalty on uneven weights
 FEWEST = 0.2  # of the images, that the weights must be worth: 1 / sum of w^2
 
 
-def sketched(batches: Iterable[Tensor]) -> Tensor:
-    """Batches (b, D) -> (n, 1024) at most: a Gaussian projection, which keeps squared lengths of sums of rows on average."""
-    projection, found = None, []
+def sketched(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Batches (b, D) -> (n, 1024) at most, twice: Gaussian projections, which keep squared lengths of sums of rows on average.
+
+    Both are independent, so that weights which the one has led to can be graded by the other.
+    """
+    found: tuple[list[Tensor], list[Tensor]] = [], []
+    projections: list[Tensor] = []
     for rows in batches:
-        if projection is None and (width := rows.shape[1]) > SKETCH:
+        if not projections and (width := rows.shape[1]) > SKETCH:
             generator = torch.Generator().manual_seed(0)
-            projection = (torch.randn(width, SKETCH, generator=generator) / SKETCH**0.5).to(rows.dtype)
-        found.append(rows if projection is None else rows @ projection)
-    return torch.cat(found)
+            projections = [(torch.randn(width, SKETCH, generator=generator) / SKETCH**0.5).to(rows.dtype) for _ in found]
+        for i, part in enumerate(found):
+            part.append(rows @ projections[i] if projections else rows)
+    return torch.cat(found[0]), torch.cat(found[1])
 
 
 def class_deviations(probabilities: Tensor) -> Tensor:

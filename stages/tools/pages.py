@@ -1,8 +1,9 @@
 """Write a page's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
 
 A mark is a comment: `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; `<!-- rows: TASK, TASK: ROW, ROW -->`,
-rows by tasks; `<!-- paired: TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed; or `<!-- methods -->`. The part ends
-with `<!-- end -->`. Not a stage: run it when results that a page shows were made anew.
+rows by tasks; `<!-- teachers: TASK + TASK, TASK + TASK: ROW, ROW -->`, rows by groups of tasks that differ in the teacher;
+`<!-- paired: TASK + TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed, or teacher by teacher; or `<!-- methods -->`. The
+part ends with `<!-- end -->`. Not a stage: run it when results that a page shows were made anew.
 Usage: python -m stages.tools.pages README.md
 """
 
@@ -34,7 +35,7 @@ CAN = {
     EMBEDDINGS: "embeddings as inputs",
 }
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
-MARK = re.compile(r"(<!-- (results|rows|paired|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (results|rows|paired|teachers|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main(file: str) -> None:
@@ -51,7 +52,9 @@ def _part(what: str, titles: str | None) -> str:
         return results(paths.RESULTS / "table.md", (titles or "").split(", "))
     tasks, _, rows = (titles or "").partition(": ")
     if what == "paired":
-        return paired(tasks, rows.split(", "))
+        return paired(tasks.split(" + "), rows.split(", "))
+    if what == "teachers":
+        return by_teacher(tasks.split(", "), rows.split(", "))
     return beside(paths.RESULTS / "table.csv", tasks.split(", "), rows.split(", "))
 
 
@@ -86,24 +89,51 @@ def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
     return f"{wide.to_markdown(disable_numparse=True)}{below}"
 
 
-def paired(task: str, pairs: list[str]) -> str:
-    """Row minus row of the headline score of `task` over the seeds that both have: mean, half its 95 % interval, n.
+def paired(tasks: list[str], pairs: list[str]) -> str:
+    """Row minus row of the headline score: mean, half its 95 % interval, n. Over the seeds that both rows have.
 
-    Raises UserError for a row that the task has not.
+    Of several `tasks`, which differ in the teacher: over these, of each the mean over its seeds.
+    Raises UserError for a row that a task has not.
     """
-    content, lines = records.load(task), []
-    rows = content["rows"]
+    lines = []
     for pair in pairs:
-        names = pair.split(" - ")
-        if missing := [name for name in names if "seeds" not in rows.get(name, {})]:
-            raise UserError(f"results/tasks/{task}.json has no seeds of '{missing[0]}'; {nearest(missing[0], rows)}")
-        headline = plugin(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
-        one, other = (rows[name]["seeds"] for name in names)
-        differences = [one[seed][headline] - other[seed][headline] for seed in one if seed in other]
-        mean, half = sum(differences) / len(differences), half_interval(differences)
-        lines.append([pair, f"{mean:+.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}"), str(len(differences))])
-    frame = pd.DataFrame(lines, columns=["difference, points", task, "n"])
+        one, other = pair.split(" - ")
+        found = []
+        for task in tasks:
+            mine, theirs = _scores(task, one), _scores(task, other)
+            found.append([mine[seed] - theirs[seed] for seed in mine if seed in theirs])
+        lines.append([pair, *_interval(found, sign="+")])
+    frame = pd.DataFrame(lines, columns=["difference, points", tasks[0], "n"])
     return str(frame.to_markdown(index=False, disable_numparse=True))
+
+
+def by_teacher(groups: list[str], rows: list[str]) -> str:
+    """Rows by groups of tasks, which differ in the teacher (`TASK + TASK`): mean, half its 95 % interval over teachers, n.
+
+    Of each teacher the mean over its seeds. Raises UserError for a row that a task has not.
+    """
+    lines = []
+    for row in rows:
+        cells = [_interval([list(_scores(task, row).values()) for task in group.split(" + ")]) for group in groups]
+        lines.append([row, *(f"{text} (n={n})" for text, n in cells)])
+    frame = pd.DataFrame(lines, columns=["row", *(group.split(" + ")[0] for group in groups)])
+    return str(frame.to_markdown(index=False, disable_numparse=True))
+
+
+def _scores(task: str, row: str) -> dict[str, float]:
+    """The headline score of a row by seed."""
+    content = records.load(task)
+    if "seeds" not in content["rows"].get(row, {}):
+        raise UserError(f"results/tasks/{task}.json has no seeds of '{row}'; {nearest(row, content['rows'])}")
+    headline = plugin(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
+    return {seed: found[headline] for seed, found in content["rows"][row]["seeds"].items()}
+
+
+def _interval(found: list[list[float]], sign: str = "") -> tuple[str, str]:
+    """The mean with half its 95 % interval, and n: over the values of one list, or over the means of several."""
+    values = found[0] if len(found) == 1 else [sum(one) / len(one) for one in found if one]
+    half = half_interval(values)
+    return f"{sum(values) / len(values):{sign}.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}"), str(len(values))
 
 
 def table(params: Params) -> str:

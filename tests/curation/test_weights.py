@@ -60,11 +60,22 @@ def test_images_that_match_are_drawn_and_others_are_not():
 def test_a_sketch_keeps_the_length_of_sums():
     torch.manual_seed(0)
     d = torch.randn(50, 4000) + 0.1
-    sketch = of.sketched(d.split(7))
-    assert sketch.shape == (50, of.SKETCH)
-    w = torch.rand(50).softmax(0)
-    assert of.mismatch(w, sketch) == pytest.approx(of.mismatch(w, d), rel=0.2)
-    assert torch.equal(of.sketched(d[:, :9].split(7)), d[:, :9])
+    sketches, w = of.sketched(d.split(7)), torch.rand(50).softmax(0)
+    for sketch in sketches:
+        assert sketch.shape == (50, of.SKETCH)
+        assert of.mismatch(w, sketch) == pytest.approx(of.mismatch(w, d), rel=0.2)
+    assert all(torch.equal(sketch, d[:, :9]) for sketch in of.sketched(d[:, :9].split(7)))
+
+
+def test_the_second_sketch_does_not_flatter_the_weights_that_fit_the_first():
+    """On noise of more numbers than a sketch has: the first is fitted below the truth, the second says about the truth."""
+    torch.manual_seed(0)
+    d = torch.randn(200, 20_000)
+    first, second = of.sketched(d.split(50))
+    w, _ = of.matching(first)
+    truth = of.mismatch(w, d)
+    assert of.mismatch(w, first) < 0.97 * truth
+    assert of.mismatch(w, second) == pytest.approx(truth, rel=0.15)
 
 
 def test_class_deviations_are_zero_for_even_classes():

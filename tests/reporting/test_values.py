@@ -25,8 +25,11 @@ def swept(reports, unknown=()):
 
 
 def report(**rows):
-    seeds = {row: {"seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}} for row, found in rows.items()}
-    return {"kind": "classification", "rows": {"teacher": {"seeds": {"0": {"top1": 90.0, "made": {}}}}, "gone": {"seeds": {}}} | seeds}
+    def seeds(*found):
+        return {"seeds": {str(seed): {"top1": top1, "made": {}} for seed, top1 in enumerate(found)}}
+
+    known = {"teacher": seeds(90.0), "gone": seeds()} | {row: seeds(*found) for row, found in rows.items()}
+    return {"kind": "classification", "rows": known}
 
 
 EVERY = report(**{row: [50.0 + i, 60.0 + i] for i, row in enumerate(ROWS)})

@@ -1,6 +1,6 @@
 """Outer iterations per second of MosaicKD, WRN-40-2 -> WRN-16-1 on 32-pixel images, against the naive loop.
 
-Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision P] [--threads N] [--compile] [--bare]
+Usage: python -m tests.benchmark_mosaickd [--batch N] [--iterations N] [--precision P] [--threads N] [--compile WHAT] [--bare]
 
 The naive loop (tests/naive_mosaickd.py) is eager fp32 with nothing frozen, nothing cached and everything recomputed. Both loops
 must give the same losses in the first three iterations: asserted in fp64. In fp32 rounding grows with every step, so what the
@@ -30,6 +30,7 @@ def build(runtime, batch, augment):
     pool = images(max(4 * batch, 512), channels=3, size=32)
     of, schedule = method_class("mosaickd"), Schedule(10**6, batch, 2 * batch, 0.1, 1e-4, augment)
     guide, student = Teacher(runtime.place(teacher)), network("wrn16_1", 3, 32)
+    guide.compiled = runtime.compile == "teacher"
     setting = answered(Setting(kind(3, 32), guide, student, schedule, 0, runtime, {"pool": pool}, MEAN, STD))
     game = of(setting, of.Params())
     nets = (game.teacher.parts[0].net, game.student.net.net, game.generator.net, game.discriminator.net.net)
@@ -74,7 +75,7 @@ def main():
     parser.add_argument("--iterations", type=int, default=30 if torch.cuda.is_available() else 5)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", choices=["teacher", "all"])
     parser.add_argument("--bare", action="store_true")
     options = parser.parse_args()
     augment = Augment() if options.bare else Augment(crop=4, flip=True)
@@ -84,7 +85,9 @@ def main():
     print(f"fp64: largest relative difference of a loss in 3 iterations {max(worst):.1e}")
     assert max(worst) < 1e-9, "the two loops do not compute the same losses"
     torch.set_default_dtype(torch.float32)
-    runtime = rt.start(options.precision, options.compile, rt.WIDE, options.threads)
+    runtime = rt.start(
+        options.precision, {"teacher": "teacher", "all": True}.get(options.compile, False), rt.WIDE, options.threads
+    )
     game, naive = build(runtime, options.batch, augment)
 
     def fast():

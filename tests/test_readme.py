@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def results(tmp_path, monkeypatch):
         shutil.copy(FIXTURES / name, name)
     overview.main()
     return tmp_path
+
+
+@contextmanager
+def edited():
+    """What was reported of digits, to be changed; the tables are written anew at the end."""
+    path = Places("digits").report()
+    content = json.loads(path.read_text())
+    yield content["rows"]
+    path.write_text(json.dumps(content))
+    overview.main()
 
 
 LAST = "What the columns mean"
@@ -81,49 +92,37 @@ def test_a_row_is_older_where_anything_that_it_stands_on_is_other(results):
 
 
 def test_seconds_are_those_of_one_device(results):
-    path = Places("digits").report()
-    content = json.loads(path.read_text())
-    seeds = content["rows"]["mosaickd"]["seeds"]
-    for seed, found in seeds.items():
-        found["distillation_s"] = 10.0 + int(seed)
-    seeds["2"]["distillation_s"], seeds["2"]["made"]["device"] = 1000.0, "A GPU"
-    path.write_text(json.dumps(content))
-    overview.main()
+    with edited() as rows:
+        seeds = rows["mosaickd"]["seeds"]
+        for seed, found in seeds.items():
+            found["distillation_s"] = 10.0 + int(seed)
+        seeds["2"]["distillation_s"], seeds["2"]["made"]["device"] = 1000.0, "A GPU"
     assert rows_of(section("digits"))["mosaickd"]["distil. s"] == "10.5"
 
 
 def test_a_student_of_another_teacher_is_marked(results):
-    path = Places("digits").report()
-    content = json.loads(path.read_text())
-    content["rows"]["teacher"]["seeds"]["0"]["made"]["weights"] = "a"
-    for row, teacher in (("kd_ood", "a"), ("mosaickd", "b")):
-        for found in content["rows"][row]["seeds"].values():
-            found["made"]["teacher"] = teacher
-    path.write_text(json.dumps(content))
-    overview.main()
+    with edited() as rows:
+        rows["teacher"]["seeds"]["0"]["made"]["weights"] = "a"
+        for row, teacher in (("kd_ood", "a"), ("mosaickd", "b")):
+            for found in rows[row]["seeds"].values():
+                found["made"]["teacher"] = teacher
     assert {"kd_ood", "mosaickd ‡"} <= set(rows_of(section("digits")))
 
 
 def test_a_variant_that_the_code_no_longer_takes_keeps_its_row(results):
     """Of a method that has lost a key, and of one that is no more: marked, described, and no end of the tables."""
-    path = Places("digits").report()
-    content = json.loads(path.read_text())
-    for row, of in (("long", {"of": "mosaickd", "lost": 2}), ("strange", {"of": "nothing"})):
-        content["rows"][row] = {**content["rows"]["mosaickd"], "of": of}
-    path.write_text(json.dumps(content))
-    overview.main()
+    with edited() as rows:
+        for row, of in (("long", {"of": "mosaickd", "lost": 2}), ("strange", {"of": "nothing"})):
+            rows[row] = {**rows["mosaickd"], "of": of}
     assert {"long ‡", "strange ‡"} <= set(rows_of(section("digits")))
 
 
 def test_a_schedule_of_its_own_is_marked_and_said(results):
-    path = Places("digits").report()
-    content = json.loads(path.read_text())
-    own = {"steps": [196000, 80000], "lr": [0.1, 0.2], "augment": [{"crop": 4, "flip": True}, {"crop": 0, "flip": False}]}
-    own["rate"] = ["cosine", {"at": [0.4, 0.8], "by": 0.1}]
-    for found in content["rows"]["mosaickd"]["seeds"].values():
-        found["made"]["schedule"] = own
-    path.write_text(json.dumps(content))
-    overview.main()
+    with edited() as rows:
+        own = {"steps": [196000, 80000], "lr": [0.1, 0.2], "augment": [{"crop": 4, "flip": True}, {"crop": 0, "flip": False}]}
+        own["rate"] = ["cosine", {"at": [0.4, 0.8], "by": 0.1}]
+        for found in rows["mosaickd"]["seeds"].values():
+            found["made"]["schedule"] = own
     assert "mosaickd §" in rows_of(section("digits"))
     said = "steps 80,000 (196,000), lr 0.2 (0.1), augment none (crop 4 flip True), rate at 0.4, 0.8 by 0.1 (cosine)"
     assert f"§ `mosaickd` {said}." in section("digits")

@@ -52,11 +52,9 @@ SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} me
 
 def runs(rows: dict[str, Any], domain: str | None = None) -> pd.DataFrame:
     """One line a run: row, seed and its scores, on the in-domain test split or on that of `domain`."""
-    lines, devices = (
-        [],
-        Counter(found["made"].get("device") for known in rows.values() for found in known.get("seeds", {}).values()),
-    )
-    timed = next((device for device, _ in devices.most_common(1)), None)
+    lines = []
+    devices = Counter(found["made"].get("device") for known in rows.values() for found in known.get("seeds", {}).values())
+    timed = max(devices, key=devices.__getitem__, default=None)  # seconds on several devices have no mean
     for row, known in rows.items():
         for seed, found in known.get("seeds", {}).items():
             scores = found if domain is None else found.get(domain, {})

@@ -117,11 +117,8 @@ class Catalogue:
                 raise self._twice[name]
             if name not in self.tasks:
                 unread = "".join(f" {reason}." for reason in self.broken.values())
-                hint = (
-                    ""
-                    if alike(name, self.tasks)
-                    else f". Tasks stand in {self.folder}/*.yaml; a copy that git makes has those it knows"
-                )
+                hint = f". Tasks stand in {self.folder}/*.yaml; a copy that git makes has those it knows"
+                hint = "" if alike(name, self.tasks) else hint
                 raise UserError(f"{where}unknown task '{name}'; {nearest(name, self.tasks)}{hint}{unread}")
             layer, seen = self.tasks[name], [*seen, name]
             if not isinstance(layer.content, dict):

@@ -76,21 +76,23 @@ def _run(needs: dict[str, set[str]], stale: set[str], jobs: int) -> set[str]:
     with progress(range(len(left)), "stages") as bar:
         try:
             while left or running:
-                held = {*left, *running, *failed}
-                for stage in [stage for stage in left if not needs[stage] & held]:
+                for stage in [stage for stage in left if not needs[stage] & {*left, *running}]:
                     if stage not in stale and not needs[stage] & made:
                         left.remove(stage)
                         bar.update()
                     elif len(running) < jobs:
                         left.remove(stage)
                         running[stage] = _start(stage, jobs)
-                if failed and not running and not any(not needs[stage] & {*left, *failed} for stage in left):
-                    break
                 bar.set_postfix_str(", ".join(running))
                 time.sleep(PAUSE)
                 for stage in [stage for stage, one in running.items() if one.process.poll() is not None]:
-                    (made if _ended(stage, running.pop(stage), bar) else failed).add(stage)
                     bar.update()
+                    if _ended(stage, running.pop(stage), bar):
+                        made.add(stage)
+                    else:
+                        failed.add(stage)
+                        waiting = behind({stage}, needs)
+                        left = [other for other in left if other not in waiting]
         except KeyboardInterrupt:
             for one in running.values():  # Ctrl-C reached them too; they save what they do
                 one.process.wait()

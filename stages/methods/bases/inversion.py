@@ -19,8 +19,7 @@ from stages.support.sections import Positive, Rate
 class Inversion(Method):
     """One batch of images, then `student_steps` steps of S on the pool. Subclasses write `synthesise`.
 
-    The first iteration makes `warmup` batches more, so that S does not start on a
-    handful of images.
+    The first iteration makes `warmup` batches more, so that S does not start on a handful of images.
     """
 
     class Params(Tempered):

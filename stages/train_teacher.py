@@ -17,6 +17,8 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import Point, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
+from stages.jobs import import_report
+from stages.jobs.imported import as_logits, imported
 from stages.jobs.job import open_job
 from stages.jobs.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
@@ -28,7 +30,7 @@ from stages.settings.paths import Places
 from stages.settings.task import PartTeacher, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
-from stages.support.files import read_json, replacing, replacing_folder, write_json
+from stages.support.files import read_json, replacing, replacing_folder, sha256, write_json
 
 SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
 Made = tuple[Blueprint, nn.Module, list[Point], dict[str, Any]]
@@ -81,7 +83,7 @@ def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Exam
     """Several teachers as one, whose curves follow one another; students normalise images by the statistics of all."""
     blueprints, nets, curves, facts = zip(*parts, strict=True)
     networks = " + ".join(blueprint.network for blueprint in blueprints)
-    whole = kind.blueprint(networks, train, f"task.{name}.teachers")
+    whole = kind.blueprint(networks, train)
     curve, steps = list[Point](), 0.0
     for one in curves:
         curve += [row | {"step": steps + row["step"]} for row in one]
@@ -108,18 +110,34 @@ def _copy(other: Places, places: Places) -> None:
 
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:
-    given, where = part.weights, f"{where}.weights"
-    assert given is not None
-    blueprint = kind.blueprint(part.network, val, where, given)
-    net = blueprint.build()
-    weights.import_weights(net, Path(given.path), given.sha256, where, given.without, classes=val.classes)
-    measured, guess = Probe(kind, runtime.place(net), val, runtime.autocast)(), kind.guess(val)
-    if (score := measured[f"val_{kind.headline}"]) <= guess:
+    """The user's teacher, tried on the validation split; raises UserError for one that only guesses there."""
+    blueprint, net, notes = imported(part, kind, val, where)
+    runtime.place(net)
+    logits = kind.answers(net, val)
+    blueprint, read, more = as_logits(part, blueprint, net, logits)
+    if read is not net:
+        net, logits = runtime.place(read), kind.answers(read, val)
+    facts, lines = import_report.report(kind, blueprint, net, val, logits)
+    score, guess = kind.sense(logits, val)
+    said = [f"{where}: {line}" for line in (*notes, *more, *lines)]
+    if part.accuracy is not None and (line := import_report.below(part.accuracy, kind.measure(logits, val), len(val))):
+        said.append(f"{where}.accuracy: {line}")
+    print("\n".join(said), flush=True)
+    if score <= guess:
         raise UserError(
-            f"the imported teacher has {score:.1f} % on the validation split, no better than guessing "
+            f"{where}: the imported teacher has {score:.1f} % on the validation split, no better than guessing "
             f"({guess:.1f} %); check that its classes are in the order {', '.join(val.classes[:4])}, ... and its mean and std"
+            + "".join(f"\n{line}" for line in lines)
         )
-    return blueprint, net, [{"step": 0, **measured}], {"made": f"imported from {given.path}", "sha256": given.sha256}
+    given = part.weights
+    assert given is not None
+    measured = Probe(kind, net, val, runtime.autocast)()
+    origin = {
+        "made": f"imported from {given.path}",
+        "sha256": sha256(Path(given.path)),
+        "import": {"notes": [*notes, *more], **facts},
+    }
+    return blueprint, net, [{"step": 0, **measured}], origin
 
 
 if __name__ == "__main__":

@@ -477,7 +477,7 @@ def test_an_input_that_is_damaged_is_named_with_the_stage_that_makes_it(project)
 
 def test_a_file_of_pickled_objects_is_refused_with_the_way_to_save_tensors(project, tmp_path):
     prepare.main("digits")
-    torch.save({"net": Path("mine")}, tmp_path / "mine.pt")
+    torch.save({"net": params.Run}, tmp_path / "mine.pt")
     import_teacher(project, tmp_path / "mine.pt")
     with pytest.raises(UserError, match=r"mine\.pt holds Python objects, .*torch\.save\(net\.state_dict\(\), path\)$"):
         train_teacher.main("digits")

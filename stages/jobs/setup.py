@@ -9,6 +9,7 @@ from stages.engine.teacher import MAPS, STAGES, Teacher
 from stages.kinds import Kind, Probe, open_kind
 from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.networks import weights
+from stages.networks.importing import import_weights, tell
 from stages.networks.weights import Blueprint
 from stages.settings.paths import Places
 from stages.settings.task import STUDENT_DOMAIN, Distill, Task
@@ -49,7 +50,7 @@ def open_setting(places: Places, task: Task, method: type[Method], seed: int, ru
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
     made_for, kind, teacher = open_teacher(places, task, runtime)
     given = task.distill.student
-    student = replace(made_for, network=given.network, parts=())
+    student = replace(made_for, network=given.network, parts=(), model=None, interface=None)
     data = {key: Examples.load(path) for key, path in files(places, task, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
@@ -57,8 +58,7 @@ def open_setting(places: Places, task: Task, method: type[Method], seed: int, ru
     net = student.build()
     key = f"task.{places.task}.distill.student"
     if given.weights:
-        start = given.weights
-        weights.import_weights(net, Path(start.path), start.sha256, f"{key}.weights", start.without, start.into)
+        tell(import_weights(net, given.weights, f"{key}.weights"))
     if given.teacher_layers:
         if len(teacher.parts) > 1:
             raise UserError(f"{key}.teacher_layers: there are several teachers, and a student starts as one")

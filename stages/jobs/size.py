@@ -3,14 +3,18 @@
 import re
 
 import torch
+from torch import nn
 
+from stages.datasets.examples import pack
+from stages.jobs.imported import shell
+from stages.kinds import open_kind
 from stages.networks.weights import Blueprint, architecture
-from stages.settings.task import Task
-from stages.support.errors import UserError
+from stages.settings.task import Task, Teacher
+from stages.support.errors import UserError, about
 
 CLASSES = tuple("0123456789")  # how many there are is known once images are read; it changes little
 GENERATOR = 37  # of a generator of width w: about 37 w^2 multiply-accumulates a pixel
-IMPORTED = 10**9  # encoders of texts that somebody else made are large
+IMPORTED = 10**9  # what somebody else made is large
 
 
 def costs(task: Task, name: str) -> dict[str, dict[str, int]]:
@@ -18,30 +22,49 @@ def costs(task: Task, name: str) -> dict[str, dict[str, int]]:
 
     Raises UserError that names the key of one that cannot take the images.
     """
-    assert task.image is not None
-    networks = {"teacher" if task.teacher else f"teachers.{i}": part.network for i, part in enumerate(task.parts)}
-    networks["distill.student"] = task.distill.student.network
     found = {}
-    for key, network in networks.items():
-        shape = task.image.shape
-        try:
-            net = Blueprint(network, CLASSES, shape).build()
-            for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
-                found[key] = architecture(net, torch.zeros(1, *shape))
-        except UserError as error:
-            raise UserError(f"task.{name}.{key}: {error}") from None
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"task.{name}.{key}: '{network}' takes no images of {shape[1]} x {shape[2]} "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
-            ) from None
+    for place, part in enumerate(task.parts):
+        key = "teacher" if task.teacher else f"teachers.{place}"
+        found[key] = _cost(task, f"task.{name}.{key}", part.network, part)
+    found["distill.student"] = _cost(task, f"task.{name}.distill.student", task.distill.student.network)
     return found
 
 
+def _cost(task: Task, where: str, network: str, part: Teacher | None = None) -> dict[str, int]:
+    assert task.image is not None
+    shape, cost = task.image.shape, dict[str, int]()
+    try:
+        net = _net(task, where, network, part)
+        with about(where):
+            for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
+                cost = architecture(net, torch.zeros(1, *shape))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{where}: '{network}' takes no images of {shape[1]} x {shape[2]} "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
+        ) from None
+    return cost
+
+
+def _net(task: Task, where: str, network: str, part: Teacher | None) -> nn.Module:
+    """The network; of a teacher that was imported as its files say, so that an answer of another form is seen at once."""
+    if part is None or part.train or not (part.foreign or part.adapted):
+        with about(where):
+            return Blueprint(network, CLASSES, task.form.shape).build()
+    classes = tuple(map(str, range(len(part.picked)))) or CLASSES
+    nothing = pack(torch.zeros(1, *task.form.shape, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), classes)
+    return shell(part, open_kind(task, classes), nothing, where)[1].eval()
+
+
 def largest(task: Task, name: str, generator_width: int = 0) -> int:
-    """Multiply-accumulates of one input in the largest network of a run, whose method may have a generator of a width."""
+    """Multiply-accumulates of one input in the largest network of a run, whose method may have a generator of a width.
+
+    Those of a teacher of another make are not counted: it is large.
+    """
     if task.image is None:
         return max(_encoder(part.network, task.form.length) for part in task.parts)
+    if any(part.foreign for part in task.parts):
+        return IMPORTED
     _, height, width = task.image.trained.shape
     return max(GENERATOR * generator_width**2 * height * width, *(cost["macs"] for cost in costs(task, name).values()))
 

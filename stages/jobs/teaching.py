@@ -1,7 +1,5 @@
 """How teachers are trained: on the labels of in-domain images."""
 
-from pathlib import Path
-
 from torch import nn
 
 from stages.datasets.examples import Examples
@@ -12,7 +10,7 @@ from stages.engine.teacher import Teacher
 from stages.kinds import FOLDER, IMAGES, ONE_LABEL, Kind, Probe
 from stages.methods.bases.method import IN_DOMAIN, Schedule, Setting
 from stages.methods.bases.supervised import InDomain
-from stages.networks import weights
+from stages.networks.importing import import_weights, tell
 from stages.networks.weights import Blueprint
 from stages.settings.params import Params
 from stages.settings.task import Teacher as Taught
@@ -54,11 +52,11 @@ def teach(
     """
     recipe = taught.train
     assert recipe is not None
-    blueprint = kind.blueprint(taught.network, examples, where)
+    blueprint = kind.blueprint(taught.network, examples)
     rt.seed(recipe.seed)
     net = blueprint.build()
     if start := recipe.start:
-        weights.import_weights(net, Path(start.path), start.sha256, f"{where}.train.start", start.without, start.into)
+        tell(import_weights(net, start, f"{where}.train.start"))
     batch = min(recipe.batch, len(examples))
     if batch < recipe.batch:
         print(f"{where}.train: there are {len(examples)} examples; a batch has as many, not {recipe.batch}", flush=True)

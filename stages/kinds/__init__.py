@@ -21,7 +21,7 @@ from stages.engine.streams import Batch
 from stages.losses.labels import cross_entropy
 from stages.losses.precision import full
 from stages.networks.weights import Blueprint
-from stages.settings.task import Task, Weights
+from stages.settings.task import Task
 from stages.support.errors import UserError
 from stages.support.plugins import plugin
 
@@ -46,10 +46,10 @@ class Kind(ABC):
         return (len(self.classes),)
 
     @abstractmethod
-    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
-        """All that it takes to build a teacher for `examples`, or one of which the weights are `imported`.
+    def blueprint(self, network: str, examples: Examples, model: dict[str, Any] | None = None) -> Blueprint:
+        """All that it takes to build a teacher for `examples`; `model` is the configuration of its own of an imported one.
 
-        Raises UserError that names the section `key` where what is imported does not fit the examples.
+        Raises UserError where that does not fit the examples.
         """
 
     @abstractmethod
@@ -79,8 +79,8 @@ class Kind(ABC):
         """How often, in percent, a network answers as the teacher."""
 
     @abstractmethod
-    def guess(self, examples: Examples) -> float:
-        """The headline score of an answer that looks at no input."""
+    def sense(self, logits: Tensor, examples: Examples) -> tuple[float, float]:
+        """A score in percent by which a network that knows its classes differs from one that guesses, and what guessing gives."""
 
     @abstractmethod
     def blank(self, n: int) -> Tensor:

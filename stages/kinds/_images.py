@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,6 @@ from stages.datasets.examples import INPUT, LABEL, LOGITS, UNKNOWN, Examples, ch
 from stages.datasets.images import Augment, ImageForm, Moves, to_uint8, to_unit
 from stages.engine.streams import Batch
 from stages.networks.weights import Blueprint
-from stages.settings.task import Weights
-from stages.support.errors import UserError
 
 
 def packer(train: Examples, form: ImageForm, folder: Path) -> Callable[[Examples], Examples]:
@@ -49,16 +48,10 @@ class ImageKind(kinds.Kind):
         super().__init__(form.trained, classes)
         self.whole = form
 
-    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
+    def blueprint(self, network: str, examples: Examples, model: dict[str, Any] | None = None) -> Blueprint:
         """With the mean and standard deviation of each channel in [0, 1], by which the network normalises."""
-        if imported:
-            mean, std = imported.mean, imported.std
-            if not len(mean) == len(std) == examples.shape[0]:
-                raise UserError(f"{key}: mean and std need {examples.shape[0]} values, one a channel")
-        else:
-            found = channel_statistics(examples)
-            mean, std = found[0].tolist(), found[1].clamp(min=1e-3).tolist()
-        return Blueprint(network, examples.classes, examples.shape, mean, std)
+        mean, std = channel_statistics(examples)
+        return Blueprint(network, examples.classes, examples.shape, mean.tolist(), std.clamp(min=1e-3).tolist(), model=model)
 
     def blank(self, n: int) -> Tensor:
         """Return `count` black images."""

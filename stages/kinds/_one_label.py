@@ -36,6 +36,8 @@ class OneLabel(kinds.Kind):
         """The same class predicted."""
         return percent(logits.argmax(1) == teacher.argmax(1))
 
-    def guess(self, examples: Examples) -> float:
-        """Always the most frequent class."""
-        return percent(examples.label == torch.bincount(examples.label).argmax())
+    def sense(self, logits: Tensor, examples: Examples) -> tuple[float, float]:
+        """The mean recall of the classes that have an example: of always the same class it is 1 / K, however many have it."""
+        hits, labels = logits.argmax(1) == examples.label, examples.label
+        recalls = [percent(hits[labels == k]) for k in labels.unique().tolist()]
+        return sum(recalls) / len(recalls), 100 / len(recalls)

@@ -12,20 +12,21 @@ from stages.support.plugins import alike, leading, plugins
 FOLDER = "stages.networks"
 
 
-def build(name: str, classes: int, form: Any) -> nn.Module:
+def build(name: str, classes: int, form: Any, model: dict[str, Any] | None = None) -> nn.Module:
     """The network called `name` with fresh weights: inputs (B, ...) -> logits (B, classes, ...).
 
-    `form` is the shape of an input or, of an encoder of texts, what it knows of them (`Blueprint.text`).
+    `form` is the shape of an input or, of an encoder of texts, what it knows of them (`Blueprint.text`); `model` is the
+    configuration of its own of one that was imported.
 
     Raises UserError for an unknown name, or for one that its file cannot build.
     """
     file, match = find(name)
-    if isinstance(form, dict) != getattr(file, "TEXTS", False):
+    if (texts := getattr(file, "TEXTS", False)) is not None and isinstance(form, dict) != texts:
         raise UserError(
             f"network '{name}' is for {'images' if isinstance(form, dict) else 'texts'}; take one for the task's kind"
         )
     try:
-        net: nn.Module = file.build(match, classes, form)
+        net: nn.Module = file.build(match, classes, form, *([model] if model else []))
     except ValueError as error:
         raise UserError(f"network '{name}': {error}") from None
     return net

@@ -1,32 +1,41 @@
-"""Encoders of texts by Hugging Face's library, which is in the group `text`: `uv sync --group text`."""
+"""Networks of Hugging Face's library, encoders of texts and networks for images; it is in the group `text`."""
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from stages.networks.configuration import CONFIG, Configuration, read_config
 from stages.support.errors import UserError
 from stages.support.extras import optional
+from stages.support.files import OF_FOLDERS
 
-TEXTS = True
+TEXTS = None  # and images
+PREPROCESSOR = "preprocessor_config.json"  # beside weights of networks for images
 FORMS = {r"huggingface(?:_(\d+))?": "huggingface or huggingface_LAYERS"}
 
 
-def build(match: re.Match[str], classes: int, form: dict[str, Any]) -> nn.Module:
-    """The encoder that was imported, by its own configuration; or one of its kind with so many layers.
+def build(match: re.Match[str], classes: int, form: Any, model: dict[str, Any] | None = None) -> nn.Module:
+    """What was imported, by its own configuration: a network for images, an encoder of texts, or one with so many layers.
 
-    Raises ValueError where none was imported.
+    Of an encoder the configuration is `form["model"]`, of a network for images `model`. Raises ValueError where there is none.
     """
-    if not form.get("model"):
-        raise ValueError("the teacher was not imported from Hugging Face; write bert_LAYERS_WIDTH")
+    texts = isinstance(form, dict)
+    if not (said := form.get("model") if texts else model):
+        what = "bert_LAYERS_WIDTH" if texts else "torchvision.NAME or a network of ours"
+        raise ValueError(f"the teacher was not imported from Hugging Face; write {what}")
     # Whatever precision it was saved in: students are trained in full.
-    model = {key: value for key, value in form["model"].items() if key not in ("dtype", "torch_dtype")}
+    model = {key: value for key, value in said.items() if key not in ("dtype", "torch_dtype")}
     if "model_type" not in model:
-        raise ValueError("its config.json names no `model_type`; add it (bert, roberta, ...)")
+        raise ValueError("its config.json names no `model_type`; add it (bert, vit, ...)")
     config = library().AutoConfig.for_model(model.pop("model_type"), **model)
     config.num_labels = classes
+    if not texts:
+        return Vision(config, any("Segmentation" in name for name in said.get("architectures") or []))
     if match[1]:
         config.num_hidden_layers = int(match[1])
     return Encoder(config, form)
@@ -35,6 +44,77 @@ def build(match: re.Match[str], classes: int, form: dict[str, Any]) -> nn.Module
 def library() -> Any:
     """`transformers`; raises UserError where it is not installed."""
     return optional("transformers", "text")
+
+
+def configuration(path: Path, match: re.Match[str]) -> Configuration:
+    """What config.json and preprocessor_config.json beside the weights say of a network for images."""
+    file = path.with_name(CONFIG)
+    model = read_config(file)
+    beside = path.with_name(PREPROCESSOR)
+    shown = read_config(beside) if beside.exists() else {}
+    plain = shown.get("do_normalize", True) is False or not shown.get("image_mean")
+    size = (shown.get("crop_size") if shown.get("do_center_crop") else None) or shown.get("size") or model.get("image_size")
+    named = model.get("id2label") or {}
+    names = tuple(named[key] for key in sorted(named, key=int))
+    return Configuration(
+        mean=[] if plain else shown["image_mean"],
+        std=[] if plain else shown["image_std"],
+        size=_size(size),
+        names=() if any(re.fullmatch(r"LABEL_\d+", name) for name in names) else names,
+        outputs=len(names) or model.get("num_labels"),
+        model=model,
+        origin=str(beside if shown else file),
+    )
+
+
+def load(path: Path, net: nn.Module) -> bool:
+    """Fill a network from a folder as the library wrote it, whichever release: old names are its own affair.
+
+    Returns whether it is such a folder. Raises UserError where tensors are missing.
+    """
+    if path.name not in OF_FOLDERS:
+        return False
+    inner: Any = net.get_submodule("net") if isinstance(net, Vision | Encoder) else net
+    said = library().logging.get_verbosity()
+    library().logging.set_verbosity_error()
+    try:
+        found, info = type(inner).from_pretrained(
+            path.parent, config=inner.config, dtype=torch.float32, local_files_only=True, output_loading_info=True,
+            ignore_mismatched_sizes=False,
+        )  # fmt: skip
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(f"{path.parent} cannot be read ({str(error).splitlines()[0]}); copy the whole folder again") from None
+    finally:
+        library().logging.set_verbosity(said)
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"{path} has no '{missing[0]}' and {len(missing) - 1} more; it is not of the network in {CONFIG}")
+    inner.load_state_dict(found.state_dict())
+    return True
+
+
+def _size(given: Any) -> tuple[int, int] | None:
+    """Height and width, however the library writes them."""
+    if isinstance(given, dict):
+        side = given.get("shortest_edge")
+        return (given["height"], given["width"]) if "height" in given else (side, side) if side else None
+    if isinstance(given, int):
+        return given, given
+    return (int(given[0]), int(given[1])) if given else None
+
+
+class Vision(nn.Module):
+    """A network for images: (B, 3, H, W) -> logits (B, classes), or (B, classes, h, w) of one that labels pixels."""
+
+    wraps = True
+
+    def __init__(self, config: Any, dense: bool):
+        super().__init__()
+        kind = library().AutoModelForSemanticSegmentation if dense else library().AutoModelForImageClassification
+        self.net = kind.from_config(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(pixel_values=x).logits
+        return logits
 
 
 class Encoder(nn.Module):

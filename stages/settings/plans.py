@@ -21,8 +21,8 @@ from stages.settings.params import Params
 from stages.settings.paths import FULL
 from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
-from stages.support.files import read_json, write_json
-from stages.support.plugins import leading
+from stages.support.files import read_json, sha256, weights_in, write_json
+from stages.support.plugins import leading, own_code
 
 RUN = ("scale", "precision", "compile")
 TABLE = ("scale", "methods", "seeds")
@@ -98,6 +98,8 @@ def of_stage(params: Params, stage: str, task: str, loaded: Iterable[str] = (), 
         **({"impress": getattr(params.impress, OF_IMPRESS[stage])} if stage in OF_IMPRESS else {}),
         **more,
     }
+    if files := dict(_unhashed(parameters["task"])):
+        parameters["files"] = files
     return Plan(parameters, code({f"stages.{stage}", *_named(stage, section), *loaded}))
 
 
@@ -142,6 +144,27 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
         yield f"{kind}.scores"
     if stage == "report":
         yield f"{kind}.figures"
+
+
+def _unhashed(content: Any) -> Iterator[tuple[str, str]]:
+    """The user's files that a section names without saying their hash, and their own code, with the hashes that they have now."""
+    if isinstance(content, list):
+        for one in content:
+            yield from _unhashed(one)
+    if not isinstance(content, dict):
+        return
+    if isinstance(content.get("path"), str) and content.get("sha256", "") is None:
+        path = weights_in(Path(content["path"]))
+        yield content["path"], _hashed(path, path.stat().st_mtime_ns) if path.is_file() else "missing"
+    if isinstance(content.get("network"), str) and (code_file := own_code(content["network"])):
+        yield content["network"], sha256(code_file)
+    for one in content.values():
+        yield from _unhashed(one)
+
+
+@functools.cache
+def _hashed(path: Path, changed: int) -> str:
+    return sha256(path)
 
 
 def code(roots: Iterable[str]) -> dict[str, str]:

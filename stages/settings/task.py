@@ -10,7 +10,7 @@ from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.rates import Falling
 from stages.support.files import listed
-from stages.support.plugins import plugin
+from stages.support.plugins import OWN, leading, plugin
 from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
 
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
@@ -25,22 +25,25 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-# auto: bf16 on GPUs, fp32 elsewhere. fast: bf16 wherever the device has instructions for it, some CPUs included.
+# auto: bf16 on GPUs, and on CPUs made for it where networks are wide; fp32 elsewhere.
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 class File(Section):
-    """Weights in a safetensors or state_dict file, and its hash."""
+    """Weights that somebody made elsewhere, and their hash; without one, the stage `plan` takes that of the file as it is."""
 
     path: str
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class Start(File):
     """Weights to start from: all tensors of the network, or of its module `into` (`backbone`), but those whose names begin with
     a word of `without` (its head).
+
+    `key` is the part of the file that has them, where it has several.
     """
 
+    key: str = ""
     into: str = ""
     without: list[str] = Field([])
 
@@ -75,29 +78,73 @@ class Train(Recipe):
     seed: Seed = 0
 
 
-class Weights(File):
-    """A trained teacher to import, and the statistics by which it normalises images; not what begins with a word of `without`.
-
-    Weights of Hugging Face have their `config.json` beside them.
-    """
+class Weights(Start):
+    """A trained teacher to import, and the statistics by which it normalises images, where its own configuration has none."""
 
     mean: list[float] = Field([])
     std: list[Rate] = Field([])
-    without: list[str] = Field([])
+
+
+MAKES = ("exported", "onnx", "answers")  # files that are a network, or its answers, by themselves
 
 
 class Teacher(Section):
-    """The teacher's network, and either how to train it or where its weights are."""
+    """The teacher's network, and either how to train it or where its weights are.
+
+    `exported: teacher.pt2`, `onnx: teacher.onnx` and `answers: answers.csv` stand in place of both. What it takes and gives:
+    images of `resize` pixels a side, channels in `order`, values up to `range`; it `gives` logits or probabilities, which are the
+    `output` of several; and `classes` are the logits that the task's classes have, by number or name. `accuracy` is what its
+    owner measured, in percent. `trust_code` allows a network of the user's own code.
+    """
 
     network: str
     train: Train | None = None
     weights: Weights | None = None
+    resize: Positive | list[Positive] | None = None
+    order: Literal["rgb", "bgr"] = "rgb"
+    range: Literal[1, 255] = 1
+    output: str | int | None = None
+    gives: Literal["logits", "probabilities"] | None = None
+    classes: list[Any] = Field([])
+    trust_code: bool = False
+    accuracy: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make(cls, values: Any) -> Any:
+        makes = [make for make in MAKES if isinstance(values, dict) and values.get(make) is not None]
+        if not makes:
+            return values
+        if len(makes) > 1 or {"network", "train", "weights"} & {key for key, value in values.items() if value is not None}:
+            raise ValueError(f"`{makes[0]}` is a whole teacher; leave out `network`, `train`, `weights` and other files")
+        rest = {key: value for key, value in values.items() if key not in MAKES}
+        file = values[makes[0]]
+        return {**rest, "network": makes[0], "weights": {"path": file} if isinstance(file, str) else file}
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "Teacher":
+    def _one_origin(self) -> Self:
         if (self.train is None) == (self.weights is None):
             raise ValueError("give either `train` (we train the teacher) or `weights` (you bring it), not both")
+        if OWN in self.network and not self.trust_code:
+            raise ValueError(f"`{self.network}` is your own code, which runs with all your rights; say `trust_code: true`")
+        if self.network in MAKES and self.train:
+            raise ValueError(f"`{self.network}` is not trained here; give `{self.network}: FILE`")
         return self
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is of a make that is known by its files alone, or none of ours."""
+        return self.weights is not None and (self.network in MAKES or leading(self.network) in ("huggingface", "own", "timm"))
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it takes images, or gives answers, in a way of its own."""
+        return bool(self.resize or self.order != "rgb" or self.range != 1 or self.output is not None or self.gives or self.picked)
+
+    @property
+    def picked(self) -> list[Any]:
+        """The logits, by number or name, that are the task's classes; none where all are."""
+        return list(self.classes)
 
     def smoke(self) -> Self:
         """One epoch, where it is trained."""
@@ -112,6 +159,11 @@ class PartTeacher(Teacher):
     def names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of its logits."""
         return tuple(listed(self.classes))
+
+    @property
+    def picked(self) -> list[Any]:
+        """All of its logits."""
+        return []
 
 
 class StudentDomain(Section):

@@ -17,6 +17,7 @@ from torch import Tensor
 from stages.support.errors import UserError, remake
 
 INFO = "info"
+OF_FOLDERS = ("model.safetensors", "pytorch_model.bin")  # as Hugging Face's library calls weights
 
 
 @contextmanager
@@ -140,6 +141,11 @@ def sha256(path: Path) -> str:
     """64 hexadecimal digits that change with any byte of the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_in(path: Path) -> Path:
+    """The file of weights in a folder as Hugging Face's library writes it; `path` itself where it is no folder, or has none."""
+    return next((path / name for name in OF_FOLDERS if (path / name).is_file()), path)
 
 
 def damaged(path: Path, reason: str) -> UserError:

@@ -6,11 +6,13 @@ import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from stages.support.errors import UserError
 
 MOST = 20  # names in a hint
+OWN = ":"  # in the name of a network that is the user's own code
 
 
 def plugin(folder: str, name: str, attribute: str, what: str, where: str = "") -> Any:
@@ -34,8 +36,20 @@ def plugins(folder: str) -> list[str]:
 
 
 def leading(name: str) -> str:
-    """The file of a longer name: its leading letters, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50."""
-    return (re.match(r"[a-z]+", name) or [name])[0]
+    """The file of a longer name: its leading letters, `wrn` for wrn40_2, `torchvision` for torchvision.resnet50.
+
+    `own` for package.module:function, which is the user's own code.
+    """
+    return "own" if OWN in name else (re.match(r"[a-z]+", name) or [name])[0]
+
+
+def own_code(name: str) -> Path | None:
+    """The file of package.module:function; None for another name, or where there is no such module."""
+    try:
+        found = importlib.util.find_spec(name.partition(OWN)[0]) if OWN in name else None
+    except ModuleNotFoundError:
+        return None
+    return Path(found.origin) if found and found.origin else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

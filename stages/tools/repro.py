@@ -72,7 +72,7 @@ def behind(stages: set[str], needs: dict[str, set[str]]) -> set[str]:
 def _run(needs: dict[str, set[str]], stale: set[str], jobs: int) -> set[str]:
     """Run what is stale and what is below it, `jobs` at a time; returns what failed."""
     left = [stage for stage in needs if stage != FIRST]
-    made, failed, running = set[str](), set[str](), dict[str, Running]()
+    made, failed, running, shown = set[str](), set[str](), dict[str, Running](), ""
     with progress(range(len(left)), "stages") as bar:
         try:
             while left or running:
@@ -83,7 +83,8 @@ def _run(needs: dict[str, set[str]], stale: set[str], jobs: int) -> set[str]:
                     elif len(running) < jobs:
                         left.remove(stage)
                         running[stage] = _start(stage, jobs)
-                bar.set_postfix_str(", ".join(running))
+                if (names := ", ".join(running)) != shown or sys.stderr.isatty():
+                    bar.set_postfix_str(shown := names)
                 time.sleep(PAUSE)
                 for stage in [stage for stage, one in running.items() if one.process.poll() is not None]:
                     bar.update()

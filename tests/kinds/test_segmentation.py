@@ -166,7 +166,7 @@ def test_a_class_that_is_nowhere_is_left_out_of_the_mean():
     examples = pack(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), labels, CLASSES)
     assert scores(logits, logits, examples)["per_class"] == {"dark": 100.0, "grey": 100.0, "bright": None}
     assert Kind(WHOLE, CLASSES).measure(logits, examples) == 100.0
-    assert Kind(WHOLE, CLASSES).guess(examples) == pytest.approx((75 + 0) / 2)
+    assert Kind(WHOLE, CLASSES).sense(logits, examples) == pytest.approx((100, (75 + 0) / 2))
 
 
 def test_curation_is_told_shares_and_means_over_pixels():

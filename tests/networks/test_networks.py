@@ -4,12 +4,13 @@ import itertools
 import pytest
 import torch
 
-from stages.networks import weights
 from stages.networks.build import build
 from stages.networks.discriminator import PATCHES, ImageDiscriminator, PatchDiscriminator
 from stages.networks.generator import DeepGenerator, Generator, generator_for
+from stages.networks.importing import import_weights
 from stages.networks.normalize import Normalized
 from stages.networks.taps import heads
+from stages.settings.task import Start
 from stages.support.errors import UserError
 
 
@@ -106,10 +107,10 @@ def test_a_backbone_starts_from_a_file_of_another_network(tmp_path):
     given, net = models.resnet50(), build("torchvision.fcn_resnet50", 5, (3, 32, 32))
     torch.save(given.state_dict(), path := tmp_path / "resnet50.pth")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    weights.import_weights(net, path, sha256, "key", without=["fc"], into="backbone")
+    import_weights(net, Start(path=str(path), sha256=sha256, without=["fc"], into="backbone"), "key")
     assert all(torch.equal(value, given.state_dict()[key]) for key, value in net.backbone.state_dict().items())
     with pytest.raises(UserError, match=r"key\.into: the network has no module 'backbon'; did you mean 'backbone'"):
-        weights.import_weights(net, path, sha256, "key", without=["fc"], into="backbon")
+        import_weights(net, Start(path=str(path), sha256=sha256, without=["fc"], into="backbon"), "key")
 
 
 @pytest.mark.parametrize("name", ["convnet_4", "wrn10_1", "resnet18", "resnet20", "vgg11", "torchvision.mobilenet_v3_small"])

@@ -1,7 +1,5 @@
 """Classification of texts: token ids (n, L), [PAD] behind the end; logits (n, K), labels (n,)."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +12,8 @@ from stages.datasets.texts import TextForm
 from stages.engine.streams import Batch
 from stages.kinds._one_label import OneLabel
 from stages.networks.weights import Blueprint
-from stages.settings.task import Weights
 from stages.support.errors import UserError
 
-CONFIG = "config.json"  # beside weights of Hugging Face
 SOME_WORD = 5  # not the padding of BERT or RoBERTa
 
 
@@ -28,19 +24,29 @@ class Kind(OneLabel):
     samples = 200  # of embeddings, which are large
     form: TextForm
 
-    def blueprint(self, network: str, examples: Examples, key: str, imported: Weights | None = None) -> Blueprint:
-        """With what a network must know of the vocabulary, and the configuration that lies beside imported weights."""
+    def blueprint(self, network: str, examples: Examples, model: dict[str, Any] | None = None) -> Blueprint:
+        """With what a network must know of the vocabulary, and the configuration of an imported one.
+
+        Raises UserError where that has no room for the texts.
+        """
         assert examples.vocabulary is not None
-        text: dict[str, Any] = {"length": self.form.length, **examples.vocabulary.tokens, "model": None}
-        if imported:
-            text["model"] = _configuration(Path(imported.path).with_name(CONFIG), text, key)
+        text: dict[str, Any] = {"length": self.form.length, **examples.vocabulary.tokens, "model": model}
         blueprint = Blueprint(network, examples.classes, examples.shape, text=text)
-        if imported is None:
+        if model is None:
             return blueprint
+        for word, there, wanted in (
+            ("vocab_size", "words", text["vocabulary"]),
+            ("max_position_embeddings", "positions", text["length"]),
+        ):
+            if (room := model.get(word)) is not None and room < wanted:
+                raise UserError(
+                    f"the model has {room} {there}, the task's texts {wanted}; take its own `text.tokenizer`, "
+                    "and a `text.length` that it has room for"
+                )
         try:
             blueprint.build().eval()(self.blank(1))
         except (IndexError, RuntimeError):  # a RoBERTa has two positions fewer than it says
-            raise UserError(f"{key}: the network has no room for {self.form.length} tokens; lower `text.length`") from None
+            raise UserError(f"the network has no room for {self.form.length} tokens; lower `text.length`") from None
         return blueprint
 
     def view(self, batch: Batch, augment: Augment) -> Batch:
@@ -62,23 +68,3 @@ class Kind(OneLabel):
     def stored(self, samples: Tensor) -> Tensor:
         """Embeddings in half precision; token ids as they are."""
         return samples.half() if samples.is_floating_point() else samples
-
-
-def _configuration(path: Path, text: dict[str, Any], key: str) -> dict[str, Any]:
-    """What is in the model's own config.json; raises UserError where it is missing, or has no room for the texts."""
-    try:
-        model: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; weights of Hugging Face have it beside them: copy the whole folder") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON ({error}); copy the folder again") from None
-    for word, there, wanted in (
-        ("vocab_size", "words", text["vocabulary"]),
-        ("max_position_embeddings", "positions", text["length"]),
-    ):
-        if (room := model.get(word)) is not None and room < wanted:
-            raise UserError(
-                f"{key}: the model has {room} {there}, the task's texts {wanted}; take its own `text.tokenizer`, "
-                "and a `text.length` that it has room for"
-            )
-    return model

@@ -1,0 +1,162 @@
+"""Is this teacher taken as it was meant? What its answers to labelled images say, and whether another reading fits far better."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment, minimize_scalar
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from stages.datasets.examples import Examples
+from stages.kinds import IMAGES, ONE_LABEL, Kind
+from stages.networks.adapter import Adapter, Interface
+from stages.networks.normalize import Normalized
+from stages.networks.weights import Blueprint
+from stages.support.seeds import shuffled
+
+TRIED = 512  # images, at most, on which other readings are tried
+SURE = 1e-3  # the chance of a difference like this between two readings that are equally good
+GAIN = 0.02  # of the images, and nats an image: less is not worth a word
+STATISTICS = {
+    "ImageNet's mean and std": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "mean and std of 0.5": ([0.5], [0.5]),
+    "images in [0, 1] as they are": (None, None),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Another way to take a teacher, how to write it down, and how well it fits: hits and log-likelihoods (n,)."""
+
+    what: str
+    paste: str
+    hits: Tensor
+    likelihood: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """In percent."""
+        return 100 * self.hits.double().mean().item()
+
+
+def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logits: Tensor) -> tuple[dict[str, Any], list[str]]:
+    """What is kept of the import, and lines for people; `logits` (n, K) are the teacher's of `val`.
+
+    Of kinds with one label an example: recall by class, and other orders of the classes; of images other sizes, channel orders
+    and normalisations too, as far as the network takes them.
+    """
+    if ONE_LABEL not in kind.has:
+        return {}, []
+    labels, classes = val.label, blueprint.classes
+    given = _reading("as it is", "", logits, labels)
+    recall = recalls(logits, labels)
+    known = {name: round(value, 2) for name, value in zip(classes, recall.tolist(), strict=True) if value == value}
+    facts: dict[str, Any] = {"images": len(val), "accuracy": round(given.accuracy, 2), "recall": known, "readings": {}}
+    others = [order] if (order := _other_order(logits, labels, classes)) else []
+    lines = [_line(given, order) for order in others if clearly_better(order, given)]
+    if IMAGES in kind.has:
+        rows = shuffled(len(val))[:TRIED].sort().values
+        some, base = val.subset(rows), _reading("as it is", "", logits[rows], labels[rows])
+        better = []
+        for what, paste, tried in _readings(blueprint, net):
+            try:
+                found = _reading(what, paste, kind.answers(tried, some), some.label)
+            except (RuntimeError, ValueError, AssertionError):  # a network that takes one size alone
+                continue
+            others.append(found)
+            better += [found] if clearly_better(found, base) else []
+        if better:
+            lines.append(_line(base, max(better, key=lambda one: one.likelihood.mean().item())))
+    facts["readings"] = {one.what: round(one.accuracy, 2) for one in others}
+    return facts, lines
+
+
+def below(said: float, found: float, n: int) -> str:
+    """A line where the `found` percentage of n images is below what the owner `said` by more than chance; else nothing."""
+    share = said / 100
+    error = 100 * (max(share * (1 - share), 1 / n) / n) ** 0.5
+    return f"it should have {said:.1f} %, and has {found:.1f} % on {n} validation images" if found < said - 3 * error - 1 else ""
+
+
+def recalls(logits: Tensor, labels: Tensor) -> Tensor:
+    """The percentage of each class that is recognised, (K,); NaN of one without an example."""
+    hits = logits.argmax(1) == labels
+    return torch.tensor([100 * hits[labels == k].double().mean().item() for k in range(logits.shape[1])])
+
+
+def clearly_better(other: Reading, given: Reading) -> bool:
+    """Whether it gets more right, or says it with more certainty, than chance allows, image by image."""
+    more, fewer = int((other.hits & ~given.hits).sum()), int((given.hits & ~other.hits).sum())
+    n, gain = len(given.hits), more - fewer
+    if gain >= GAIN * n and binomtest(more, more + fewer, alternative="greater").pvalue < SURE:
+        return True
+    if gain < 0:
+        return False
+    differences = (other.likelihood - given.likelihood).double()
+    mean, error = differences.mean().item(), differences.std().item() / n**0.5
+    return mean > GAIN and mean > 4 * error > 0
+
+
+def _reading(what: str, paste: str, logits: Tensor, labels: Tensor) -> Reading:
+    """With the log-likelihoods at the temperature that suits the labels best: how bold a network is does not count."""
+    logits = logits.double()
+
+    def cost(log_tau: float) -> float:
+        return torch.nn.functional.cross_entropy(logits / 2.0**log_tau, labels).item()
+
+    tau = 2.0 ** minimize_scalar(cost, bounds=(-4, 6), method="bounded").x
+    likelihood = -torch.nn.functional.cross_entropy(logits / tau, labels, reduction="none")
+    return Reading(what, paste, logits.argmax(1) == labels, likelihood)
+
+
+def _other_order(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Reading | None:
+    """The order of classes under which most predictions are right (Hungarian method), where it is another."""
+    k = len(classes)
+    counts = torch.zeros(k, k).index_put_((labels, logits.argmax(1)), torch.ones(len(labels)), accumulate=True)
+    taken = linear_sum_assignment((counts + 0.5 * torch.eye(k)).numpy(), maximize=True)[1]  # the logit of each class
+    if taken.tolist() == list(range(k)):
+        return None
+    ordered = [name for _, name in sorted(zip(taken.tolist(), classes, strict=True))]
+    what = "the classes in the order of their names as text" if ordered == sorted(classes) else "the classes in another order"
+    return _reading(what, f"classes: {json.dumps(ordered)}` beside the images' `path", logits[:, torch.from_numpy(taken)], labels)
+
+
+def _readings(blueprint: Blueprint, net: nn.Module) -> list[tuple[str, str, nn.Module]]:
+    """What images may be like otherwise: in words, as parameters, and the teacher that takes them so."""
+    form = blueprint.interface or Interface(mean=blueprint.mean, std=blueprint.std)
+    inner = net.net if isinstance(net, Adapter | Normalized) else net
+    channels, (height, width) = blueprint.shape[0], form.resize or blueprint.shape[1:]
+    found: list[tuple[str, str, Interface]] = []
+    for what, (mean, std) in STATISTICS.items():
+        if mean is None or len(mean) in (1, channels):
+            mean, std = (None, None) if mean is None or std is None else (mean * channels, std * channels)
+            mean, std = (mean and mean[:channels], std and std[:channels])
+            values = ([0.0] * channels, [1.0] * channels) if mean is None else (mean, std)
+            found.append((what, f"mean: {values[0]}, std: {values[1]}", replace(form, mean=mean, std=std, range=1)))
+    if form.range == 1:
+        found.append(("images in [0, 255]", "range: 255", replace(form, mean=None, std=None, range=255)))
+    if channels == 3:
+        other = "rgb" if form.order == "bgr" else "bgr"
+        found.append((f"channels in the order {other.upper()}", f"order: {other}", replace(form, order=other)))
+    for factor in (0.5, 2, 4):
+        high, wide = int(height * factor), int(width * factor)
+        paste = f"resize: {high}" if high == wide else f"resize: [{high}, {wide}]"
+        found.append((f"images of {high} x {wide}", paste, replace(form, resize=(high, wide))))
+    same = (form.mean, form.std, form.range)
+    new = [
+        one
+        for one in found
+        if (one[2].mean, one[2].std, one[2].range) != same or one[2].order != form.order or one[2].resize != form.resize
+    ]
+    device = next(net.parameters()).device
+    return [(what, paste, Adapter(inner, interface).to(device).eval()) for what, paste, interface in new]
+
+
+def _line(given: Reading, other: Reading) -> str:
+    return (
+        f"look here: with {other.what} the teacher is right on {other.accuracy:.1f} % of the validation images, as it is "
+        f"on {given.accuracy:.1f} %; if so, write `{other.paste}`"
+    )

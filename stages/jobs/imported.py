@@ -1,0 +1,204 @@
+"""The user's own teacher, whatever its make: from its section and its files to a network that answers as ours do."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.datasets.examples import Examples
+from stages.kinds import IMAGES, Kind
+from stages.networks.adapter import Adapter, Interface
+from stages.networks.build import find
+from stages.networks.configuration import NOTHING, Configuration
+from stages.networks.files import contents
+from stages.networks.importing import checked, fitted, import_weights
+from stages.networks.normalize import Normalized
+from stages.networks.program import Program
+from stages.networks.weights import Blueprint, bare
+from stages.settings.task import MAKES, Weights
+from stages.settings.task import Teacher as Taught
+from stages.support.errors import UserError, about
+from stages.support.files import weights_in
+
+NEAR_ONE = 1e-3  # how far the sum of a row of probabilities may be from it
+PROBABILITIES = "probabilities"
+
+
+def imported(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[Blueprint, nn.Module, list[str]]:
+    """The teacher that `taught` describes, with its weights, and lines that say what was read, taken off or assumed.
+
+    `examples` are of the task's classes; images may say by which statistics a student normalises. `where` is its section. Raises
+    UserError for files that are missing, of another kind, or do not fit, and for what no task of this kind can use.
+    """
+    blueprint, net, notes = shell(taught, kind, examples, where)
+    given = taught.weights
+    assert given is not None
+    if isinstance(bare(net), Program):
+        return blueprint, net, notes
+    if blueprint.interface and taught.picked and blueprint.interface.outputs is None:
+        blueprint = _of_all_outputs(blueprint, given, where)
+        net = blueprint.build()
+    file, _ = find(taught.network)
+    with about(f"{where}.weights"):
+        if hasattr(file, "load") and not given.without and file.load(weights_in(Path(given.path)), _inner(net)):
+            return blueprint, net, notes
+    line = import_weights(net, given, f"{where}.weights", blueprint.classes)
+    return blueprint, net, [*notes, *([line] if line else [])]
+
+
+def shell(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[Blueprint, nn.Module, list[str]]:
+    """The same without its weights, unless it is a program, which is whole."""
+    given = taught.weights
+    assert given is not None
+    path = checked(given.path, given.sha256, f"{where}.weights")
+    file, match = find(taught.network, f"{where}.network: ")
+    own: Configuration = file.configuration(path, match) if hasattr(file, "configuration") else NOTHING
+    with about(f"{where}.weights"):
+        blueprint = kind.blueprint(taught.network, examples, own.model)
+        if IMAGES in kind.has:
+            blueprint = _seeing(taught, given, blueprint, own)
+    blueprint, notes = _answering(taught, blueprint, own, f"{where}.classes")
+    notes = [own.line, *notes] if own.line else notes
+    with about(f"{where}.network"):
+        net = blueprint.build()
+    if isinstance(program := bare(net), Program):
+        with about(f"{where}.weights"):
+            program.read(path)
+            blueprint, said = _of_program(taught, blueprint, program)
+        net, notes = _behind(program, blueprint), notes + said
+    return blueprint, net, notes
+
+
+def _interface(blueprint: Blueprint) -> Interface:
+    """That of a network: its own, or one that only normalises."""
+    return blueprint.interface or Interface(mean=blueprint.mean, std=blueprint.std)
+
+
+def _behind(net: nn.Module, blueprint: Blueprint) -> nn.Module:
+    """The network, which is there already, as a blueprint with an interface says."""
+    assert blueprint.interface is not None
+    return Adapter(_inner(net), blueprint.interface)
+
+
+def _inner(net: nn.Module) -> nn.Module:
+    """The network without what stands between it and images or classes."""
+    found: nn.Module = net.get_submodule("net") if isinstance(net, Adapter | Normalized) else net
+    return found
+
+
+def _seeing(taught: Taught, given: Weights, blueprint: Blueprint, own: Configuration) -> Blueprint:
+    """A teacher of images: with our normaliser where that is all it wants, else behind an interface."""
+    channels = blueprint.shape[0]
+    mean, std = given.mean or own.mean, given.std or own.std
+    program = taught.network in MAKES
+    if not (len(mean) == len(std) == channels or (program and not mean and not std)):
+        raise UserError(f"mean and std need {channels} values, one a channel")
+    size = _pair(taught.resize) or (own.size if own.size != blueprint.shape[1:] else None)
+    interface = Interface(
+        size, taught.order, taught.range, mean or None, std or None, taught.output, taught.gives == PROBABILITIES
+    )
+    if mean and taught.range == 1:  # else a student normalises by what the images are
+        turned = slice(None, None, -1 if taught.order == "bgr" else 1)
+        blueprint = replace(blueprint, mean=mean[turned], std=std[turned])
+    return replace(blueprint, interface=interface) if taught.adapted or taught.foreign or size else blueprint
+
+
+def _pair(resize: Any) -> tuple[int, int] | None:
+    if resize is None:
+        return None
+    return (resize, resize) if isinstance(resize, int) else (resize[0], resize[-1])
+
+
+def _answering(taught: Taught, blueprint: Blueprint, own: Configuration, where: str) -> tuple[Blueprint, list[str]]:
+    """Which of its logits are the task's classes, in their order: those that are asked for, or those of their names."""
+    notes, keep, classes = list[str](), list[int](), [_plain(name) for name in blueprint.classes]
+    if taught.picked:
+        keep = [_number(one, own.names, where) for one in taught.picked]
+        if len(keep) != len(classes):
+            raise UserError(
+                f"{where}: it names {len(keep)} logits, and the task has {len(classes)} classes: "
+                f"{', '.join(blueprint.classes[:6])}, ...; name one for each, in that order"
+            )
+    elif (known := [_plain(name) for name in own.names]) != classes and set(classes) <= set(known):
+        keep = [known.index(name) for name in classes]
+        notes.append(
+            f"its logits are taken by the names of the classes: {', '.join(map(str, keep[:8]))}{', ...' * (len(keep) > 8)}"
+        )
+    if not keep:
+        return blueprint, notes
+    interface = replace(_interface(blueprint), keep=tuple(keep), outputs=own.outputs or len(own.names) or None)
+    return replace(blueprint, interface=interface), notes
+
+
+def _number(one: Any, names: Sequence[str], where: str) -> int:
+    if isinstance(one, int):
+        return one
+    if one not in names:
+        raise UserError(f"{where}.classes: '{one}' is no number of a logit (from 0), and no name in the teacher's configuration")
+    return list(names).index(one)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", " ")
+
+
+def _of_all_outputs(blueprint: Blueprint, given: Weights, where: str) -> Blueprint:
+    """Of a network of which some logits are kept: how many it has, as its file says."""
+    tensors, _ = contents(Path(given.path), given.key, f"{where}.weights")
+    expected = bare(blueprint.build()).state_dict()
+    found = fitted(expected, tensors, given.without, f"{where}.weights")
+    counts = [
+        len(found.state[name])
+        for name, tensor in expected.items()
+        if name in found.state and found.state[name].dim() and found.state[name].shape != tensor.shape
+    ]
+    assert blueprint.interface is not None
+    return replace(blueprint, interface=replace(blueprint.interface, outputs=counts[-1] if counts else None))
+
+
+def _of_program(taught: Taught, blueprint: Blueprint, program: Program) -> tuple[Blueprint, list[str]]:
+    """A program's own size is that at which it sees images, unless the task says another."""
+    wants, notes, interface = program.wants, list[str](), blueprint.interface
+    assert interface is not None
+    if len(wants) != 4:
+        raise UserError(f"it takes inputs with {len(wants)} axes, not images (B, C, H, W)")
+    batch, channels, height, width = wants
+    if channels is not None and channels != blueprint.shape[0]:
+        raise UserError(
+            f"it takes {channels} channels, and the task's images have {blueprint.shape[0]}; change `image.channels`, or "
+            "export it with channels first (B, C, H, W)"
+        )
+    if height and width and interface.resize is None and (height, width) != blueprint.shape[1:]:
+        interface = replace(interface, resize=(height, width))
+        notes.append(f"images are resized to {height} x {width}, at which it was exported")
+    if height and width and interface.resize not in (None, (height, width)):
+        raise UserError(f"it was exported for images of {height} x {width}; mend `resize`, or export it with dynamic sides")
+    if batch is not None:
+        notes.append(f"it takes batches of just {batch}: they are filled up to that")
+    if interface.mean is None:
+        notes.append(f"it gets images in [0, {taught.range}]: no mean and std are given")
+    return replace(blueprint, interface=interface), notes
+
+
+@torch.no_grad()
+def as_logits(taught: Taught, blueprint: Blueprint, net: nn.Module, answer: Tensor) -> tuple[Blueprint, nn.Module, list[str]]:
+    """The teacher, behind the logarithm where its `answer` (n, K, ...) to images is probabilities and nothing says what it is.
+
+    Raises UserError for an answer of another form than the task's classes want, and for one that is not finite.
+    """
+    if answer.shape[1] != len(blueprint.classes):
+        raise UserError(
+            f"the teacher gives {answer.shape[1]} logits, and the labelled images have {len(blueprint.classes)} classes: "
+            f"{', '.join(blueprint.classes[:6])}; name those of the task by `teacher.classes`, or give images of each class"
+        )
+    if not answer.isfinite().all():
+        raise UserError("the teacher gives numbers that are not finite; check its mean, std and range")
+    sums, some = answer.double().sum(1), bool(blueprint.interface and blueprint.interface.keep)
+    whole = (sums <= 1 + NEAR_ONE).all() if some else (sums - 1).abs().max() <= NEAR_ONE
+    if taught.gives or answer.min() < 0 or not whole:
+        return blueprint, net, []
+    blueprint = replace(blueprint, interface=replace(_interface(blueprint), probabilities=True))
+    return blueprint, _behind(net, blueprint), ["its answers are probabilities (rows sum to 1); their logarithms are its logits"]

@@ -1,0 +1,77 @@
+"""Networks that are one file, a program: kept as its bytes, so they are stored and loaded as other weights are."""
+
+import io
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.support.errors import UserError
+
+
+class Program(nn.Module):
+    """A network of which all that is stored is the file that it came in, the buffer `program`, uint8.
+
+    Subclasses open it, when it is first asked or on another device, and answer at most `batch` inputs at a time where the
+    program wants just so many.
+    """
+
+    made_by = "a program"
+    program: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("program", torch.empty(0, dtype=torch.uint8))
+        self.anchor = nn.Parameter(torch.empty(0))  # so that it lies on a device
+        self._opened: tuple[torch.device, Any] | None = None
+
+    def read(self, path: Path) -> None:
+        """Take the bytes of a file; raises UserError where it is no such program."""
+        self.program = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        self._opened = None
+        try:
+            self._opened = self.anchor.device, self.open(io.BytesIO(self.program.numpy().tobytes()), self.anchor.device)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a reader of files says of one that it cannot read
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path} is not {self.made_by} ({reason})") from None
+
+    @abstractmethod
+    def open(self, file: io.BytesIO, device: torch.device) -> Any:
+        """What answers, on a device."""
+
+    @property
+    def opened(self) -> Any:
+        """What `open` made of the bytes, where this module lies."""
+        device = self.anchor.device
+        if self._opened is None or self._opened[0] != device:
+            self._opened = device, self.open(io.BytesIO(self.program.cpu().numpy().tobytes()), device)
+        return self._opened[1]
+
+    @property
+    @abstractmethod
+    def wants(self) -> tuple[int | None, ...]:
+        """The shape of its input, (B, C, H, W); None where any number will do."""
+
+    @property
+    @abstractmethod
+    def held(self) -> int:
+        """How many parameters it holds."""
+
+    def chunks(self, x: Tensor) -> list[Tensor]:
+        """The inputs in batches of the size that the program wants; the last one is filled up with its last input."""
+        batch = self.wants[0]
+        if batch is None:
+            return [x]
+        short = -len(x) % batch
+        return list(torch.cat([x, x[-1:].expand(short, *x.shape[1:])]).split(batch)) if short else list(x.split(batch))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        self.program, self._opened = state_dict[f"{prefix}program"].clone(), None
+        super()._load_from_state_dict(state_dict, prefix, *args)

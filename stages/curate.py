@@ -16,7 +16,7 @@ from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
 from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples
 from stages.datasets.stamps import notice_changes
-from stages.engine.teacher import BATCH_NORM, STAGES, Teacher
+from stages.engine.teacher import ASKED, BATCH_NORM, FEATURES, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import ONE_LABEL, Kind
@@ -41,14 +41,18 @@ def main(name: str) -> None:
     notice_changes(places.sources, name)
     rule = open_rule(name, task.curate, job.run.scale)
     ood = Examples.load(places.split("ood"))
-    count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     matched: dict[str, Any] = {}
     _, kind, teacher = open_teacher(places, task, job.measuring())
+    if ASKED not in teacher.can:
+        ood = _answered(name, kind, teacher, ood)
+    count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
         raise UserError(
             f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
             "one label an image; take `none`: methods that compose images make the classes even by themselves"
         )
+    if rule.features and FEATURES not in teacher.can:
+        raise UserError(f"task.{name}.curate.keep: `{rule.keep}` takes a teacher whose last layer is known; take another rule")
     scores, logits, features = scored(name, kind, teacher, ood, rule.features)
     if rule.impressions:
         scores["impression"] = _impressions(name, kind, teacher, ood)
@@ -86,9 +90,9 @@ def scored(
 ) -> tuple[Scores, Tensor | None, Tensor | None]:
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
     kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
-    for answer, heard in logits_and_features(
-        teacher, progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH)), with_features
-    ):
+    batches = progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH))
+    asked = logits_and_features(teacher, batches, with_features) if ASKED in teacher.can else [(kind.answers(teacher, ood), None)]
+    for answer, heard in asked:
         said.append(kind.summary(answer))
         logits += [answer] if kept else []
         features += [] if heard is None else [heard]
@@ -97,6 +101,16 @@ def scored(
     scores = {key: torch.cat([one[key] for one in said]) for key in said[0]}
     scores[PREDICTED] = standing_out(scores["shares"])
     return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
+
+
+def _answered(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Examples:
+    """The images to which there is an answer of a teacher that cannot be asked."""
+    known = ood.subset((~kind.answers(teacher, ood).isnan().any(1)).nonzero().flatten())
+    print(f"{name}: there is an answer to {len(known):,} of {len(ood):,} OOD images; the others are left out")
+    if not len(known):
+        some = f"{ood.files[0]}" if ood.files else "these have no files"
+        raise UserError(f"task.{name}.teacher.answers: none is to an OOD image; its names are to be ends of their paths ({some})")
+    return known
 
 
 def _packed(pool: Examples) -> Examples:

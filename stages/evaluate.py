@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.datasets.examples import INPUT, Examples, pack
-from stages.engine.teacher import Teacher
+from stages.engine.teacher import ASKED, FEATURES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
 from stages.networks import weights
+from stages.networks.answers import stored
 from stages.reporting.features import likeness, penultimate
 from stages.settings import paths
 from stages.settings.params import TEACHER
@@ -42,13 +43,15 @@ def main(name: str) -> None:
         tests[STUDENT_DOMAIN] = Examples.load(places.student_domain("test"))
     runtime, measure = job.measuring(), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(places, task, runtime)
-    teacher = {domain: kind.answers(guide, test, BATCH) for domain, test in tests.items()}
+    teacher = {domain: _told(kind, guide, test) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
     like = _likeness(runs, places, kind, guide)
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
         folder = places.teacher if row == TEACHER else places.student(row, seed)
         made = read_json(folder / paths.RUN)
+        if row == TEACHER and teacher["predictions"] is None:
+            made["why_not"] = "was asked once, and not of all test images"
         if "why_not" in made:
             with replacing_folder(places.scores(row, seed)) as out:
                 write_json(out / "metrics.json", {"made": made})
@@ -62,7 +65,7 @@ def main(name: str) -> None:
         }
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
-            milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1))
+            milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")
         result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
@@ -79,11 +82,17 @@ def main(name: str) -> None:
             write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 
 
+def _told(kind: Kind, teacher: Teacher, test: Examples) -> Tensor | None:
+    """The teacher's logits (n, K, ...) of a test split; None where it was asked once, and not of all of it."""
+    logits = kind.answers(teacher, test, BATCH)
+    return None if ASKED not in teacher.can and logits.isnan().any() else logits
+
+
 def _likeness(runs: list[tuple[str, int]], places: Places, kind: Kind, guide: Teacher) -> dict[tuple[str, int], dict[str, float]]:
     """Compare each run's inputs with validation inputs, and as many training inputs for the teacher's row."""
     made = {(row, seed): places.student(row, seed) / "samples.safetensors" for row, seed in runs if row != TEACHER}
     made = {run: path for run, path in made.items() if path.exists()}
-    if not made:
+    if not made or FEATURES not in guide.can:
         return {}
     in_domain = penultimate(guide, kind.shown(Examples.load(places.split("val")), BATCH))
 

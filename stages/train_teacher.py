@@ -3,6 +3,7 @@
 Usage: python -m stages.train_teacher TASK
 """
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from stages.settings.paths import Places
 from stages.settings.task import PartTeacher, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, run_script
-from stages.support.files import read_json, replacing, replacing_folder, sha256, write_json
+from stages.support.files import read_json, replacing, replacing_folder, sha256, weights_in, write_json
 
 SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
 Made = tuple[Blueprint, nn.Module, list[Point], dict[str, Any]]
@@ -62,7 +63,8 @@ def main(name: str) -> None:
             with replacing_folder(places.teacher) as folder:
                 weights.save(folder, blueprint, net, kind.blank(1), facts)
                 write_json(folder / paths.RUN, made)
-            print(f"teacher of {name}: {facts[f'val_{kind.headline}']:.2f} % on the validation split")
+            if (score := facts[f"val_{kind.headline}"]) is not None:
+                print(f"teacher of {name}: {score:.2f} % on the validation split")
 
 
 def _part(name: str, task: Task, place: int, train: Examples, val: Examples, runtime: rt.Runtime, checkpoint: Checkpoint) -> Made:
@@ -76,7 +78,8 @@ def _part(name: str, task: Task, place: int, train: Examples, val: Examples, run
     else:
         blueprint, net, curve = teach(part, kind, train, val, runtime, checkpoint, where)
         facts = {"made": "trained by stages/train_teacher.py", **(part.train.model_dump() if part.train else {})}
-    return blueprint, net, curve, facts | {(score := f"val_{kind.headline}"): curve[-1][score]}
+    found = curve[-1][score := f"val_{kind.headline}"]
+    return blueprint, net, curve, facts | {score: None if math.isnan(found) else found}
 
 
 def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Examples, runtime: rt.Runtime) -> Made:
@@ -112,32 +115,32 @@ def _copy(other: Places, places: Places) -> None:
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:
     """The user's teacher, tried on the validation split; raises UserError for one that only guesses there."""
     blueprint, net, notes = imported(part, kind, val, where)
-    runtime.place(net)
-    logits = kind.answers(net, val)
+    given, score = part.weights, f"val_{kind.headline}"
+    assert given is not None
+    origin = {"made": f"imported from {given.path}", "sha256": sha256(weights_in(Path(given.path)))}
+    logits = kind.answers(runtime.place(net), val)
+    val = val.subset((known := ~logits.flatten(1).isnan().any(1)).nonzero().flatten())
+    if not len(val):
+        print("\n".join(f"{where}: {line}" for line in [*notes, "none is to a validation image, so nobody knows how good it is"]))
+        return blueprint, net, [{"step": 0, score: float("nan")}], origin | {"import": {"notes": notes}}
+    logits = logits[known]
     blueprint, read, more = as_logits(part, blueprint, net, logits)
     if read is not net:
         net, logits = runtime.place(read), kind.answers(read, val)
     facts, lines = import_report.report(kind, blueprint, net, val, logits)
-    score, guess = kind.sense(logits, val)
+    sense, guess = kind.sense(logits, val)
     said = [f"{where}: {line}" for line in (*notes, *more, *lines)]
     if part.accuracy is not None and (line := import_report.below(part.accuracy, kind.measure(logits, val), len(val))):
         said.append(f"{where}.accuracy: {line}")
     print("\n".join(said), flush=True)
-    if score <= guess:
+    if sense <= guess:
         raise UserError(
-            f"{where}: the imported teacher has {score:.1f} % on the validation split, no better than guessing "
+            f"{where}: the imported teacher has {sense:.1f} % on the validation split, no better than guessing "
             f"({guess:.1f} %); check that its classes are in the order {', '.join(val.classes[:4])}, ... and its mean and std"
             + "".join(f"\n{line}" for line in lines)
         )
-    given = part.weights
-    assert given is not None
-    measured = Probe(kind, net, val, runtime.autocast)()
-    origin = {
-        "made": f"imported from {given.path}",
-        "sha256": sha256(Path(given.path)),
-        "import": {"notes": [*notes, *more], **facts},
-    }
-    return blueprint, net, [{"step": 0, **measured}], origin
+    measured = {score: kind.measure(logits, val)}
+    return blueprint, net, [{"step": 0, **measured}], origin | {"import": {"notes": [*notes, *more], **facts}}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from stages.losses.precision import full
 # Numbers of all inputs of a forward without gradients, in fp32 and bf16. More is slower on CPUs (caches), and only costs memory
 # on GPUs.
 _NUMBERS = {("cpu", False): 2**14, ("cpu", True): 2**15, ("cuda", False): 2**22, ("cuda", True): 2**22}
-GRADIENT, BATCH_NORM, MAPS, STAGES, EMBEDDINGS = "gradient", "batch_norm", "maps", "stages", "embeddings"
+ASKED, FEATURES, GRADIENT, BATCH_NORM = "asked", "features", "gradient", "batch_norm"
+MAPS, STAGES, EMBEDDINGS = "maps", "stages", "embeddings"
 
 
 class Teacher(nn.Module):
@@ -36,12 +37,15 @@ class Teacher(nn.Module):
     def can(self) -> frozenset[str]:
         """What a method may ask of it beside logits, and gets of every part.
 
-        gradient: with respect to its inputs; batch_norm: running statistics of its training data; maps: those of named stages;
-        stages: maps of one part (several have no common order); embeddings: inputs given as vectors (of one part, for each has a
-        table of its own). A network says of itself that it is not `differentiable`, that it `takes_embeddings`, and its `taps`.
+        asked: of any input; features: what enters its last layer; gradient: with respect to its inputs; batch_norm: running
+        statistics of its training data; maps: those of named stages; stages: maps of one part (several have no common order);
+        embeddings: inputs given as vectors (of one part, for each has a table of its own). A network says of itself that it
+        cannot be `asked`, is not `differentiable`, or `takes_embeddings`, and its `taps`.
         """
         single = len(self.parts) == 1
         able = {
+            ASKED: [all(getattr(m, "asked", True) for m in part.modules()) for part in self.parts],
+            FEATURES: [any(isinstance(m, nn.Linear | nn.Conv2d) for m in part.modules()) for part in self.parts],
             GRADIENT: [all(getattr(m, "differentiable", True) for m in part.modules()) for part in self.parts],
             BATCH_NORM: [any(map(_remembers, part.modules())) for part in self.parts],
             MAPS: (named := [any(getattr(m, "taps", ()) for m in part.modules()) for part in self.parts]),

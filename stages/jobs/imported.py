@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stages.datasets.examples import Examples
 from stages.kinds import IMAGES, Kind
 from stages.networks.adapter import Adapter, Interface
+from stages.networks.answers import Answers, stored
 from stages.networks.build import find
 from stages.networks.configuration import NOTHING, Configuration
 from stages.networks.files import contents
@@ -36,7 +37,7 @@ def imported(taught: Taught, kind: Kind, examples: Examples, where: str) -> tupl
     blueprint, net, notes = shell(taught, kind, examples, where)
     given = taught.weights
     assert given is not None
-    if isinstance(bare(net), Program):
+    if isinstance(bare(net), Program | Answers):
         return blueprint, net, notes
     if blueprint.interface and taught.picked and blueprint.interface.outputs is None:
         blueprint = _of_all_outputs(blueprint, given, where)
@@ -64,11 +65,14 @@ def shell(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[B
     notes = [own.line, *notes] if own.line else notes
     with about(f"{where}.network"):
         net = blueprint.build()
-    if isinstance(program := bare(net), Program):
-        with about(f"{where}.weights"):
+    with about(f"{where}.weights"):
+        if (answers := stored(net)) is not None:
+            answers.read(path, blueprint.classes)
+            notes.append(f"it was asked once: there are answers to {len(answers.logits):,} images")
+        elif isinstance(program := bare(net), Program):
             program.read(path)
             blueprint, said = _of_program(taught, blueprint, program)
-        net, notes = _behind(program, blueprint), notes + said
+            net, notes = _behind(program, blueprint), notes + said
     return blueprint, net, notes
 
 

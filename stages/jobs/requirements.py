@@ -3,12 +3,14 @@
 from collections.abc import Set
 from typing import Any
 
-from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
+from stages.engine.teacher import ASKED, BATCH_NORM, EMBEDDINGS, FEATURES, GRADIENT, MAPS, STAGES
 from stages.kinds import IMAGES, ONE_LABEL, TEXTS
 from stages.methods.bases.method import Method
 from stages.settings.task import STUDENT_DOMAIN
 
 WANTED = {
+    ASKED: "a teacher that can be asked of any image; of this one there are answers to the pool's images alone",
+    FEATURES: "a teacher whose last layer is known, so that what enters it can be seen",
     GRADIENT: "a teacher whose logits have gradients; this one can only be asked",
     BATCH_NORM: "a teacher with batch normalisation that keeps running statistics",
     MAPS: "teachers and a student that name their stages (all of ours, torchvision's ResNets)",
@@ -27,6 +29,7 @@ def why_not(method: type[Method], params: Any, kind: Set[str], can: Set[str], da
     `kind` is what the kind of task has (images, one_label); `can` what teacher and student can, in the words of `Teacher.can`;
     `data` what there is: pool, in_domain, labels, student_domain.
     """
-    for word in (*sorted(method.of_kind - kind), *sorted(method.sees - data), *sorted(method.needs(params) - can)):
+    needs = method.needs(params) | (frozenset() if method.answered else {ASKED})
+    for word in (*sorted(method.of_kind - kind), *sorted(method.sees - data), *sorted(needs - can)):
         return f"needs {WANTED.get(word, word)}"
     return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
-from stages.engine.teacher import MAPS, STAGES, Teacher
+from stages.engine.teacher import ASKED, MAPS, STAGES, Teacher
 from stages.kinds import Kind, Probe, open_kind
 from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.networks import weights
@@ -72,8 +72,9 @@ def open_setting(places: Places, task: Task, method: type[Method], seed: int, ru
 def open_probe(places: Places, task: Task, setting: Setting) -> Probe:
     """What measures the student in training, on a validation split of the domain that it is for."""
     val = places.student_domain("val") if task.student_domain else places.split("val")
+    guide = setting.teacher if ASKED in setting.teacher.can else None
     with setting.teacher.uncounted():
-        return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, setting.teacher)
+        return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, guide)
 
 
 def schedule_of(distill: Distill) -> Schedule:

@@ -24,6 +24,7 @@ class Method(Imitation):
 
     params: Params
     sees = frozenset({POOL})
+    answered = True
 
     def build(self) -> None:
         """One shuffled stream of the balanced set, as large as the pool."""

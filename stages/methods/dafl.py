@@ -1,10 +1,12 @@
 """DAFL: Data-Free Learning of Student Networks (Chen et al., ICCV 2019, arXiv:1904.01186), in CMI's benchmark form."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from stages.engine.teacher import FEATURES
 from stages.losses import distillation
 from stages.losses.precision import full
 from stages.methods.bases.game import Game
@@ -26,6 +28,11 @@ class Method(Game):
         activation: Weight = 0.001
 
     params: Params
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[str]:
+        """G learns by T's features too."""
+        return super().needs(params) | {FEATURES}
 
     def build(self) -> None:
         """An ear on T's penultimate feature."""

@@ -8,6 +8,7 @@ class Method(Imitation):
     """KL(T || S) on pool images; where nothing is augmented, the teacher's logits were cached by `curate`."""
 
     sees = frozenset({POOL})
+    answered = True
 
     def build(self) -> None:
         """One shuffled stream of the pool."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stages.engine.teacher import Teacher
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
+from stages.networks.adapter import Adapter
 from stages.support.errors import UserError
 
 
@@ -152,7 +153,12 @@ def heads(net: nn.Module) -> list[nn.Linear | nn.Conv2d]:
 
 def classifier(teacher: Teacher) -> Tensor:
     """The rows (K, F) of the teacher's `heads`, on the CPU: those of a part are 0 where the features are others'."""
-    return torch.block_diag(*(full(head.weight.detach()).flatten(1).cpu() for head in heads(teacher)))
+    rows = []
+    for part, head in zip(teacher.parts, heads(teacher), strict=True):
+        weight = full(head.weight.detach()).flatten(1).cpu()
+        kept = part.interface.keep if isinstance(part, Adapter) else ()
+        rows.append(weight[list(kept)] if kept else weight)
+    return torch.block_diag(*rows)
 
 
 def stages(net: nn.Module) -> list[nn.Module]:

@@ -9,8 +9,8 @@ import seaborn as sns
 from torch import Tensor
 
 from stages.curation.scores import standing_out
-from stages.datasets.examples import Examples
-from stages.engine.teacher import Teacher
+from stages.datasets.examples import LABEL, PREDICTED, Examples
+from stages.engine.teacher import ASKED, Teacher
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, read_predictions, save, show
 from stages.reporting.figures.pool import extremes
 from stages.settings.paths import Places
@@ -40,8 +40,13 @@ def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame)
 
 
 def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Tensor]:
-    """Up to 2,000 inputs, drawn at random, for sets may be sorted by class; and the class (n,) that the teacher sees in each."""
+    """Up to 2,000 inputs, drawn at random, for sets may be sorted by class; and the class (n,) that the teacher sees in each.
+
+    Of a teacher that cannot be asked, what curation knows, or the label.
+    """
     examples = examples.subset(shuffled(len(examples))[:2000])
+    if ASKED not in teacher.can:
+        return examples.all_inputs(), examples.columns.get(PREDICTED, examples.columns[LABEL])
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 

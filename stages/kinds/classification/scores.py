@@ -26,8 +26,8 @@ COLUMNS = {
 NOTE = "top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher."
 
 
-def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any]:
-    """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K).
+def scores(logits: Tensor, teacher: Tensor | None, examples: Examples) -> dict[str, Any]:
+    """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K), where these are known.
 
     top1, top3 and top5 (where K is above twice as many), ece and agree (same arg-max as the teacher) in percent; nll and kl
     (mean KL(T || S)) in nats; per_class: percent of each class's images that are predicted as it.
@@ -42,10 +42,14 @@ def scores(logits: Tensor, teacher: Tensor, examples: Examples) -> dict[str, Any
     return result | {
         "nll": F.cross_entropy(logits, labels).item(),
         "ece": expected_calibration_error(logits, labels),
-        "agree": percent(top1 == teacher.argmax(1)),
-        "kl": kl_divergence(teacher, logits).item(),
+        **({} if teacher is None else by_teacher(logits, teacher)),
         "per_class": dict(zip(examples.classes, per_class, strict=True)),
     }
+
+
+def by_teacher(logits: Tensor, teacher: Tensor) -> dict[str, float]:
+    """agree and kl, of logits (n, K) and the teacher's."""
+    return {"agree": percent(logits.argmax(1) == teacher.argmax(1)), "kl": kl_divergence(teacher, logits).item()}
 
 
 def write_predictions(path: Path, logits: Tensor, examples: Examples) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from stages.engine.players import Player, descend, turns
-from stages.engine.teacher import STAGES
+from stages.engine.teacher import FEATURES, STAGES
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.methods.bases.imitation import Imitation
@@ -33,8 +33,8 @@ class FeatureMatching(Imitation):
 
     @classmethod
     def needs(cls, params: Params) -> frozenset[str]:
-        """The stages, where the term looks at them."""
-        return frozenset({STAGES} if cls.with_maps else ())
+        """The last layer, and the stages where the term looks at them."""
+        return frozenset({FEATURES, STAGES} if cls.with_maps else {FEATURES})
 
     def build(self) -> None:
         """One shuffled stream of the pool, and the heads that learn with S and are not exported."""

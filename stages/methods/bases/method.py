@@ -15,8 +15,8 @@ from stages.engine.cost import Cost
 from stages.engine.loop import Memory
 from stages.engine.players import Player, trainable
 from stages.engine.runtime import Runtime
-from stages.engine.streams import Batch, Stream
-from stages.engine.teacher import Teacher
+from stages.engine.streams import Batch, Stream, View
+from stages.engine.teacher import ASKED, Teacher
 from stages.kinds import Kind
 from stages.losses import distillation
 from stages.settings.rates import Falling
@@ -137,6 +137,7 @@ class Method:
 
     of_kind: ClassVar[frozenset[str]] = frozenset()  # what the kind of task must have: images, one_label
     sees: ClassVar[frozenset[str]] = frozenset()  # the data that it may see: POOL, IN_DOMAIN, LABELS (of it), STUDENT_DOMAIN
+    answered: ClassVar[bool] = False  # whether T's answers to the pool, asked once, are all that it needs of T
     nesterov: ClassVar[bool] = False
 
     @classmethod
@@ -218,7 +219,9 @@ class Method:
     ) -> Stream:
         """Register a shuffled endless stream of `examples`, in batches over all ranks of `batch`; drawn by `weights` if given."""
         setting = self.setting
-        view = partial(setting.kind.view, augment=augment or Augment())
+        view: View = partial(setting.kind.view, augment=augment or Augment())
+        if ASKED not in self.teacher.can:
+            view = partial(_keeping_logits, view)
         self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, weights)
         return self.streams[name]
 
@@ -242,6 +245,12 @@ class Method:
                 self.student.update(loss)
             total += loss.detach()
         return total / len(batches)
+
+
+def _keeping_logits(view: View, batch: Batch) -> Batch:
+    """A view of a batch whose images T cannot be asked of again: however they are moved, T's answer is that to the bare ones."""
+    shown = view(batch)
+    return {**shown, LOGITS: batch[LOGITS]} if LOGITS in batch else shown
 
 
 def seen(batch: Batch) -> Seen:

@@ -17,7 +17,7 @@ class Supervised(Method):
         focal: Weight = 0.0
 
     params: Params
-    nesterov = True
+    answered = nesterov = True
     domain: ClassVar[Literal["in_domain", "student_domain"]]
 
     def build(self) -> None:

@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import seaborn as sns
 
-from stages.engine.teacher import Teacher
+from stages.engine.teacher import FEATURES, Teacher
 from stages.reporting import tables
 from stages.reporting.figures import methods, pool, space
 from stages.settings.params import TEACHER
@@ -28,7 +28,8 @@ def draw_all(places: Places, kind: Any, teacher: Teacher, own: ModuleType, rows:
     runs["group"] = runs["method"].map(groups)
     students = runs[runs["method"] != TEACHER]
     own.samples(places, kind, teacher, students)
-    methods.diversity(places, kind, teacher, students)
+    if FEATURES in teacher.can:
+        methods.diversity(places, kind, teacher, students)
     if len(students):
         methods.curves(places, kind, students)
         space.draw(places, students)

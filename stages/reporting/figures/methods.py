@@ -55,8 +55,8 @@ def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
     sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, jitter=False, ax=ax)
-    teacher = runs.loc[runs["method"] == TEACHER, kind.headline].iloc[0]
-    ax.axvline(teacher, color="grey", linestyle="--")
+    for teacher in runs.loc[runs["method"] == TEACHER, kind.headline]:
+        ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
         xlim=(0, 102),
         xlabel=f"{kind.headline} on test split, % (95 % t-interval; dots are seeds; dashed: teacher)",

@@ -1,0 +1,115 @@
+"""Teachers of other makes through all stages: programs, and answers that were given once."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from stages import curate, distill, evaluate, overview, plan, prepare, report, train_teacher
+from stages.datasets.examples import Examples
+from stages.datasets.images import to_pixels, to_unit
+from stages.networks import weights
+from stages.settings.paths import Places
+from tests.tables import rows_of
+
+ROWS = ["kd_ood", "balanced", "kd_ood_strong", "dafl", "fitnet", "mosaickd"]
+OTHERS = 160
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Scanned digits as files, 30 of each, and other images: the same turned upside down."""
+    root = tmp_path_factory.mktemp("images")
+    digits = load_digits()
+    for n, (image, label) in enumerate(zip(digits.images[:800], digits.target, strict=False)):
+        pixels = Image.fromarray((image * 16).clip(0, 255).astype(np.uint8))
+        place = root / "labelled" / str(label) if n < 400 else root / "others"
+        place.mkdir(parents=True, exist_ok=True)
+        (pixels if n < 400 else pixels.rotate(180)).save(place / f"{n}.png")
+    return root
+
+
+@pytest.fixture
+def taught(project, folder):
+    """A project whose teacher was trained on these digits."""
+    project.change("run", tasks=["digits"], methods=ROWS)
+    ood = {"source": "folder", "path": str(folder / "others")}
+    project.change(
+        "task.digits", in_domain={"source": "folder", "path": str(folder / "labelled")}, ood=ood, curate={"keep": "all"}
+    )
+    project.change("task.digits.teacher.train", epochs=30)
+    project.change("run", scale="full")
+    prepare.main("digits")
+    train_teacher.main("digits")
+    project.change("run", scale="smoke")
+    return project, weights.load(Places("digits").teacher)[1].eval()
+
+
+def through(project, teacher):
+    """All stages with this teacher; the table's rows."""
+    project.change("task.digits", teacher=teacher)
+    plan.main()
+    for stage in (prepare, train_teacher, curate):
+        stage.main("digits")
+    for row in ROWS:
+        distill.main("digits", row, "0")
+    for stage in (evaluate, report):
+        stage.main("digits")
+    overview.main()
+    return rows_of((project.folder / "results/smoke/table.md").read_text())
+
+
+def why(row):
+    path = Places("digits").student(row, 0) / "run.json"
+    return json.loads(path.read_text()).get("why_not")
+
+
+def test_an_exported_teacher_goes_through_all_stages(taught, tmp_path):
+    project, net = taught
+    program = torch.export.export(net, (torch.zeros(2, 1, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n", min=1)},))
+    torch.export.save(program, tmp_path / "teacher.pt2")
+    rows = through(project, {"exported": str(tmp_path / "teacher.pt2")})
+    assert set(rows) == {"teacher", *ROWS}
+    assert why("mosaickd") is None
+    assert "whose last layer is known" in why("dafl")
+    known = json.loads((Places("digits").teacher / "card.json").read_text())
+    assert known["val_top1"] > 80
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_onnx_teacher_can_only_be_asked(taught, tmp_path):
+    pytest.importorskip("onnxruntime")
+    project, net = taught
+    torch.onnx.export(net, (torch.zeros(8, 1, 16, 16),), dynamo=True, verbose=False).save(str(tmp_path / "teacher.onnx"))
+    through(project, {"onnx": str(tmp_path / "teacher.onnx")})
+    assert why("kd_ood_strong") is None
+    assert "whose logits have gradients" in why("mosaickd")
+
+
+def test_answers_that_were_given_once_teach_what_asks_no_more(taught, folder, tmp_path, capsys):
+    project, net = taught
+    files = sorted((folder / "others").iterdir())[:OTHERS]
+    images = torch.stack([to_unit(to_pixels(Image.open(file), (1, 16, 16))) for file in files])
+    with torch.no_grad():
+        logits = net(images)
+    with (tmp_path / "answers.csv").open("w", newline="") as table:
+        writer = csv.writer(table)
+        writer.writerow(["file", *map(str, range(10))])
+        writer.writerows([file.name, *row] for file, row in zip(files, logits.tolist(), strict=True))
+    rows = through(project, {"answers": str(tmp_path / "answers.csv")})
+    said = capsys.readouterr().out
+    known = int(re.search(r"there is an answer to (\d+) of 128 OOD images", said)[1])  # smoke scale draws these
+    assert 0 < known < 128
+    assert [why(row) is None for row in ROWS] == [True, True, False, False, False, False]
+    assert "answers to the pool's images alone" in why("kd_ood_strong")
+    assert "n/a" in rows["teacher"]
+    pool = Examples.load(Places("digits").pool / "pool.safetensors")
+    order = {file.name: place for place, file in enumerate(files)}
+    assert len(pool) == known
+    expected = logits[[order[name.rpartition("/")[2]] for name in pool.files]]
+    torch.testing.assert_close(pool.columns["logits"], expected)

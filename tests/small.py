@@ -30,6 +30,7 @@ CPU = rt.Runtime(torch.device("cpu"))
 MEAN, STD = [0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]  # of CIFAR-100
 CLASSES = tuple("0123456789")
 OBLONG, SHADES = [16, 24], ("dark", "grey", "bright")  # of segmentation
+PLAIN = frozenset({"asked", "features"})  # what nearly every teacher can
 GAMES = (
     "mosaickd",
     "mosaickd_composed",

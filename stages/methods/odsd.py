@@ -5,7 +5,7 @@ The paper's formulas were not to be had; what follows keeps its structure.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from stages.datasets.images import Moves
 from stages.engine.players import Player, descend, turns
+from stages.engine.teacher import FEATURES
 from stages.kinds import IMAGES
 from stages.losses import distillation
 from stages.losses.distillation import by_place
@@ -53,6 +54,11 @@ class Method(Base):
     of_kind = frozenset({IMAGES})
     sees = frozenset({POOL})
     nesterov = True
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[str]:
+        """The last layer, to whose inputs S's are mapped."""
+        return frozenset({FEATURES})
 
     def build(self) -> None:
         """The bare pool, the spatial mapping from S's features to T's, and the noise matrix if one is asked for."""

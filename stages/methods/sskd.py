@@ -1,6 +1,6 @@
 """SSKD: knowledge distillation meets self-supervision (Xu et al. 2020, arXiv:2006.07114), without labels, on OOD images."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.datasets.images import Augment, augmented
 from stages.engine.players import descend, turns
+from stages.engine.teacher import FEATURES
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation
 from stages.losses.representation import reliable, rotation_similarity
@@ -43,6 +44,11 @@ class Method(Phased):
     params: Params
     of_kind = frozenset({IMAGES, ONE_LABEL})
     sees = frozenset({POOL})
+
+    @classmethod
+    def needs(cls, params: Any) -> frozenset[str]:
+        """The last layer, whose inputs T's head sees."""
+        return frozenset({FEATURES})
 
     def build(self) -> None:
         """The pool, flipped only; both heads; the watch on both networks."""

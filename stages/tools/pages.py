@@ -2,8 +2,9 @@
 
 A mark is a comment: `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; `<!-- rows: TASK, TASK: ROW, ROW -->`,
 rows by tasks; `<!-- teachers: TASK + TASK, TASK + TASK: ROW, ROW -->`, rows by groups of tasks that differ in the teacher;
-`<!-- paired: TASK + TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed, or teacher by teacher; or `<!-- methods -->`. The
-part ends with `<!-- end -->`. Not a stage: run it when results that a page shows were made anew.
+`<!-- paired: TASK + TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed, or teacher by teacher; `<!-- methods -->`; or
+`<!-- makes -->`, which method runs with a teacher of which make. The part ends with `<!-- end -->`. Not a stage: run it when
+results that a page shows were made anew.
 Usage: python -m stages.tools.pages README.md
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages import kinds, methods
-from stages.engine.teacher import BATCH_NORM, EMBEDDINGS, GRADIENT, MAPS, STAGES
+from stages.engine.teacher import ASKED, BATCH_NORM, EMBEDDINGS, FEATURES, GRADIENT, MAPS, STAGES
 from stages.jobs.requirements import why_not
 from stages.methods._described import described
 from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL
@@ -28,6 +29,8 @@ from stages.support.files import replacing
 from stages.support.plugins import nearest, plugin, plugins
 
 CAN = {
+    ASKED: "to be asked",
+    FEATURES: "a known last layer",
     BATCH_NORM: "batch normalisation",
     MAPS: "stages",
     STAGES: "named stages",
@@ -35,7 +38,16 @@ CAN = {
     EMBEDDINGS: "embeddings as inputs",
 }
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
-MARK = re.compile(r"(<!-- (results|rows|paired|teachers|methods)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+# What a teacher of each make can (`Teacher.can`), by what users call it.
+MAKES = {
+    "ours, torchvision's ResNets": {ASKED, FEATURES, GRADIENT, BATCH_NORM, MAPS, STAGES},
+    "others with batch norm": {ASKED, FEATURES, GRADIENT, BATCH_NORM},
+    "others without (ViT, ConvNeXt)": {ASKED, FEATURES, GRADIENT},
+    "`exported` (.pt2)": {ASKED, GRADIENT},
+    "`onnx`": {ASKED},
+    "`answers`": set[str](),
+}
+MARK = re.compile(r"(<!-- (results|rows|paired|teachers|methods|makes)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main(file: str) -> None:
@@ -48,6 +60,8 @@ def main(file: str) -> None:
 def _part(what: str, titles: str | None) -> str:
     if what == "methods":
         return table(load())
+    if what == "makes":
+        return makes(load())
     if what == "results":
         return results(paths.RESULTS / "table.md", (titles or "").split(", "))
     tasks, _, rows = (titles or "").partition(": ")
@@ -153,6 +167,18 @@ def table(params: Params) -> str:
     columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
     wide = str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True))
     return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))  # columns as wide as their longest cell cannot be read as text
+
+
+def makes(params: Params) -> str:
+    """Every method of images of one label, and whether it runs with a teacher of each make."""
+    lines, task, has = [], next(iter(params.catalogue.tasks)), frozenset({kinds.IMAGES, kinds.ONE_LABEL})
+    for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
+        method, section = methods.method_class(params, row), methods.section(params, row, task)
+        if method.of_kind <= has:
+            runs = [why_not(method, section, has, can, SEES.keys()) is None for can in MAKES.values()]
+            lines.append([f"`{row}`", *("yes" if one else "–" for one in runs)])
+    wide = str(pd.DataFrame(lines, columns=["row", *MAKES]).to_markdown(index=False, disable_numparse=True))
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from stages.networks.build import build
 from stages.settings import params
 from stages.settings.task import Distill
 from tests.clones import REPOSITORY
-from tests.small import METHODS, SMALL, method, method_class, setting
+from tests.small import METHODS, PLAIN, SMALL, method, method_class, setting
 
 EVERYTHING = DATA | {"student_domain"}
-CAN = {"gradient", "batch_norm", "maps", "stages"}
+CAN = {*PLAIN, "gradient", "batch_norm", "maps", "stages"}
 
 
 def reason(name, kind=Kind.has, can=CAN, data=EVERYTHING, **changes):
@@ -38,6 +38,11 @@ def test_nothing_is_refused_where_everything_is_there():
         ),
         ("stages", {"fitnet", "at", "sp"}),
         ("maps", {"cfl"}),
+        ("features", {"fitnet", "at", "sp", "rkd", "crd", "dafl", "sskd", "odsd"}),
+        (
+            "asked",
+            set(METHODS) - {"supervised", "kd_ood", "balanced", "supervised_student_domain"},
+        ),
         (
             "gradient",
             {
@@ -70,9 +75,9 @@ def test_who_needs_which_data():
 
 
 def test_needs_depend_on_the_parameters():
-    assert reason("augkd", can=set(), data_free=0, b=1.0) is None
-    assert reason("tessera", can=set(), synthetic=0.0) is None
-    assert "batch normalisation" in reason("augkd", can={"gradient"}, data_free=1, b=1.0)
+    assert reason("augkd", can=PLAIN, data_free=0, b=1.0) is None
+    assert reason("tessera", can=PLAIN, synthetic=0.0) is None
+    assert "batch normalisation" in reason("augkd", can={*PLAIN, "gradient"}, data_free=1, b=1.0)
 
 
 def test_a_method_is_refused_where_the_kind_has_not_what_it_asks_for():
@@ -89,7 +94,7 @@ def test_variants_are_asked_with_their_own_parameters():
     settings = params.load(REPOSITORY / "params.yaml")
     section = methods.section(settings, "augkd_labels_only", "digits-shift")
     of = methods.method_class(settings, "augkd_labels_only")
-    assert why_not(of, section, Kind.has, set(), EVERYTHING) is None
+    assert why_not(of, section, Kind.has, PLAIN, EVERYTHING) is None
 
 
 def test_a_method_brings_its_own_schedule():

@@ -13,7 +13,7 @@ from stages.engine.loop import train
 from stages.engine.players import Player
 from stages.engine.teacher import Teacher
 from stages.networks.normalize import Normalized
-from tests.small import CPU, INVERSIONS, METHODS, images, method, method_class, network, sentences, text
+from tests.small import CPU, INVERSIONS, METHODS, PLAIN, images, method, method_class, network, sentences, text
 
 
 @pytest.mark.parametrize("name", ["supervised", "kd_in_domain", "kd_ood"])
@@ -131,12 +131,12 @@ def test_inversion_listens_to_every_part():
 
 def test_what_a_teacher_can_is_what_every_part_can():
     bare = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
-    assert Teacher(network("convnet_4")).can == {"gradient", "batch_norm", "maps", "stages"}
-    assert halves().can == {"gradient", "batch_norm", "maps"}
-    assert Teacher(network("convnet_4"), bare).can == {"gradient"}
-    assert text().teacher.can == {"gradient", "embeddings"}
+    assert Teacher(network("convnet_4")).can == {*PLAIN, "gradient", "batch_norm", "maps", "stages"}
+    assert halves().can == {*PLAIN, "gradient", "batch_norm", "maps"}
+    assert Teacher(network("convnet_4"), bare).can == {*PLAIN, "gradient"}
+    assert text().teacher.can == {*PLAIN, "gradient", "embeddings"}
     bare.differentiable = False
-    assert Teacher(Normalized(bare, [0.5], [0.25])).can == set()
+    assert Teacher(Normalized(bare, [0.5], [0.25])).can == PLAIN
 
 
 NEEDY = ("fitnet", "at", "sp", "cfl", "dfq", "augkd", *INVERSIONS, "impression", "tessera", "dfq_finetuned", "cmi_finetuned")

@@ -18,7 +18,7 @@ from stages.kinds.segmentation.splits import check, held_out, twins
 from stages.losses import distillation
 from stages.losses.labels import cross_entropy
 from stages.support.errors import UserError
-from tests.small import CPU, METHODS, OBLONG, SHADES, SMALL, dense, images, maps, method_class
+from tests.small import CPU, METHODS, OBLONG, PLAIN, SHADES, SMALL, dense, images, maps, method_class
 from tests.small import dense_method as game
 
 CLASSES, SIZE = SHADES, OBLONG
@@ -47,7 +47,7 @@ def test_methods_that_need_one_label_an_image_are_refused():
     def reason(name):
         of = method_class(name)
         data = {"pool", "in_domain", "labels", "student_domain"}
-        return why_not(of, of.Params(**SMALL.get(name, {})), Kind.has, {"gradient", "batch_norm", "maps", "stages"}, data)
+        return why_not(of, of.Params(**SMALL.get(name, {})), Kind.has, {*PLAIN, "gradient", "batch_norm", "maps", "stages"}, data)
 
     assert {name for name in METHODS if reason(name)} == set(REFUSED)
     assert {reason(name) for name in REFUSED} == {"needs one label an example"}

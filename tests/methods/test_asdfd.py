@@ -13,7 +13,7 @@ from stages.engine.checkpoint import Checkpoint
 from stages.engine.loop import train
 from stages.jobs.requirements import why_not
 from stages.support.errors import UserError
-from tests.small import CPU, method_class, text
+from tests.small import CPU, PLAIN, method_class, text
 
 LENGTH, RATE = 12, 1e-3  # of the setting's texts, and of its students
 
@@ -269,12 +269,12 @@ def test_the_untrained_student_has_one_point_in_its_curve(tmp_path):
 def test_who_needs_what():
     for name in ("asdfd", "random_tokens", "noise_embeddings"):
         of = method_class(name)
-        both = {"gradient", "embeddings"}
+        both = {*PLAIN, "gradient", "embeddings"}
         assert why_not(of, of.Params(), {"texts", "one_label"}, both, set()) is None
         assert "needs texts" in why_not(of, of.Params(), {"images", "one_label"}, both, set())
-        assert "takes embeddings" in why_not(of, of.Params(), {"texts"}, {"gradient"}, set())
+        assert "takes embeddings" in why_not(of, of.Params(), {"texts"}, {*PLAIN, "gradient"}, set())
     of = method_class("asdfd")
-    assert "have gradients" in why_not(of, of.Params(), {"texts"}, {"embeddings"}, set())
+    assert "have gradients" in why_not(of, of.Params(), {"texts"}, {*PLAIN, "embeddings"}, set())
 
 
 def test_a_student_with_other_word_embeddings_is_refused():

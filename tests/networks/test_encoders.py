@@ -7,7 +7,7 @@ from stages.engine.teacher import Teacher
 from stages.networks import weights
 from stages.networks.build import build
 from stages.support.errors import UserError
-from tests.small import encoder, sentences, vocabulary
+from tests.small import PLAIN, encoder, sentences, vocabulary
 
 MODELS = {
     "bert": {"model_type": "bert"},
@@ -93,5 +93,5 @@ def test_an_encoder_survives_its_folder(tmp_path):
     assert found == blueprint
     ids = sentences(known=known).input
     assert torch.equal(again.eval()(ids), net.eval()(ids))
-    assert Teacher(again).can == {"gradient", "embeddings"}
-    assert Teacher(again, encoder("bert_1_16")).can == {"gradient"}
+    assert Teacher(again).can == {*PLAIN, "gradient", "embeddings"}
+    assert Teacher(again, encoder("bert_1_16")).can == {*PLAIN, "gradient"}

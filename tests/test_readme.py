@@ -225,7 +225,7 @@ def test_the_table_of_methods_says_what_each_asks_for(results):
         "kd_in_domain": ("in-domain images", "–", ""),
         "kd_ood": ("the OOD pool", "–", ""),
         "mosaickd": ("the OOD pool", "gradients", "`mosaickd_no_local`"),
-        "fitnet": ("the OOD pool", "named stages", ""),
+        "fitnet": ("the OOD pool", "a known last layer, named stages", ""),
         "augkd": ("labelled student domain", "batch normalisation, gradients", "`augkd_labels_only`"),
     }
     assert {row: seen[row] for row in expected} == expected
@@ -365,5 +365,6 @@ def test_a_student_is_loaded_as_docs_say(tmp_path, monkeypatch):
     blueprint = weights.Blueprint("torchvision.mobilenet_v3_small", tuple("abc"), (3, 64, 64), [0.4, 0.5, 0.6], [0.2, 0.3, 0.2])
     net, images = blueprint.build().eval(), torch.rand(2, 3, 64, 64)
     weights.save(Places("mine").student("kd_ood", 0), blueprint, net, images[:1], {})
-    exec(DOCS["own-task"].split("```python\n")[1].split("```")[0], found := {"images": images})
+    (code,) = [part.split("```")[0] for part in DOCS["own-task"].split("```python\n")[1:] if "load_file" in part]
+    exec(code, found := {"images": images})
     assert torch.allclose(found["logits"], net(images), atol=1e-5)

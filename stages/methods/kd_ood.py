@@ -8,7 +8,7 @@ class Method(Imitation):
     """KL(T || S) on pool images; where nothing is augmented, the teacher's logits were cached by `curate`."""
 
     sees = frozenset({POOL})
-    answered = True
+    answered = True  # the teacher's answers to the pool are all that it needs of it
 
     def build(self) -> None:
         """One shuffled stream of the pool."""

@@ -15,7 +15,7 @@ FORMS = {r"exported": "exported (given as `exported: FILE.pt2`)"}
 
 
 class Exported(Program):
-    """Answers as the program does, in full precision. It stays in the mode in which it was exported, which must be eval."""
+    """Answers as the program does. It stays in the mode in which it was exported, which must be eval."""
 
     made_by = "a program of torch.export"
 
@@ -41,8 +41,8 @@ class Exported(Program):
 
     def forward(self, x: Tensor) -> Any:
         module, example = self.opened
-        with torch.autocast(x.device.type, enabled=False):
-            answers = [module(chunk.to(example.dtype)) for chunk in self.chunks(x)]
+        x = x.to(example.dtype).contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
+        answers = [module(chunk) for chunk in self.chunks(x)]
         return answers[0] if len(answers) == 1 and len(x) == len(_first(answers[0])) else _joined(answers, len(x))
 
 

@@ -29,7 +29,6 @@ from stages.support.files import replacing
 from stages.support.plugins import nearest, plugin, plugins
 
 CAN = {
-    ASKED: "to be asked",
     FEATURES: "a known last layer",
     BATCH_NORM: "batch normalisation",
     MAPS: "stages",
@@ -156,11 +155,11 @@ def table(params: Params) -> str:
     has = {name: plugin(kinds.FOLDER, name, "Kind", "kind of task").has for name in plugins(kinds.FOLDER)}
     for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
         method, section = methods.method_class(params, row), methods.section(params, row, task)
-        kind, data = method.of_kind, SEES.keys()
-        needs = [what for word, what in CAN.items() if why_not(method, section, kind, CAN.keys() - {word}, data)]
-        sees = [what for word, what in SEES.items() if why_not(method, section, kind, CAN.keys(), data - {word})]
+        kind, data, can = method.of_kind, SEES.keys(), {ASKED, *CAN}
+        needs = [what for word, what in CAN.items() if why_not(method, section, kind, can - {word}, data)]
+        sees = [what for word, what in SEES.items() if why_not(method, section, kind, can, data - {word})]
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
-        tasks = [kind for kind, words in has.items() if not why_not(method, section, words, CAN.keys(), data)]
+        tasks = [kind for kind, words in has.items() if not why_not(method, section, words, can, data)]
         what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
         variants = ", ".join(f"`{other}`" for other in params.in_order() if other != row and params.method_of(other) == row)
         lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])

@@ -90,6 +90,8 @@ def test_an_exported_program_answers_and_has_gradients_at_any_batch(tmp_path, ba
         one(x).square().sum().backward()
         theirs(normal(y)).square().sum().backward()
         torch.testing.assert_close(x.grad, y.grad)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        torch.testing.assert_close(made(seen()).float(), theirs(normal(seen())).float(), rtol=0.05, atol=0.05)
     card = json.loads((tmp_path / "kept/card.json").read_text())
     assert card["params"] == sum(p.numel() for p in theirs.parameters())
 

@@ -118,7 +118,7 @@ def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, wher
     given, score = part.weights, f"val_{kind.headline}"
     assert given is not None
     origin = {"made": f"imported from {given.path}", "sha256": sha256(weights_in(Path(given.path)))}
-    logits = kind.answers(runtime.place(net), val)
+    logits = kind.answers(runtime.place(net.eval()), val)
     val = val.subset((known := ~logits.flatten(1).isnan().any(1)).nonzero().flatten())
     if not len(val):
         print("\n".join(f"{where}: {line}" for line in [*notes, "none is to a validation image, so nobody knows how good it is"]))
@@ -126,7 +126,8 @@ def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, wher
     logits = logits[known]
     blueprint, read, more = as_logits(part, blueprint, net, logits)
     if read is not net:
-        net, logits = runtime.place(read), kind.answers(read, val)
+        net = runtime.place(read.eval())
+        logits = kind.answers(net, val)
     facts, lines = import_report.report(kind, blueprint, net, val, logits)
     sense, guess = kind.sense(logits, val)
     said = [f"{where}: {line}" for line in (*notes, *more, *lines)]

@@ -92,8 +92,7 @@ def start(precision: str = "auto", compile: Compile = False, macs: int = 0, thre
     `macs` multiply-accumulates for an input or more. `threads` as in `threads_for`. Joins the other processes under torchrun.
     """
     torch.set_num_threads(threads_for(macs, threads))
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    rank, world, local = _place()
     device = torch.device("cuda", local % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -105,6 +104,21 @@ def start(precision: str = "auto", compile: Compile = False, macs: int = 0, thre
     able = device.type == "cuda" or (macs >= WIDE and torch.cpu._is_avx512_bf16_supported())
     bf16 = precision == "bf16" or (precision == "auto" and able)
     return Runtime(device, bf16, compile, rank, world)
+
+
+def _place() -> tuple[int, int, int]:
+    """Rank, number of processes, and rank on this machine, as torchrun says; its variables alone may be left over from others."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            print(
+                f"WORLD_SIZE is '{os.environ['WORLD_SIZE']}', and torchrun did not start this process: it computes alone "
+                "(for several use LAUNCH='torchrun ...', else unset WORLD_SIZE)",
+                flush=True,
+            )
+        return 0, 1, 0
+    rank, world, local = (int(os.environ[name]) for name in names)
+    return rank, world, local
 
 
 def threads_for(macs: int, asked: int | None = None) -> int:

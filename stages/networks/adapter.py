@@ -86,6 +86,11 @@ class Adapter(nn.Module):
         return (x - self.mean) / self.std if form.mean else x
 
 
+def inside(net: nn.Module) -> nn.Module:
+    """The network behind an interface; itself where it has none."""
+    return net.net if isinstance(net, Adapter) else net
+
+
 def answered(answer: Any, output: str | int | None = None) -> Tensor:
     """The logits in what a network gave: itself, or the item called `output` of a dict, a tuple or an object with fields.
 

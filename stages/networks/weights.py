@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.engine.teacher import Teacher
-from stages.networks.adapter import Adapter, Interface
+from stages.networks.adapter import Adapter, Interface, inside
 from stages.networks.answers import stored
 from stages.networks.build import build
 from stages.networks.normalize import Normalized
@@ -116,7 +116,7 @@ def copy_layers(net: nn.Module, source: nn.Module, layers: Sequence[str] | Liter
     Of encoders, `spread` or `first`: all but the layers, and as many of these as `net` has, evenly spaced with the last, or the
     first ones. Raises UserError that names `key` where one of them lacks a module, or the two differ.
     """
-    source = source.net if isinstance(source, Adapter) else source
+    source = inside(source)
     if isinstance(layers, str):
         shallower: Any = getattr(net, "shallower", None)
         if shallower is None or type(net) is not type(source):

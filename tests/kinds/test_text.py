@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stages import curate, distill, evaluate, prepare, report, train_teacher
 from stages.datasets.examples import Examples
@@ -139,6 +139,33 @@ def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     scores = json.loads((Places("agnews-bert").scores("asdfd", 0) / "metrics.json").read_text())
     assert {"top1", "agree", "spread", "forwards"} <= scores.keys()
     assert scores["backwards"] == scores["images"] * 5
+
+
+def test_logits_are_taken_by_the_names_of_the_classes(brought, project, tmp_path):
+    """A configuration that numbers the classes in another order than their names have."""
+    net, folder = brought(), tmp_path / "hf"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "1", "1": "0"}, "label2id": {"1": 0, "0": 1}}))
+    state = load_file(folder / "model.safetensors")
+    turned = {
+        name: value.flip(0).contiguous() if value.shape[:1] == (2,) and "classifier" in name else value
+        for name, value in state.items()
+    }
+    save_file(turned, folder / "model.safetensors", {"format": "pt"})
+    project.change("task.agnews-bert", teacher={"network": "huggingface", "weights": {"path": "hf"}})
+    prepare.main("agnews-bert")
+    train_teacher.main("agnews-bert")
+    card = json.loads((Places("agnews-bert").teacher / "card.json").read_text())
+    assert card["interface"]["keep"] == [1, 0]
+    assert card["val_top1"] == 100
+    ids = Examples.load(Places("agnews-bert").split("train")).input[:8]
+    with torch.no_grad():
+        answer = weights.load(Places("agnews-bert").teacher)[1].eval()(ids)
+        expected = net(ids, attention_mask=(ids != net.config.pad_token_id).long()).logits
+    assert torch.allclose(answer, expected, atol=1e-5)
+    curate.main("agnews-bert")
+    distill.main("agnews-bert", "asdfd", "0")
+    assert (Places("agnews-bert").student("asdfd", 0) / weights.WEIGHTS).exists()
 
 
 def test_what_does_not_fit_an_imported_teacher_is_said(brought, tmp_path):

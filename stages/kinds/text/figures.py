@@ -11,6 +11,7 @@ from stages.datasets.examples import Examples
 from stages.datasets.texts import Vocabulary
 from stages.engine.teacher import Teacher
 from stages.kinds.classification.figures import predictions, seen_as
+from stages.networks.adapter import inside
 from stages.reporting.figures.panels import first_samples
 from stages.reporting.figures.pool import ranked
 from stages.settings.paths import Places
@@ -59,7 +60,7 @@ def _readable(inputs: Tensor, teacher: Teacher | None, vocabulary: Vocabulary | 
     found = []
     for one in inputs:
         if one.is_floating_point():
-            encoder: Any = teacher.parts[0] if teacher else None
+            encoder: Any = inside(teacher.parts[0]) if teacher else None
             inner = one[(one != 0).any(1)][1:-1][:PIECES]
             ids = words(inner, encoder.table.cpu(), encoder.pieces.cpu())
         else:

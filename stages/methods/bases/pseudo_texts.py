@@ -9,6 +9,7 @@ from stages.engine.teacher import EMBEDDINGS
 from stages.kinds import TEXTS
 from stages.methods.bases.imitation import Imitation
 from stages.methods.bases.method import MethodParams, Seen
+from stages.networks.adapter import inside
 from stages.support.errors import UserError
 from stages.support.sections import Rate
 
@@ -38,7 +39,7 @@ class PseudoTexts(Imitation):
     def build(self) -> None:
         """What the table says. Raises UserError for a student with other embeddings."""
         student: Any = self.setting.student
-        encoder: Any = self.teacher.parts[0]
+        encoder: Any = inside(self.teacher.parts[0])
         self.encoder, table = encoder, encoder.table
         if student.table.shape[1] != table.shape[1]:
             raise UserError(

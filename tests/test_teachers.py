@@ -113,3 +113,35 @@ def test_answers_that_were_given_once_teach_what_asks_no_more(taught, folder, tm
     assert len(pool) == known
     expected = logits[[order[name.rpartition("/")[2]] for name in pool.files]]
     torch.testing.assert_close(pool.columns["logits"], expected)
+
+
+def test_a_teacher_of_224_pixels_teaches_a_small_student(project, folder, capsys):
+    """A network of ImageNet's size, imported, at its own resolution, and a student at 64 pixels."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    net = models.resnet18(num_classes=10)
+    torch.save(net.state_dict(), "teacher.pt")
+    weights = {"path": "teacher.pt", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    project.change("run", tasks=["digits"], methods=["kd_ood"])
+    project.change(
+        "task.digits",
+        image={"size": 64, "channels": 3},
+        in_domain={"source": "folder", "path": str(folder / "labelled")},
+        ood={"source": "folder", "path": str(folder / "others")},
+        teacher={"network": "torchvision.resnet18", "weights": weights, "resize": 224},
+        distill={**project.section("digits")["distill"], "student": "torchvision.mobilenet_v3_small"},
+    )
+    plan.main()
+    assert "torchvision.resnet18 11,181,642 parameters, 1,813,566,464 MACs" in capsys.readouterr().out  # at 224 x 224
+    prepare.main("digits")
+    images = Examples.load(Places("digits").split("val"))
+    with torch.no_grad():  # an untrained network only guesses: the labels are made its answers
+        large = torch.nn.functional.interpolate(to_unit(images.input), (224, 224), mode="bilinear", antialias=True)
+        mean, std = (torch.tensor(weights[key]).view(-1, 1, 1) for key in ("mean", "std"))
+        said = net.eval()((large - mean) / std)
+    images.having(label=said.argmax(1)).save(Places("digits").split("val"))
+    train_teacher.main("digits")
+    curate.main("digits")
+    distill.main("digits", "kd_ood", "0")
+    assert why("kd_ood") is None

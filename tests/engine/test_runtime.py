@@ -60,3 +60,13 @@ def test_waiting_threads_give_way_unless_somebody_says_otherwise(said, found):
     plain = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", code], env=plain | said, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [found, "False"]
+
+
+@pytest.mark.parametrize("left", ["2", ""])
+def test_a_number_of_processes_that_torchrun_did_not_set_is_said_and_left_aside(monkeypatch, capsys, left):
+    for name, value in (("WORLD_SIZE", left), ("RANK", "0"), ("MASTER_ADDR", "localhost")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    runtime = rt.start("fp32")
+    assert (runtime.rank, runtime.world) == (0, 1)
+    assert f"WORLD_SIZE is '{left}', and torchrun did not start this process" in capsys.readouterr().out

@@ -84,7 +84,7 @@ def main(folder: str) -> None:
         ("cifar", "convnet_32", IMAGENET),
         ("cifar", "convnet_32", HALF),
         ("cifar", "wrn10_1", None),
-        ("cifar", "resnet8", IMAGENET),
+        ("cifar", "resnet20", IMAGENET),
         ("animals", "convnet_32", IMAGENET),
         ("animals", "wrn10_1", None),
         ("photos", "convnet_32", IMAGENET),

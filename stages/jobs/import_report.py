@@ -18,7 +18,8 @@ from stages.networks.normalize import Normalized
 from stages.networks.weights import Blueprint
 from stages.support.seeds import shuffled
 
-TRIED = 512  # images, at most, on which other readings are tried
+TRIED, FEWEST, PIXELS = 512, 64, 2**22  # images on which other readings are tried: up to so many pixels, but so many at least
+LARGEST = 256  # pixels a side of a size that is tried
 SURE = 1e-3  # the chance of a difference like this between two readings that are equally good
 GAIN = 0.02  # of the images, and nats an image: less is not worth a word
 STATISTICS = {
@@ -59,7 +60,8 @@ def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logi
     others = [order] if (order := _other_order(logits, labels, classes)) else []
     lines = [_line(given, order) for order in others if clearly_better(order, given)]
     if IMAGES in kind.has and stored(net) is None:
-        rows = shuffled(len(val))[:TRIED].sort().values
+        side = (blueprint.interface and blueprint.interface.resize) or blueprint.shape[1:]
+        rows = shuffled(len(val))[: max(FEWEST, min(TRIED, PIXELS // (side[0] * side[1])))].sort().values
         some, base = val.subset(rows), _reading("as it is", "", logits[rows], labels[rows])
         better = []
         for what, paste, tried in _readings(blueprint, net):
@@ -144,6 +146,8 @@ def _readings(blueprint: Blueprint, net: nn.Module) -> list[tuple[str, str, nn.M
         found.append((f"channels in the order {other.upper()}", f"order: {other}", replace(form, order=other)))
     for factor in (0.5, 2, 4):
         high, wide = int(height * factor), int(width * factor)
+        if max(high, wide) > LARGEST:
+            continue
         paste = f"resize: {high}" if high == wide else f"resize: [{high}, {wide}]"
         found.append((f"images of {high} x {wide}", paste, replace(form, resize=(high, wide))))
     same = (form.mean, form.std, form.range)

@@ -40,4 +40,4 @@ class OneLabel(kinds.Kind):
         """The mean recall of the classes that have an example: of always the same class it is 1 / K, however many have it."""
         hits, labels = logits.argmax(1) == examples.label, examples.label
         recalls = [percent(hits[labels == k]) for k in labels.unique().tolist()]
-        return sum(recalls) / len(recalls), 100 / len(recalls)
+        return sum(recalls) / len(recalls), 100 / len(recalls) if len(recalls) > 1 else 0.0

@@ -58,23 +58,22 @@ def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logi
     known = {name: round(value, 2) for name, value in zip(classes, recall.tolist(), strict=True) if value == value}
     facts: dict[str, Any] = {"images": len(val), "accuracy": round(given.accuracy, 2), "recall": known, "readings": {}}
     others = [order] if (order := _other_order(logits, labels, classes)) else []
-    lines = [_line(given, order) for order in others if clearly_better(order, given)]
+    better = [(order, given) for order in others if clearly_better(order, given)]
     if IMAGES in kind.has and stored(net) is None:
         side = (blueprint.interface and blueprint.interface.resize) or blueprint.shape[1:]
         rows = shuffled(len(val))[: max(FEWEST, min(TRIED, PIXELS // (side[0] * side[1])))].sort().values
         some, base = val.subset(rows), _reading("as it is", "", logits[rows], labels[rows])
-        better = []
         for what, paste, tried in _readings(blueprint, net):
             try:
                 found = _reading(what, paste, kind.answers(tried, some), some.label)
             except Exception:  # whatever somebody's network says of images that it does not take
                 continue
             others.append(found)
-            better += [found] if clearly_better(found, base) else []
-        if better:
-            lines.append(_line(base, max(better, key=lambda one: one.likelihood.mean().item())))
+            better[:0] = [(found, base)] if clearly_better(found, base) else []
     facts["readings"] = {one.what: round(one.accuracy, 2) for one in others}
-    return facts, lines
+    # Of two that explain it as well, the one of images: another order of classes may stand for another order of colours.
+    best = max(better, key=lambda pair: round(pair[0].likelihood.mean().item(), 1), default=None)
+    return facts, [_line(best[1], best[0])] if best else []
 
 
 def below(said: float, found: float, n: int) -> str:

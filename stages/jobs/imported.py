@@ -19,8 +19,9 @@ from stages.networks.importing import checked, fitted, import_weights
 from stages.networks.normalize import Normalized
 from stages.networks.program import Program
 from stages.networks.weights import Blueprint, bare
-from stages.settings.task import MAKES, Weights
+from stages.settings.catalogue import MAKES
 from stages.settings.task import Teacher as Taught
+from stages.settings.task import Weights
 from stages.support.errors import UserError, about
 from stages.support.files import weights_in
 
@@ -151,7 +152,7 @@ def _plain(name: str) -> str:
 
 def _of_all_outputs(blueprint: Blueprint, given: Weights, where: str) -> Blueprint:
     """Of a network of which some logits are kept: how many it has, as its file says."""
-    tensors, _ = contents(Path(given.path), given.key, f"{where}.weights")
+    tensors, _ = contents(weights_in(Path(given.path)), given.key, f"{where}.weights")
     expected = bare(blueprint.build()).state_dict()
     found = fitted(expected, tensors, given.without, f"{where}.weights")
     counts = [

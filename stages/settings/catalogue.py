@@ -14,6 +14,7 @@ from stages.support.plugins import alike, nearest
 
 FOLDER = Path("tasks")
 VARIANTS = "variants.yaml"
+MAKES = ("exported", "onnx", "answers")  # files that are a teacher, or its answers, by themselves
 CHOOSING = ("source", "keep", "network")  # with another of these, a section's other keys mean something else
 EITHER = (("train", "weights"), ("weights", "train"))  # a teacher is trained or imported
 
@@ -63,11 +64,12 @@ def place(layers: Sequence[Layer], path: Sequence[str]) -> str:
 def patched(base: Any, patch: Any) -> Any:
     """`base` with the changes of `patch`: a JSON merge patch (RFC 7396), in which null deletes.
 
-    Two rules more: a section whose source, keep or network changes is replaced whole; `train` and `weights` exclude each other.
+    Two rules more: a section whose source, keep or network changes is replaced whole, a teacher also where it becomes a file of
+    another make; `train` and `weights` exclude each other.
     """
     if not isinstance(patch, dict):
         return patch
-    if not isinstance(base, dict) or any(key in patch and key in base and patch[key] != base[key] for key in CHOOSING):
+    if not isinstance(base, dict) or _another(base, patch):
         base = {}
     dropped = {other for key, other in EITHER if patch.get(key) is not None}
     merged = {key: value for key, value in base.items() if key not in dropped}
@@ -77,6 +79,13 @@ def patched(base: Any, patch: Any) -> Any:
         else:
             merged[key] = patched(merged.get(key), value)
     return merged
+
+
+def _another(base: dict[str, Any], patch: dict[str, Any]) -> bool:
+    """Whether a patch makes of a section something else, so that what else stands there means nothing any more."""
+    chosen = any(key in patch and key in base and patch[key] != base[key] for key in CHOOSING)
+    other_make = any(patch.get(make) is not None and make not in base for make in MAKES)
+    return chosen or other_make or ("network" in patch and any(make in base for make in MAKES))
 
 
 class Catalogue:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Typ
 from stages.datasets.images import IMAGES, Augment, ImageForm
 from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
+from stages.settings.catalogue import MAKES
 from stages.settings.rates import Falling
 from stages.support.files import listed
 from stages.support.plugins import OWN, leading, plugin
@@ -83,9 +84,6 @@ class Weights(Start):
 
     mean: list[float] = Field([])
     std: list[Rate] = Field([])
-
-
-MAKES = ("exported", "onnx", "answers")  # files that are a network, or its answers, by themselves
 
 
 class Teacher(Section):

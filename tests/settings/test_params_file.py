@@ -159,6 +159,9 @@ def test_inheritance_is_a_json_merge_patch(base, patch, result):
         ({"network": "a", "train": {"lr": 1}}, {"weights": {"path": "x"}}, {"network": "a", "weights": {"path": "x"}}),
         ({"network": "a", "weights": {"path": "x"}}, {"train": {"lr": 1}}, {"network": "a", "train": {"lr": 1}}),
         ({"student": "a"}, {"student": {"network": "b", "frozen": []}}, {"student": {"network": "b", "frozen": []}}),
+        ({"network": "a", "train": {"lr": 1}}, {"exported": "t.pt2"}, {"exported": "t.pt2"}),
+        ({"exported": {"path": "a"}, "order": "bgr"}, {"network": "b", "train": {}}, {"network": "b", "train": {}}),
+        ({"onnx": {"path": "a", "mean": [0.5]}}, {"onnx": {"path": "b"}}, {"onnx": {"path": "b", "mean": [0.5]}}),
     ],
 )
 def test_a_section_of_another_kind_is_replaced_whole(base, patch, result):

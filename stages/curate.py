@@ -16,14 +16,15 @@ from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
 from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples
 from stages.datasets.stamps import notice_changes
-from stages.engine.teacher import ASKED, BATCH_NORM, FEATURES, STAGES, Teacher
+from stages.engine.teacher import BATCH_NORM, FEATURES, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import ONE_LABEL, Kind
+from stages.networks.answers import Answers, stored
 from stages.networks.deviations import deviations
 from stages.networks.taps import classifier, logits_and_features
 from stages.networks.template import Template
-from stages.support.errors import UserError, run_script
+from stages.support.errors import UserError, about, run_script
 from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
 from stages.support.progress import progress
 from stages.support.seeds import shuffled
@@ -43,8 +44,8 @@ def main(name: str) -> None:
     ood = Examples.load(places.split("ood"))
     matched: dict[str, Any] = {}
     _, kind, teacher = open_teacher(places, task, job.measuring())
-    if ASKED not in teacher.can:
-        ood = _answered(name, kind, teacher, ood)
+    if (told := stored(teacher)) is not None:
+        ood = _answered(name, told, ood)
     count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
         raise UserError(
@@ -91,7 +92,8 @@ def scored(
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
     kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
     batches = progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH))
-    asked = logits_and_features(teacher, batches, with_features) if ASKED in teacher.can else [(kind.answers(teacher, ood), None)]
+    told = stored(teacher)
+    asked = logits_and_features(teacher, batches, with_features) if told is None else [(told.of(ood.files), None)]
     for answer, heard in asked:
         said.append(kind.summary(answer))
         logits += [answer] if kept else []
@@ -103,13 +105,18 @@ def scored(
     return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
 
 
-def _answered(name: str, kind: Kind, teacher: Teacher, ood: Examples) -> Examples:
+def _answered(name: str, told: Answers, ood: Examples) -> Examples:
     """The images to which there is an answer of a teacher that cannot be asked."""
-    known = ood.subset((~kind.answers(teacher, ood).isnan().any(1)).nonzero().flatten())
+    where = f"task.{name}.teacher.answers"
+    with about(where):
+        logits = told.of(ood.files or [""] * len(ood))
+    known = ood.subset((~logits.isnan().any(1)).nonzero().flatten())
     print(f"{name}: there is an answer to {len(known):,} of {len(ood):,} OOD images; the others are left out")
     if not len(known):
-        some = f"{ood.files[0]}" if ood.files else "these have no files"
-        raise UserError(f"task.{name}.teacher.answers: none is to an OOD image; its names are to be ends of their paths ({some})")
+        some = f"one is {ood.files[0]}" if ood.files else "these have no files"
+        raise UserError(
+            f"{where}: none is to an OOD image ({some}); its names, such as '{told.first}', are to be ends of such paths"
+        )
     return known
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from stages.datasets.examples import Examples
@@ -19,18 +20,19 @@ from stages.engine.loop import Point, write_curve
 from stages.engine.provenance import provenance
 from stages.engine.teacher import Teacher
 from stages.jobs import import_report
-from stages.jobs.imported import as_logits, imported
+from stages.jobs.imported import as_logits, imported, same_answer
 from stages.jobs.job import open_job
 from stages.jobs.teaching import teach
 from stages.kinds import Kind, Probe, open_kind
 from stages.networks import weights
+from stages.networks.answers import stored
 from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
 from stages.settings.task import PartTeacher, Task
 from stages.settings.task import Teacher as Taught
-from stages.support.errors import UserError, run_script
+from stages.support.errors import UserError, about, placed, run_script
 from stages.support.files import read_json, replacing, replacing_folder, sha256, weights_in, write_json
 
 SEED = 0  # a task has one teacher, whatever seed its `train` has; the others are for students
@@ -114,34 +116,42 @@ def _copy(other: Places, places: Places) -> None:
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:
     """The user's teacher, tried on the validation split; raises UserError for one that only guesses there."""
-    blueprint, net, notes = imported(part, kind, val, where)
     given, score = part.weights, f"val_{kind.headline}"
     assert given is not None
+    blueprint, net, notes = imported(part, kind, val, where)
     origin = {"made": f"imported from {given.path}", "sha256": sha256(weights_in(Path(given.path)))}
     logits = kind.answers(runtime.place(net.eval()), val)
-    val = val.subset((known := ~logits.flatten(1).isnan().any(1)).nonzero().flatten())
+    if stored(net) is None:
+        with about(where):
+            blueprint, read, more = as_logits(part, blueprint, net, logits, 1 + len(kind.answer))
+            same_answer(net, kind.plain(val.subset(torch.arange(min(len(val), 8))).all_inputs()).to(runtime.device))
+        if read is not net:
+            net = runtime.place(read.eval())
+            logits = kind.answers(net, val)
+        notes += more
+    else:  # it was asked of some images alone
+        known = (~logits.isnan().any(1)).nonzero().flatten()
+        val, logits = val.subset(known), logits[known]
+        notes.append(f"{len(known)} of them are validation images, by which it is judged")
     if not len(val):
-        print("\n".join(f"{where}: {line}" for line in [*notes, "none is to a validation image, so nobody knows how good it is"]))
-        return blueprint, net, [{"step": 0, score: float("nan")}], origin | {"import": {"notes": notes}}
-    logits = logits[known]
-    blueprint, read, more = as_logits(part, blueprint, net, logits)
-    if read is not net:
-        net = runtime.place(read.eval())
-        logits = kind.answers(net, val)
+        _tell(where, notes)
+        return blueprint, net, [{"step": 0, score: math.nan}], origin | {"import": {"notes": notes}}
     facts, lines = import_report.report(kind, blueprint, net, val, logits)
-    sense, guess = kind.sense(logits, val)
-    said = [f"{where}: {line}" for line in (*notes, *more, *lines)]
-    if part.accuracy is not None and (line := import_report.below(part.accuracy, kind.measure(logits, val), len(val))):
-        said.append(f"{where}.accuracy: {line}")
-    print("\n".join(said), flush=True)
+    found, (sense, guess) = kind.measure(logits, val), kind.sense(logits, val)
+    if part.accuracy is not None:
+        lines += import_report.below(part.accuracy, found, len(val))
+    _tell(where, [*notes, *lines])
     if sense <= guess:
         raise UserError(
             f"{where}: the imported teacher has {sense:.1f} % on the validation split, no better than guessing "
             f"({guess:.1f} %); check that its classes are in the order {', '.join(val.classes[:4])}, ... and its mean and std"
-            + "".join(f"\n{line}" for line in lines)
         )
-    measured = {score: kind.measure(logits, val)}
-    return blueprint, net, [{"step": 0, **measured}], origin | {"import": {"notes": [*notes, *more], **facts}}
+    return blueprint, net, [{"step": 0, score: found}], origin | {"import": {"notes": notes, **facts}}
+
+
+def _tell(where: str, lines: list[str]) -> None:
+    for line in lines:
+        print(placed(f"{where}: {line}"), flush=True)
 
 
 if __name__ == "__main__":

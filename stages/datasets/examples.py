@@ -14,6 +14,7 @@ from stages.datasets.images import to_pixels
 from stages.datasets.texts import Vocabulary
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors
+from stages.support.plugins import nearest
 
 PACK_GB = 2.0  # of pixels, up to which a set of images is packed into one file, by default
 ODD = "surrogateescape"  # names of files that are not UTF-8
@@ -84,10 +85,12 @@ class Examples:
         return replace(self, columns={name: column for name, column in self.columns.items() if name != LABEL}, classes=())
 
     def of(self, classes: tuple[str, ...]) -> "Examples":
-        """Those of `classes`, which have the numbers of that order; raises ValueError for a class that there is not.
+        """Those of `classes`, which have the numbers of that order; raises UserError for a class that there is not.
 
         What has no label is left out.
         """
+        if missing := [name for name in classes if name not in self.classes]:
+            raise UserError(f"there is no class '{missing[0]}' among the labelled images; {nearest(missing[0], self.classes)}")
         numbers = torch.full((len(self.classes),), UNKNOWN)
         numbers[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
         labels = torch.where(self.label == UNKNOWN, UNKNOWN, numbers[self.label])

@@ -76,11 +76,12 @@ def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logi
     return facts, [_line(best[1], best[0])] if best else []
 
 
-def below(said: float, found: float, n: int) -> str:
-    """A line where the `found` percentage of n images is below what the owner `said` by more than chance; else nothing."""
+def below(said: float, found: float, n: int) -> list[str]:
+    """A line where the `found` percentage of n images is below what the owner `said` by more than chance; else none."""
     share = said / 100
     error = 100 * (max(share * (1 - share), 1 / n) / n) ** 0.5
-    return f"it should have {said:.1f} %, and has {found:.1f} % on {n} validation images" if found < said - 3 * error - 1 else ""
+    line = f"look here: it should have {said:.1f} %, and has {found:.1f} % on {n} validation images"
+    return [line] if found < said - 3 * error - 1 else []
 
 
 def recalls(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The user's own teacher, whatever its make: from its section and its files to a network that answers as ours do."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from stages.datasets.examples import Examples
 from stages.kinds import IMAGES, Kind
 from stages.networks.adapter import Adapter, Interface
-from stages.networks.answers import Answers, stored
+from stages.networks.answers import stored
 from stages.networks.build import find
 from stages.networks.configuration import NOTHING, Configuration
 from stages.networks.files import contents
@@ -26,6 +27,7 @@ from stages.support.errors import UserError, about
 from stages.support.files import weights_in
 
 NEAR_ONE = 1e-3  # how far the sum of a row of probabilities may be from it
+ROUNDED = 0.05  # and that of a row that was rounded
 PROBABILITIES = "probabilities"
 
 
@@ -38,43 +40,58 @@ def imported(taught: Taught, kind: Kind, examples: Examples, where: str) -> tupl
     blueprint, net, notes = shell(taught, kind, examples, where)
     given = taught.weights
     assert given is not None
-    if isinstance(bare(net), Program | Answers):
+    path, where = weights_in(Path(given.path)), _place(taught, where)
+    if (answers := stored(net)) is not None:
+        with about(where):
+            answers.read(path, blueprint.classes, taught.gives)
+        return blueprint, net, [*notes, f"it was asked once: there are answers to {len(answers.logits):,} images"]
+    if isinstance(bare(net), Program):
         return blueprint, net, notes
-    if blueprint.interface and taught.picked and blueprint.interface.outputs is None:
-        blueprint = _of_all_outputs(blueprint, given, where)
-        net = blueprint.build()
     file, _ = find(taught.network)
-    with about(f"{where}.weights"):
-        if hasattr(file, "load") and not given.without and file.load(weights_in(Path(given.path)), _inner(net)):
+    with about(where):
+        if hasattr(file, "load") and not given.without and file.load(path, _inner(net)):
             return blueprint, net, notes
-    line = import_weights(net, given, f"{where}.weights", blueprint.classes)
+    line = import_weights(net, given, where, blueprint.classes)
     return blueprint, net, [*notes, *([line] if line else [])]
 
 
 def shell(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[Blueprint, nn.Module, list[str]]:
-    """The same without its weights, unless it is a program, which is whole."""
-    given = taught.weights
+    """The same without its weights or answers, unless it is a program, which is whole."""
+    given, file_at = taught.weights, _place(taught, where)
     assert given is not None
-    path = checked(given.path, given.sha256, f"{where}.weights")
+    path = checked(given.path, given.sha256, file_at)
     file, match = find(taught.network, f"{where}.network: ")
-    own: Configuration = file.configuration(path, match) if hasattr(file, "configuration") else NOTHING
-    with about(f"{where}.weights"):
+    with about(file_at):
+        own = _configured(file, path, match)
         blueprint = kind.blueprint(taught.network, examples, own.model)
         if IMAGES in kind.has:
             blueprint = _seeing(taught, given, blueprint, own)
     blueprint, notes = _answering(taught, blueprint, own, f"{where}.classes")
     notes = [own.line, *notes] if own.line else notes
     with about(f"{where}.network"):
+        if taught.picked and blueprint.interface and blueprint.interface.outputs is None and taught.network not in MAKES:
+            blueprint = _of_all_outputs(blueprint, given, path, file_at)
         net = blueprint.build()
-    with about(f"{where}.weights"):
-        if (answers := stored(net)) is not None:
-            answers.read(path, blueprint.classes)
-            notes.append(f"it was asked once: there are answers to {len(answers.logits):,} images")
-        elif isinstance(program := bare(net), Program):
+    if isinstance(program := bare(net), Program):
+        with about(file_at):
             program.read(path)
             blueprint, said = _of_program(taught, blueprint, program)
-            net, notes = _behind(program, blueprint), notes + said
+        net, notes = _behind(program, blueprint), notes + said
     return blueprint, net, notes
+
+
+def _configured(file: Any, path: Path, match: re.Match[str]) -> Configuration:
+    """What lies beside the weights; raises UserError where it is not as its library writes it."""
+    try:
+        found: Configuration = file.configuration(path, match) if hasattr(file, "configuration") else NOTHING
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"what lies beside {path} is not as its library writes it ({error}); copy the folder again") from None
+    return found
+
+
+def _place(taught: Taught, where: str) -> str:
+    """The section that names the file, as its user wrote it."""
+    return f"{where}.{taught.network if taught.network in MAKES else 'weights'}"
 
 
 def _interface(blueprint: Blueprint) -> Interface:
@@ -122,6 +139,8 @@ def _answering(taught: Taught, blueprint: Blueprint, own: Configuration, where: 
     notes, keep, classes = list[str](), list[int](), [_plain(name) for name in blueprint.classes]
     if taught.picked:
         keep = [_number(one, own.names, where) for one in taught.picked]
+        if twice := next((one for one in keep if keep.count(one) > 1), None):
+            raise UserError(f"{where}: it names logit {twice} twice; each class has one of its own")
         if len(keep) != len(classes):
             raise UserError(
                 f"{where}: it names {len(keep)} logits, and the task has {len(classes)} classes: "
@@ -139,10 +158,10 @@ def _answering(taught: Taught, blueprint: Blueprint, own: Configuration, where: 
 
 
 def _number(one: Any, names: Sequence[str], where: str) -> int:
-    if isinstance(one, int):
+    if isinstance(one, int) and not isinstance(one, bool) and one >= 0:
         return one
     if one not in names:
-        raise UserError(f"{where}.classes: '{one}' is no number of a logit (from 0), and no name in the teacher's configuration")
+        raise UserError(f"{where}: '{one}' is no number of a logit (from 0), and no name in the teacher's configuration")
     return list(names).index(one)
 
 
@@ -150,11 +169,11 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", " ")
 
 
-def _of_all_outputs(blueprint: Blueprint, given: Weights, where: str) -> Blueprint:
+def _of_all_outputs(blueprint: Blueprint, given: Weights, path: Path, where: str) -> Blueprint:
     """Of a network of which some logits are kept: how many it has, as its file says."""
-    tensors, _ = contents(weights_in(Path(given.path)), given.key, f"{where}.weights")
+    tensors, _ = contents(path, given.key, where)
     expected = bare(blueprint.build()).state_dict()
-    found = fitted(expected, tensors, given.without, f"{where}.weights")
+    found = fitted(expected, tensors, given.without, where)
     counts = [
         len(found.state[name])
         for name, tensor in expected.items()
@@ -169,7 +188,7 @@ def _of_program(taught: Taught, blueprint: Blueprint, program: Program) -> tuple
     wants, notes, interface = program.wants, list[str](), blueprint.interface
     assert interface is not None
     if len(wants) != 4:
-        raise UserError(f"it takes inputs with {len(wants)} axes, not images (B, C, H, W)")
+        raise UserError("it takes no images (B, C, H, W); export it with an example of that form")
     batch, channels, height, width = wants
     if channels is not None and channels != blueprint.shape[0]:
         raise UserError(
@@ -189,21 +208,48 @@ def _of_program(taught: Taught, blueprint: Blueprint, program: Program) -> tuple
 
 
 @torch.no_grad()
-def as_logits(taught: Taught, blueprint: Blueprint, net: nn.Module, answer: Tensor) -> tuple[Blueprint, nn.Module, list[str]]:
+def as_logits(
+    taught: Taught, blueprint: Blueprint, net: nn.Module, answer: Tensor, axes: int = 2
+) -> tuple[Blueprint, nn.Module, list[str]]:
     """The teacher, behind the logarithm where its `answer` (n, K, ...) to images is probabilities and nothing says what it is.
 
-    Raises UserError for an answer of another form than the task's classes want, and for one that is not finite.
+    Raises UserError for an answer of another form than the task's classes want, of `axes` axes, for one that is not finite, and
+    for probabilities that are none.
     """
     if answer.shape[1] != len(blueprint.classes):
         raise UserError(
             f"the teacher gives {answer.shape[1]} logits, and the labelled images have {len(blueprint.classes)} classes: "
-            f"{', '.join(blueprint.classes[:6])}; name those of the task by `teacher.classes`, or give images of each class"
+            f"{', '.join(blueprint.classes[:6])}; say by `classes` which of its logits these are, or give images of each class"
+        )
+    if answer.dim() != axes:
+        raise UserError(
+            f"the teacher answers with {tuple(answer.shape[1:])} numbers, and this kind of task wants {axes - 1} axes"
         )
     if not answer.isfinite().all():
         raise UserError("the teacher gives numbers that are not finite; check its mean, std and range")
     sums, some = answer.double().sum(1), bool(blueprint.interface and blueprint.interface.keep)
+    if taught.gives == PROBABILITIES:  # their logarithms, by now
+        sums = answer.double().exp().sum(1)
+        if (sums > 1 + ROUNDED).any() or (not some and (sums < 1 - ROUNDED).any()):
+            raise UserError("`gives: probabilities`, and its answers do not sum to 1; leave out the line, or mend the teacher")
     whole = (sums <= 1 + NEAR_ONE).all() if some else (sums - 1).abs().max() <= NEAR_ONE
-    if taught.gives or answer.min() < 0 or not whole:
+    if taught.gives or answer.min() < 0:
         return blueprint, net, []
+    if not whole:
+        odd = "look here: its answers lie between 0 and 1 and do not sum to 1; if it ends in a sigmoid, give what comes before"
+        return blueprint, net, [odd] if answer.max() <= 1 else []
     blueprint = replace(blueprint, interface=replace(_interface(blueprint), probabilities=True))
     return blueprint, _behind(net, blueprint), ["its answers are probabilities (rows sum to 1); their logarithms are its logits"]
+
+
+@torch.no_grad()
+def same_answer(net: nn.Module, inputs: Tensor) -> None:
+    """Raise UserError where an answer depends on the call, or on what stands beside an input: the mode of training."""
+    first, again = net(inputs), net(inputs.flip(0)).flip(0)
+    half = torch.cat([net(part) for part in inputs.chunk(2)])
+    spread = first.abs().max() + 1e-6
+    if max((first - again).abs().max(), (first - half).abs().max()) > 0.01 * spread:
+        raise UserError(
+            "the teacher answers otherwise when it is asked again, or beside other images: it is in the mode of training; call "
+            "net.eval() before you export it"
+        )

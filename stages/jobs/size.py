@@ -38,10 +38,12 @@ def _cost(task: Task, where: str, network: str, part: Teacher | None = None) -> 
         with about(where):
             for shape in dict.fromkeys((task.image.trained.shape, task.image.shape)):
                 cost = architecture(net, torch.zeros(1, *shape))
-    except (AssertionError, RuntimeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody's network says of images that it does not take
         raise UserError(
-            f"{where}: '{network}' takes no images of {shape[1]} x {shape[2]} "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); take another network or size"
+            f"{where}: '{network}' takes no images of {shape[1]} x {shape[2]} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else ''}); take another network or size"
         ) from None
     return cost
 

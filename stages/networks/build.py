@@ -27,7 +27,7 @@ def build(name: str, classes: int, form: Any, model: dict[str, Any] | None = Non
         )
     try:
         net: nn.Module = file.build(match, classes, form, *([model] if model else []))
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"network '{name}': {error}") from None
     return net
 

@@ -25,6 +25,10 @@ class Configuration:
     model: dict[str, Any] | None = None
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.mean, list) and isinstance(self.std, list)):
+            raise TypeError("mean and std are lists, with a number for each channel")
+
     @property
     def line(self) -> str:
         """All of it, for people."""

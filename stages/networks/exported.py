@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from stages.networks.program import Program
 from stages.support.errors import UserError
@@ -27,7 +28,21 @@ class Exported(Program):
                 f"the exported program takes {len(program.graph_signature.user_inputs)} inputs, not images alone; export it so"
             )
         module = program.module().to(device).requires_grad_(False)
-        return module, _placeholder(program)
+        name = program.graph_signature.user_inputs[0]
+        given = next(node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+        return module, given, _most(program, given)
+
+    def read(self, path: Any) -> None:
+        """Take the bytes of a file; whether gradients flow through it is tried."""
+        super().read(path)
+        _, given, _ = self.opened
+        sides = [2 if place == 0 else side if isinstance(side, int) else 64 for place, side in enumerate(given.shape)]
+        try:
+            tried = torch.zeros(sides).requires_grad_()
+            answers = [leaf for leaf in _pytree.tree_leaves(self(tried)) if isinstance(leaf, Tensor)]
+            self.differentiable = any(answer.requires_grad for answer in answers)
+        except Exception:  # of a size that it does not take: it is asked with the right one soon
+            self.differentiable = given.is_floating_point()
 
     @property
     def wants(self) -> tuple[int | None, ...]:
@@ -35,30 +50,45 @@ class Exported(Program):
         return tuple(side if isinstance(side, int) else None for side in self.opened[1].shape)
 
     @property
+    def most(self) -> int | None:
+        """The largest batch of a dynamic one."""
+        found: int | None = self.opened[2]
+        return found
+
+    @property
     def held(self) -> int:
         """Its parameters; constants do not count."""
         return sum(math.prod(p.shape) for p in self.opened[0].parameters())
 
     def forward(self, x: Tensor) -> Any:
-        module, example = self.opened
-        x = x.to(example.dtype).contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
-        answers = [module(chunk) for chunk in self.chunks(x)]
-        return answers[0] if len(answers) == 1 and len(x) == len(_first(answers[0])) else _joined(answers, len(x))
+        module, given, _ = self.opened
+        kind = given.dtype
+        shown = x.round().to(kind) if not kind.is_floating_point else x.to(kind)
+        shown = shown.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else shown  # twice as fast on CPUs
+        with torch.autocast(x.device.type, enabled=torch.is_autocast_enabled(x.device.type) and kind == torch.float32):
+            answers = [module(chunk) for chunk in self.chunks(shown)]
+        return _joined(answers, len(x), x.dtype)
 
 
-def _placeholder(program: Any) -> Any:
-    name = program.graph_signature.user_inputs[0]
-    return next(node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
+def _most(program: Any, given: Tensor) -> int | None:
+    """The largest batch that the program was exported for."""
+    symbol = given.shape[0]
+    if isinstance(symbol, int):
+        return None
+    uppers = [str(limit.upper) for name, limit in program.range_constraints.items() if str(name) == str(symbol)]
+    return min((int(upper) for upper in uppers if upper.isdecimal() and int(upper) < 2**31), default=None)
 
 
-def _first(answer: Any) -> Tensor:
-    found: Tensor = next(iter(torch.utils._pytree.tree_leaves(answer)))
-    return found
-
-
-def _joined(answers: list[Any], n: int) -> Any:
+def _joined(answers: list[Any], n: int, kind: torch.dtype) -> Any:
     """The answers of batches as those of one, whatever they consist of, without what filled up the last batch."""
-    return torch.utils._pytree.tree_map(lambda *parts: torch.cat(parts)[:n], *answers)
+
+    def join(*parts: Any) -> Any:
+        if not isinstance(parts[0], Tensor) or parts[0].dim() == 0:
+            return parts[0]
+        parts = tuple(part.to(kind) if part.dtype == torch.float16 else part for part in parts)  # no autocast knows these
+        return parts[0][:n] if len(parts) == 1 else torch.cat(parts)[:n]
+
+    return _pytree.tree_map(join, *answers)
 
 
 def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:

@@ -53,7 +53,7 @@ def contents(path: Path, key: str, where: str) -> tuple[dict[str, Tensor], list[
     found, notes = _read(path), list[str]()
     if key and isinstance(found.get(key), dict):
         found, key = found[key], ""
-    while not key and not _tensors(found):
+    while not _tensors(found):
         inner = [name for name in (*USUAL, *AVERAGED) if isinstance(found.get(name), dict)]
         if not inner:
             known = ", ".join(map(str, list(found)[:8])) or "none"
@@ -61,14 +61,15 @@ def contents(path: Path, key: str, where: str) -> tuple[dict[str, Tensor], list[
                 f"{path} holds no state_dict (names and tensors); its keys are {known}: "
                 f"name the right one, `{where}.key`, or {PLAIN}"
             )
-        if averaged := [name for name in inner[1:] if name in AVERAGED]:
+        if averaged := [name for name in inner[1:] if name in AVERAGED and not key]:
             notes.append(f"it has '{averaged[0]}' too, which `key: {averaged[0]}` takes")
         found = found[inner[0]]
     state = _tensors(found)
     if key:
+        known = ", ".join(dict.fromkeys(name.partition(".")[0] for name in state))
         state = {name.removeprefix(f"{key}."): value for name, value in state.items() if name.startswith(f"{key}.")}
         if not state:
-            raise UserError(f"{where}.key: {path} has no part '{key}'; its keys are {', '.join(map(str, list(found)[:8]))}")
+            raise UserError(f"{where}.key: {path} has no part '{key}'; the names in it begin with {known}")
     if any(value.is_quantized for value in state.values()):
         raise UserError(f"{path} holds quantised tensors, which cannot be trained against; give the weights before quantisation")
     return state, notes
@@ -91,6 +92,8 @@ def another_kind(path: Path) -> str:
         return "a network of TensorFlow Lite: export it to ONNX before quantisation and give it as `onnx`"
     if head.startswith((b"\x1f\x8b", b"7z", b"Rar!", b"BZh", b"\xfd7zXZ")):
         return "a compressed archive: unpack it, and give the file of weights in it"
+    if path.name.endswith(".index.json"):
+        return "a list of the files that hold the weights: give the folder, with `network: huggingface`"
     if path.suffix == ".onnx" or (head[0] == 8 and re.search(rb"pytorch|onnx|tf2onnx|keras2onnx|skl2onnx", head)):
         return "a network of ONNX: give it as `onnx` in place of `weights`"
     if zipfile.is_zipfile(path):

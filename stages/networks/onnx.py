@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from stages.networks.program import Program
 from stages.support.errors import UserError
 from stages.support.extras import optional
 
+KINDS = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64, "tensor(uint8)": torch.uint8}
 FORMS = {r"onnx": "onnx (given as `onnx: FILE.onnx`)"}
 
 
@@ -20,6 +22,11 @@ class Onnx(Program):
 
     made_by = "a network of ONNX"
     differentiable = False
+
+    def content(self, path: Path) -> bytes:
+        """The file with the weights that it names in others beside it."""
+        found: bytes = optional("onnx", "onnx").load(path).SerializeToString()
+        return found
 
     def open(self, file: io.BytesIO, device: torch.device) -> Any:
         """A session with as many threads as torch has; raises UserError where it takes more than one input."""
@@ -49,11 +56,18 @@ class Onnx(Program):
     def forward(self, x: Tensor) -> Any:
         session = self.opened
         given, names = session.get_inputs()[0], [one.name for one in session.get_outputs()]
-        kind = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}.get(given.type, torch.float32)
-        parts = [session.run(None, {given.name: chunk.detach().cpu().to(kind).numpy()}) for chunk in self.chunks(x)]
-        answers = [torch.cat([torch.from_numpy(part[i]) for part in parts])[: len(x)].to(x.device) for i in range(len(names))]
-        floats = [answer.to(x.dtype) if answer.is_floating_point() else answer for answer in answers]
-        return floats[0] if len(floats) == 1 else dict(zip(names, floats, strict=True))
+        kind = KINDS.get(given.type, torch.float32)
+        shown = x.detach().cpu().float()
+        shown = (shown if kind.is_floating_point else shown.round()).to(kind)
+        try:
+            parts = [session.run(None, {given.name: chunk.numpy()}) for chunk in self.chunks(shown)]
+        except Exception as error:  # of a kind that onnxruntime has for itself
+            raise UserError(
+                f"the ONNX network does not take images {tuple(x.shape[1:])} ({str(error).splitlines()[0]})"
+            ) from None
+        joined = [torch.cat([torch.from_numpy(part[i]) for part in parts])[: len(x)].to(x.device) for i in range(len(names))]
+        answers = [answer.float() if answer.is_floating_point() else answer for answer in joined]
+        return answers[0] if len(answers) == 1 else dict(zip(names, answers, strict=True))
 
 
 def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:

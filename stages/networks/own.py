@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import traceback
 
 from torch import nn
 
@@ -18,6 +19,9 @@ def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Modu
         raise ValueError(f"there is no module {error.name}; it is looked for from the folder of params.yaml on") from None
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{error}; give a function, or a class, that takes no arguments") from None
+    except Exception as error:  # whatever somebody's code raises
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(f"{type(error).__name__}: {error} ({at.filename}, line {at.lineno})") from None
     if not isinstance(net, nn.Module):
         raise ValueError(f"it gives a {type(net).__name__}, not a torch.nn.Module")
     return net

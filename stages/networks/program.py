@@ -19,6 +19,7 @@ class Program(nn.Module):
     """
 
     made_by = "a program"
+    differentiable = True
     program: Tensor
 
     def __init__(self) -> None:
@@ -29,15 +30,19 @@ class Program(nn.Module):
 
     def read(self, path: Path) -> None:
         """Take the bytes of a file; raises UserError where it is no such program."""
-        self.program = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
         self._opened = None
         try:
+            self.program = torch.frombuffer(bytearray(self.content(path)), dtype=torch.uint8)
             self._opened = self.anchor.device, self.open(io.BytesIO(self.program.numpy().tobytes()), self.anchor.device)
         except UserError:
             raise
         except Exception as error:  # whatever a reader of files says of one that it cannot read
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{path} is not {self.made_by} ({reason})") from None
+
+    def content(self, path: Path) -> bytes:
+        """All that the file holds, or names."""
+        return path.read_bytes()
 
     @abstractmethod
     def open(self, file: io.BytesIO, device: torch.device) -> Any:
@@ -57,6 +62,11 @@ class Program(nn.Module):
         """The shape of its input, (B, C, H, W); None where any number will do."""
 
     @property
+    def most(self) -> int | None:
+        """The largest batch, where any number up to one will do."""
+        return None
+
+    @property
     @abstractmethod
     def held(self) -> int:
         """How many parameters it holds."""
@@ -65,7 +75,7 @@ class Program(nn.Module):
         """The inputs in batches of the size that the program wants; the last one is filled up with its last input."""
         batch = self.wants[0]
         if batch is None:
-            return [x]
+            return list(x.split(self.most)) if self.most else [x]
         short = -len(x) % batch
         return list(torch.cat([x, x[-1:].expand(short, *x.shape[1:])]).split(batch)) if short else list(x.split(batch))
 

@@ -21,7 +21,7 @@ from stages.settings.params import Params
 from stages.settings.paths import FULL
 from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
-from stages.support.files import read_json, sha256, weights_in, write_json
+from stages.support.files import BESIDE, read_json, sha256, weights_in, write_json
 from stages.support.plugins import leading, own_code
 
 RUN = ("scale", "precision", "compile")
@@ -156,8 +156,12 @@ def _unhashed(content: Any) -> Iterator[tuple[str, str]]:
     if isinstance(content.get("path"), str) and content.get("sha256", "") is None:
         path = weights_in(Path(content["path"]))
         yield content["path"], _hashed(path, path.stat().st_mtime_ns) if path.is_file() else "missing"
-    if isinstance(content.get("network"), str) and (code_file := own_code(content["network"])):
-        yield content["network"], sha256(code_file)
+    network = content.get("network")
+    if isinstance(network, str) and (code_file := own_code(network)):
+        yield network, sha256(code_file)
+    if isinstance(network, str) and leading(network) in ("huggingface", "timm") and content.get("weights"):
+        folder = weights_in(Path(content["weights"]["path"])).parent
+        yield from ((str(path), sha256(path)) for name in BESIDE if (path := folder / name).is_file())
     for one in content.values():
         yield from _unhashed(one)
 

@@ -1,7 +1,7 @@
 """A task: one distillation problem, as a file in tasks/ describes it."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, model_validator
 
@@ -95,6 +95,7 @@ class Teacher(Section):
     owner measured, in percent. `trust_code` allows a network of the user's own code.
     """
 
+    also: ClassVar = MAKES
     network: str
     train: Train | None = None
     weights: Weights | None = None
@@ -105,7 +106,7 @@ class Teacher(Section):
     gives: Literal["logits", "probabilities"] | None = None
     classes: list[Any] = Field([])
     trust_code: bool = False
-    accuracy: Annotated[float, Field(gt=0, le=100)] | None = None
+    accuracy: Annotated[float, Field(gt=1, le=100)] | None = None  # in percent
 
     @model_validator(mode="before")
     @classmethod
@@ -115,9 +116,12 @@ class Teacher(Section):
             return values
         if len(makes) > 1 or {"network", "train", "weights"} & {key for key, value in values.items() if value is not None}:
             raise ValueError(f"`{makes[0]}` is a whole teacher; leave out `network`, `train`, `weights` and other files")
-        rest = {key: value for key, value in values.items() if key not in MAKES}
-        file = values[makes[0]]
-        return {**rest, "network": makes[0], "weights": {"path": file} if isinstance(file, str) else file}
+        rest, file = {key: value for key, value in values.items() if key not in MAKES}, values[makes[0]]
+        if isinstance(file, str):
+            file = {"path": file}
+        if not isinstance(file, dict) or not {"path"} <= file.keys() <= {"path", "sha256", "mean", "std"}:
+            raise ValueError(f"`{makes[0]}` is a file, or {{path: ..., mean: [...], std: [...]}} with sha256, if any")
+        return {**rest, "network": makes[0], "weights": file}
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -127,6 +131,10 @@ class Teacher(Section):
             raise ValueError(f"`{self.network}` is your own code, which runs with all your rights; say `trust_code: true`")
         if self.network in MAKES and self.train:
             raise ValueError(f"`{self.network}` is not trained here; give `{self.network}: FILE`")
+        if isinstance(self.resize, list) and len(self.resize) != 2:
+            raise ValueError("`resize` is a number of pixels a side, or [height, width]")
+        if self.network == "answers" and isinstance(self, PartTeacher):
+            raise ValueError("`answers` teach alone: of several teachers each must be one that can be asked")
         return self
 
     @property

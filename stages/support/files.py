@@ -17,7 +17,9 @@ from torch import Tensor
 from stages.support.errors import UserError, remake
 
 INFO = "info"
-OF_FOLDERS = ("model.safetensors", "pytorch_model.bin")  # as Hugging Face's library calls weights
+# As Hugging Face's library calls weights, and the list of those that it wrote in several files.
+OF_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+BESIDE = ("config.json", "preprocessor_config.json")  # what says how they are used
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def listed(names: list[str] | str) -> list[str]:
 
 def lists(names: list[str] | str) -> list[str]:
     """Which files `listed` reads for `names`."""
-    return [names] if isinstance(names, str) else [name for name in names if name.endswith(".txt")]
+    return [names] if isinstance(names, str) else [name for name in names if isinstance(name, str) and name.endswith(".txt")]
 
 
 def _lines(path: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The base of every section of parameters: typed, frozen, and unforgiving of unknown keys."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -25,13 +25,15 @@ class Section(BaseModel):
         """The same section shrunk to seconds; sections that cost little stay as they are."""
         return self
 
+    also: ClassVar[tuple[str, ...]] = ()  # keys that a section turns into its own before it is checked
+
     @model_validator(mode="before")
     @classmethod
     def _no_unknown_keys(cls, values: Any) -> Any:
         if isinstance(values, dict):
             for key in values:
                 if key not in cls.model_fields:
-                    raise ValueError(f"unknown key '{key}'; {nearest(str(key), cls.model_fields)}")
+                    raise ValueError(f"unknown key '{key}'; {nearest(str(key), (*cls.model_fields, *cls.also))}")
         return values
 
 

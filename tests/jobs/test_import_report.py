@@ -113,6 +113,6 @@ def test_other_readings_of_images_are_tried(changes, said):
 
 
 def test_the_owners_own_accuracy_is_compared():
-    assert below(93.0, 91.5, 500) == ""
-    assert below(93.0, 70.0, 500) == "it should have 93.0 %, and has 70.0 % on 500 validation images"
-    assert below(100.0, 97.0, 30) == ""
+    assert below(93.0, 91.5, 500) == []
+    assert below(93.0, 70.0, 500) == ["look here: it should have 93.0 %, and has 70.0 % on 500 validation images"]
+    assert below(100.0, 97.0, 30) == []

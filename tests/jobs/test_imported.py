@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.jobs.imported import as_logits, imported
+from stages.engine.teacher import Teacher as Teaching
+from stages.jobs.imported import as_logits, imported, same_answer
 from stages.kinds.classification import Kind
 from stages.kinds.segmentation import Kind as Segmentation
 from stages.networks import weights
+from stages.networks.answers import Answers
 from stages.settings.task import Teacher
 from stages.support.errors import UserError
 from stages.support.sections import check
@@ -130,7 +133,10 @@ def test_an_onnx_network_answers_without_gradients(tmp_path):
             {"resize": 24},
             lambda x, theirs: theirs(nn.functional.interpolate(normal(x), (24, 24), mode="bilinear", antialias=True)),
         ),
-        ({"gives": "probabilities"}, lambda x, theirs: theirs(normal(x)).clamp(min=1e-12).log()),
+        (
+            {"network": "tests.jobs.test_imported:softmax", "gives": "probabilities"},
+            lambda x, theirs: theirs(normal(x)).log_softmax(1),
+        ),
     ],
 )
 def test_what_a_teacher_takes_and_gives_is_said(tmp_path, section, told):
@@ -259,3 +265,168 @@ def test_a_segmenter_of_hugging_face_answers_for_every_pixel(tmp_path):
 def test_sections_that_say_too_much_or_too_little_are_refused(section, said):
     with pytest.raises(UserError, match=said):
         opened(section)
+
+
+def program(path, make, example=(2, 3, 16, 16), dynamic=False, kind=torch.float32):
+    shapes = ({0: torch.export.Dim("n", min=1)},) if dynamic else None
+    torch.export.save(torch.export.export(make, (torch.zeros(example, dtype=kind),), dynamic_shapes=shapes), path)
+    return {"exported": str(path)}
+
+
+class Wrapped(nn.Module):
+    """A network behind something that people put there before they export."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.net, self.wrap = net(), wrap
+
+    def forward(self, x):
+        return self.wrap(self.net, x)
+
+
+def test_a_program_in_the_mode_of_training_is_refused(tmp_path):
+    noisy = nn.Sequential(net(), nn.Dropout(0.5)).train()
+    _, made, _, _ = opened(program(tmp_path / "noisy.pt2", noisy))
+    with pytest.raises(UserError, match=r"in the mode of training; call net\.eval"):
+        same_answer(made, seen())
+    _, made, _, _ = opened(program(tmp_path / "quiet.pt2", net()))
+    same_answer(made, seen())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net, x: {"loss": x.sum(), "logits": net(x)},
+        lambda net, x: {"logits": net(x), "hidden": None},
+        lambda net, x: net(x.half().float()),
+    ],
+)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_programs_may_answer_with_other_things_beside(tmp_path, wrap, dynamic):
+    _, made, _, _ = opened(program(tmp_path / "w.pt2", Wrapped(wrap).eval(), dynamic=dynamic))
+    torch.testing.assert_close(made(seen()), net()(seen()), rtol=0.05, atol=0.05)
+
+
+def test_a_program_of_half_precision_or_whole_numbers_or_few_images_answers(tmp_path):
+    theirs = net()
+    half = net().half()
+    _, made, _, _ = opened(program(tmp_path / "half.pt2", half, kind=torch.float16))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(made(seen()).float(), theirs(seen()), rtol=0.05, atol=0.05)
+    whole = Wrapped(lambda net, x: net(x.float() / 255)).eval()
+    _, made, _, _ = opened(program(tmp_path / "whole.pt2", whole, kind=torch.uint8) | {"range": 255})
+    torch.testing.assert_close(made(seen()), theirs((seen() * 255).round() / 255))
+    assert not Teaching(made).can & {"gradient"}
+    few = torch.export.export(theirs, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4)},))
+    torch.export.save(few, tmp_path / "few.pt2")
+    _, made, _, _ = opened({"exported": str(tmp_path / "few.pt2")})
+    torch.testing.assert_close(made(seen()), theirs(seen()))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_with_its_weights_in_another_file_is_whole(tmp_path):
+    pytest.importorskip("onnxruntime")
+    theirs = net()
+    example = (torch.zeros(2, 3, 16, 16),)
+    torch.onnx.export(theirs, example, tmp_path / "t.onnx", dynamo=True, external_data=True, verbose=False)
+    blueprint, made, _, kind = opened({"onnx": str(tmp_path / "t.onnx")})
+    for file in tmp_path.glob("*.data"):
+        file.unlink()
+    again = stored(blueprint, made, kind, tmp_path / "kept")
+    torch.testing.assert_close(again(seen()), theirs(seen()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": [0, 1, 2, 3, 3]}, r"teacher\.classes: it names logit 3 twice"),
+        ({"classes": [0, 1, 2, 3, True]}, r"'True' is no number of a logit"),
+        ({"classes": [0, 1, 2, 3, 40]}, "the teacher has 5 logits, and `classes` names number 40"),
+        ({"gives": "probabilities"}, "its answers do not sum to 1"),
+        ({"resize": [16, 16, 16]}, "`resize` is a number of pixels a side, or"),
+        ({"exported": ["a"]}, "`exported` is a file, or {path: "),
+        ({"accuracy": 0.97}, "accuracy: input should be greater than 1"),
+    ],
+)
+def test_what_no_teacher_can_mean_is_refused(tmp_path, changes, said):
+    section = program(tmp_path / "t.pt2", net())
+    with pytest.raises(UserError, match=said):
+        opened({**section, **changes})
+
+
+def broken():
+    """Code of a user that fails."""
+    return {}["width"]
+
+
+def test_errors_of_ones_own_code_name_file_and_line(tmp_path):
+    torch.save(net().state_dict(), path := tmp_path / "w.pt")
+    given = {"path": str(path), "mean": MEAN, "std": STD}
+    with pytest.raises(UserError, match=r"KeyError: 'width' \(.*test_imported\.py, line \d+\)"):
+        opened({"network": "tests.jobs.test_imported:broken", "trust_code": True, "weights": given})
+
+
+def test_a_typing_error_in_the_make_of_a_teacher_is_named():
+    with pytest.raises(UserError, match="unknown key 'exportd'; did you mean 'exported'"):
+        opened({"exportd": "a.pt2"})
+
+
+def answers_of(tmp_path, text, classes=CLASSES, gives=None):
+    (path := tmp_path / "answers.csv").write_text(text)
+    found = Answers()
+    found.read(path, classes, gives)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\ufefffile,ant,bee,cat,dog,eel\n1.png,1,2,3,4,5\n", [1, 2, 3, 4, 5]),
+        ("File, Bee,ANT,cat,dog,eel\n1.png,1,2,3,4,5\n", [2, 1, 3, 4, 5]),
+        ("file,4,3,2,1,0\n1.png,1,2,3,4,5\n", [5, 4, 3, 2, 1]),
+        ("file,logit_1,logit_2,logit_3,logit_4,logit_5\nx\\1.png,1,2,3,4,5\n", [1, 2, 3, 4, 5]),
+    ],
+)
+def test_logits_stand_under_their_classes(tmp_path, text, expected):
+    assert answers_of(tmp_path, text).of(["data/x/1.png"]).tolist() == [expected]
+
+
+def test_probabilities_labels_and_the_best_few_become_logits(tmp_path):
+    rounded = answers_of(tmp_path, "file,ant,bee,cat,dog,eel\n1.png,0.33,0.33,0.33,0,0\n").of(["1.png"]).softmax(1)
+    torch.testing.assert_close(rounded[0], torch.tensor([1 / 3, 1 / 3, 1 / 3, 0, 0]), atol=1e-4, rtol=0)
+    for label in ("cat", "2"):
+        said = answers_of(tmp_path, f"file,label\n1.png,{label}\n").of(["1.png"])
+        assert said.softmax(1)[0, 2] > 0.99
+    best = answers_of(tmp_path, "file,label1,p1,label2,p2\n1.png,cat,0.6,ant,0.1\n").of(["1.png"]).softmax(1)
+    torch.testing.assert_close(best[0], torch.tensor([0.1, 0.1, 0.6, 0.1, 0.1]))
+    np.savez(tmp_path / "answers.npz", files=np.array(["1.png"]), labels=np.array(["dog"]))
+    found = Answers()
+    found.read(tmp_path / "answers.npz", CLASSES)
+    assert found.of(["1.png"]).argmax(1).tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it has no row of answers"),
+        ("file;ant;bee\n1.png;1;2\n", "separated by semicolons, not by commas"),
+        ("name,ant\n1.png,1\n", "its first column is 'name', not 'file'"),
+        ("file,ant,bee,cat,dog,eel\n1.png,1,2\n", "row 2 has another number of columns"),
+        ("file,ant,bee\n1.png,1,2\n", "its columns are ant, bee, ...; they are to be the classes"),
+        ("file,ant,bee,cat,dog,eel\n1.png,0.1,0.1,0.1,0.1,0.1\n", "lie between 0 and 1 and do not sum to 1"),
+        ("file,label\n1.png,cow\n", "'cow' is no class: ant, bee"),
+        ("file,label\n1.png,cat\n1.png,dog\n", "two answers for '1.png'"),
+        ("file,ant,bee,cat,dog,eel\n1.png,nan,1,1,1,1\n", "numbers that are not finite"),
+    ],
+)
+def test_tables_of_answers_that_mean_nothing_are_refused(tmp_path, text, said):
+    with pytest.raises(UserError, match=said):
+        answers_of(tmp_path, text)
+
+
+def test_a_name_stands_for_one_image(tmp_path):
+    found = answers_of(tmp_path, "file,label\na/1.png,cat\n2.png,dog\n")
+    assert found.of(["x/a/1.png", "x/a/2.png", "x/b/1.png"]).isnan().any(1).tolist() == [False, False, True]
+    assert found.of(["x/a/1.png", "x/a/2.png"], parts=2).isnan().any(1).tolist() == [False, True]
+    with pytest.raises(UserError, match=r"the answer to '2\.png' may be to x/a/2\.png or to x/b/2\.png; write more of the path"):
+        found.of(["x/a/2.png", "x/b/2.png"])

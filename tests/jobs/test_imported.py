@@ -311,8 +311,9 @@ def test_a_program_of_half_precision_or_whole_numbers_or_few_images_answers(tmp_
     theirs = net()
     half = net().half()
     _, made, _, _ = opened(program(tmp_path / "half.pt2", half, kind=torch.float16))
+    expected = theirs(seen())
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(made(seen()).float(), theirs(seen()), rtol=0.05, atol=0.05)
+        torch.testing.assert_close(made(seen()).float(), expected, rtol=0.05, atol=0.05)
     whole = Wrapped(lambda net, x: net(x.float() / 255)).eval()
     _, made, _, _ = opened(program(tmp_path / "whole.pt2", whole, kind=torch.uint8) | {"range": 255})
     torch.testing.assert_close(made(seen()), theirs((seen() * 255).round() / 255))

@@ -1,5 +1,6 @@
 """A network that `torch.export` saved (.pt2): it has gradients, and no layers by name."""
 
+import functools
 import io
 import math
 import re
@@ -32,17 +33,17 @@ class Exported(Program):
         given = next(node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
         return module, given, _most(program, given)
 
-    def read(self, path: Any) -> None:
-        """Take the bytes of a file; whether gradients flow through it is tried."""
-        super().read(path)
+    @functools.cached_property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Whether gradients flow through it, which is tried: not where it takes whole numbers, or was exported without."""
         _, given, _ = self.opened
         sides = [2 if place == 0 else side if isinstance(side, int) else 64 for place, side in enumerate(given.shape)]
         try:
-            tried = torch.zeros(sides).requires_grad_()
-            answers = [leaf for leaf in _pytree.tree_leaves(self(tried)) if isinstance(leaf, Tensor)]
-            self.differentiable = any(answer.requires_grad for answer in answers)
+            with torch.enable_grad():
+                answer = self(torch.zeros(sides, device=self.anchor.device).requires_grad_())
         except Exception:  # of a size that it does not take: it is asked with the right one soon
-            self.differentiable = given.is_floating_point()
+            return bool(given.is_floating_point())
+        return any(leaf.requires_grad for leaf in _pytree.tree_leaves(answer) if isinstance(leaf, Tensor))
 
     @property
     def wants(self) -> tuple[int | None, ...]:

@@ -318,6 +318,7 @@ def test_a_program_of_half_precision_or_whole_numbers_or_few_images_answers(tmp_
     _, made, _, _ = opened(program(tmp_path / "whole.pt2", whole, kind=torch.uint8) | {"range": 255})
     torch.testing.assert_close(made(seen()), theirs((seen() * 255).round() / 255))
     assert not Teaching(made).can & {"gradient"}
+    assert Teaching(opened(program(tmp_path / "plain.pt2", theirs))[1]).can & {"gradient"}
     few = torch.export.export(theirs, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4)},))
     torch.export.save(few, tmp_path / "few.pt2")
     _, made, _, _ = opened({"exported": str(tmp_path / "few.pt2")})

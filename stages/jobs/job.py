@@ -12,7 +12,7 @@ from stages.engine.runtime import Runtime, running, start
 from stages.jobs.setup import files
 from stages.jobs.size import largest
 from stages.methods.bases.method import Method, MethodParams
-from stages.networks.weights import WEIGHTS
+from stages.networks.weights import CARD, WEIGHTS
 from stages.settings import plans
 from stages.settings.params import Params, Run, load
 from stages.settings.paths import Places
@@ -51,7 +51,7 @@ class Job:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one input in the largest network of the stage."""
-        return largest(self.task, self.name)
+        return largest(self.task, self.name, card=self.places.teacher / CARD)
 
     @property
     def smoke(self) -> bool:
@@ -88,7 +88,7 @@ class RowJob(Job):
     @property
     def macs(self) -> int:
         """Those of the method's generator too."""
-        return largest(self.task, self.name, getattr(self.section, "generator_width", 0))
+        return largest(self.task, self.name, getattr(self.section, "generator_width", 0), self.places.teacher / CARD)
 
     @property
     def inputs(self) -> list[Path]:

@@ -1,6 +1,7 @@
 """How large a task's networks are, known from its parameters alone; runs choose their threads and precision by it."""
 
 import re
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from stages.kinds import open_kind
 from stages.networks.weights import Blueprint, architecture
 from stages.settings.task import Task, Teacher
 from stages.support.errors import UserError, about
+from stages.support.files import read_json
 
 CLASSES = tuple("0123456789")  # how many there are is known once images are read; it changes little
 GENERATOR = 37  # of a generator of width w: about 37 w^2 multiply-accumulates a pixel
@@ -58,17 +60,20 @@ def _net(task: Task, where: str, network: str, part: Teacher | None) -> nn.Modul
     return shell(part, open_kind(task, classes), nothing, where)[1].eval()
 
 
-def largest(task: Task, name: str, generator_width: int = 0) -> int:
+def largest(task: Task, name: str, generator_width: int = 0, card: Path | None = None) -> int:
     """Multiply-accumulates of one input in the largest network of a run, whose method may have a generator of a width.
 
-    Those of a teacher of another make are not counted: it is large.
+    Those of a teacher of another make stand in its `card`, once it was imported. What runs outside of torch counts nothing.
     """
     if task.image is None:
         return max(_encoder(part.network, task.form.length) for part in task.parts)
-    if any(part.foreign for part in task.parts):
-        return IMPORTED
     _, height, width = task.image.trained.shape
-    return max(GENERATOR * generator_width**2 * height * width, *(cost["macs"] for cost in costs(task, name).values()))
+    generator = GENERATOR * generator_width**2 * height * width
+    if not any(part.foreign for part in task.parts):
+        return max(generator, *(cost["macs"] for cost in costs(task, name).values()))
+    student = _cost(task, f"task.{name}.distill.student", task.distill.student.network)["macs"]
+    teacher = read_json(card)["macs"] if card is not None and card.exists() else IMPORTED
+    return max(generator, student, teacher)
 
 
 def _encoder(network: str, length: int) -> int:

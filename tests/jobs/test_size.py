@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from stages.jobs import size
+from stages.networks.build import build
 from stages.networks.generator import generator_for
 from stages.networks.weights import architecture
 from stages.settings import params
@@ -36,3 +37,13 @@ def test_an_encoder_of_texts_is_about_as_large_as_its_matrix_products(settings):
     counted = architecture(net, torch.zeros(1, task.text.length, dtype=torch.int64))["macs"]
     assert size.largest(task, "agnews-small") == pytest.approx(counted, rel=0.15)
     assert size.largest(settings.task("agnews-bert"), "agnews-bert") == size.IMPORTED
+
+
+def test_a_teacher_of_another_make_is_as_large_as_its_card_says(settings, tmp_path):
+    task = settings.task("animals-real")
+    assert size.largest(task, "animals-real") == size.IMPORTED  # nobody imported it here
+    (tmp_path / "card.json").write_text('{"macs": 126000000}')
+    assert size.largest(task, "animals-real", card=tmp_path / "card.json") == 126_000_000
+    (tmp_path / "card.json").write_text('{"macs": 0}')
+    student = architecture(build("wrn10_1", 10, (3, 32, 32)), torch.zeros(1, 3, 32, 32))["macs"]
+    assert size.largest(task, "animals-real", card=tmp_path / "card.json") == student

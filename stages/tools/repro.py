@@ -22,6 +22,7 @@ from stages.support.progress import progress
 DVC = (sys.executable, "-m", "dvc")
 FIRST = "plan"  # writes the files on which all others depend
 SHOWN = 15  # last lines of a stage that failed
+LOUD = ("look here: ", "warning: ")  # what a stage that went well says that nobody should miss
 PAUSE = 0.1  # seconds between two looks at what runs
 
 
@@ -110,14 +111,15 @@ def _start(stage: str, jobs: int) -> Running:
 
 
 def _ended(stage: str, one: Running, bar: Any) -> bool:
-    """Say how a stage ended, with its last lines where it failed; whether it went well."""
+    """Say how a stage ended, with its last lines where it failed, or its warnings; whether it went well."""
     good = one.process.returncode == 0
     bar.write(f"{stage}: {'done in' if good else 'failed after'} {time.monotonic() - one.begin:.0f} s", file=sys.stdout)
     with one.log:
         one.log.seek(0)
         lines = [line for line in one.log.read().decode(errors="replace").splitlines() if line.strip()]
-    if not good:
-        bar.write("\n".join(f"    {line}" for line in lines[-SHOWN:]), file=sys.stdout)
+    loud = [line for line in lines if any(word in line for word in LOUD)]
+    if shown := loud if good else lines[-SHOWN:]:
+        bar.write("\n".join(f"    {line}" for line in shown), file=sys.stdout)
     return good
 
 

@@ -92,8 +92,7 @@ def scored(
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
     kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
     batches = progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH))
-    told = stored(teacher)
-    asked = logits_and_features(teacher, batches, with_features) if told is None else [(told.of(ood.files), None)]
+    asked = [(ood.columns[LOGITS], None)] if LOGITS in ood.columns else logits_and_features(teacher, batches, with_features)
     for answer, heard in asked:
         said.append(kind.summary(answer))
         logits += [answer] if kept else []
@@ -106,11 +105,11 @@ def scored(
 
 
 def _answered(name: str, told: Answers, ood: Examples) -> Examples:
-    """The images to which there is an answer of a teacher that cannot be asked."""
+    """The images to which there is an answer of a teacher that cannot be asked, with these logits."""
     where = f"task.{name}.teacher.answers"
     with about(where):
         logits = told.of(ood.files or [""] * len(ood))
-    known = ood.subset((~logits.isnan().any(1)).nonzero().flatten())
+    known = ood.having(logits=logits).subset((~logits.isnan().any(1)).nonzero().flatten())
     print(f"{name}: there is an answer to {len(known):,} of {len(ood):,} OOD images; the others are left out")
     if not len(known):
         some = f"one is {ood.files[0]}" if ood.files else "these have no files"

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from stages.datasets.examples import Examples
 from stages.kinds import IMAGES, ONE_LABEL, Kind
-from stages.networks.adapter import Adapter, Interface
+from stages.kinds._percent import recalls
+from stages.networks.adapter import Adapter, Interface, inside
 from stages.networks.answers import stored
-from stages.networks.normalize import Normalized
 from stages.networks.weights import Blueprint
 from stages.support.seeds import shuffled
 
@@ -25,7 +25,7 @@ GAIN = 0.02  # of the images, and nats an image: less is not worth a word
 STATISTICS = {
     "ImageNet's mean and std": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "mean and std of 0.5": ([0.5], [0.5]),
-    "images in [0, 1] as they are": (None, None),
+    "images in [0, 1] as they are": None,
 }
 
 
@@ -54,8 +54,8 @@ def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logi
         return {}, []
     labels, classes = val.label, blueprint.classes
     given = _reading("as it is", "", logits, labels)
-    recall = recalls(logits, labels)
-    known = {name: round(value, 2) for name, value in zip(classes, recall.tolist(), strict=True) if value == value}
+    found = zip(classes, recalls(logits.argmax(1), labels, len(classes)), strict=True)
+    known = {name: round(value, 2) for name, value in found if value is not None}
     facts: dict[str, Any] = {"images": len(val), "accuracy": round(given.accuracy, 2), "recall": known, "readings": {}}
     others = [order] if (order := _other_order(logits, labels, classes)) else []
     better = [(order, given) for order in others if clearly_better(order, given)]
@@ -65,11 +65,11 @@ def report(kind: Kind, blueprint: Blueprint, net: nn.Module, val: Examples, logi
         some, base = val.subset(rows), _reading("as it is", "", logits[rows], labels[rows])
         for what, paste, tried in _readings(blueprint, net):
             try:
-                found = _reading(what, paste, kind.answers(tried, some), some.label)
+                other = _reading(what, paste, kind.answers(tried, some), some.label)
             except Exception:  # whatever somebody's network says of images that it does not take
                 continue
-            others.append(found)
-            better[:0] = [(found, base)] if clearly_better(found, base) else []
+            others.append(other)
+            better[:0] = [(other, base)] if clearly_better(other, base) else []
     facts["readings"] = {one.what: round(one.accuracy, 2) for one in others}
     # Of two that explain it as well, the one of images: another order of classes may stand for another order of colours.
     best = max(better, key=lambda pair: round(pair[0].likelihood.mean().item(), 1), default=None)
@@ -82,12 +82,6 @@ def below(said: float, found: float, n: int) -> list[str]:
     error = 100 * (max(share * (1 - share), 1 / n) / n) ** 0.5
     line = f"look here: it should have {said:.1f} %, and has {found:.1f} % on {n} validation images"
     return [line] if found < said - 3 * error - 1 else []
-
-
-def recalls(logits: Tensor, labels: Tensor) -> Tensor:
-    """The percentage of each class that is recognised, (K,); NaN of one without an example."""
-    hits = logits.argmax(1) == labels
-    return torch.tensor([100 * hits[labels == k].double().mean().item() for k in range(logits.shape[1])])
 
 
 def clearly_better(other: Reading, given: Reading) -> bool:
@@ -129,16 +123,15 @@ def _other_order(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> Read
 
 def _readings(blueprint: Blueprint, net: nn.Module) -> list[tuple[str, str, nn.Module]]:
     """What images may be like otherwise: in words, as parameters, and the teacher that takes them so."""
-    form = blueprint.interface or Interface(mean=blueprint.mean, std=blueprint.std)
-    inner = net.net if isinstance(net, Adapter | Normalized) else net
+    form = blueprint.form
     channels, (height, width) = blueprint.shape[0], form.resize or blueprint.shape[1:]
     found: list[tuple[str, str, Interface]] = []
-    for what, (mean, std) in STATISTICS.items():
-        if mean is None or len(mean) in (1, channels):
-            mean, std = (None, None) if mean is None or std is None else (mean * channels, std * channels)
-            mean, std = (mean and mean[:channels], std and std[:channels])
-            values = ([0.0] * channels, [1.0] * channels) if mean is None else (mean, std)
-            found.append((what, f"mean: {values[0]}, std: {values[1]}", replace(form, mean=mean, std=std, range=1)))
+    for what, given in STATISTICS.items():
+        if given and len(given[0]) not in (1, channels):
+            continue
+        mean, std = ((values * channels)[:channels] for values in given) if given else (None, None)
+        paste = f"mean: {mean or [0.0] * channels}, std: {std or [1.0] * channels}"
+        found.append((what, paste, replace(form, mean=mean, std=std, range=1)))
     if form.range == 1:
         found.append(("images in [0, 255]", "range: 255", replace(form, mean=None, std=None, range=255)))
     if channels == 3:
@@ -150,14 +143,9 @@ def _readings(blueprint: Blueprint, net: nn.Module) -> list[tuple[str, str, nn.M
             continue
         paste = f"resize: {high}" if high == wide else f"resize: [{high}, {wide}]"
         found.append((f"images of {high} x {wide}", paste, replace(form, resize=(high, wide))))
-    same = (form.mean, form.std, form.range)
-    new = [
-        one
-        for one in found
-        if (one[2].mean, one[2].std, one[2].range) != same or one[2].order != form.order or one[2].resize != form.resize
-    ]
-    device = next(net.parameters()).device
-    return [(what, paste, Adapter(inner, interface).to(device).eval()) for what, paste, interface in new]
+    device, bare = next(net.parameters()).device, inside(net)
+    others = [(what, paste, wanted) for what, paste, wanted in found if wanted != form]
+    return [(what, paste, Adapter(bare, wanted).to(device).eval()) for what, paste, wanted in others]
 
 
 def _line(given: Reading, other: Reading) -> str:

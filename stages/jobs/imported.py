@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from stages.datasets.examples import Examples
 from stages.kinds import IMAGES, Kind
-from stages.networks.adapter import Adapter, Interface
-from stages.networks.answers import stored
+from stages.networks.adapter import Adapter, Interface, inside
+from stages.networks.answers import PROBABILITIES, ROUNDED, stored
 from stages.networks.build import find
 from stages.networks.configuration import NOTHING, Configuration
 from stages.networks.files import contents
 from stages.networks.importing import checked, fitted, import_weights
-from stages.networks.normalize import Normalized
 from stages.networks.program import Program
 from stages.networks.weights import Blueprint, bare
 from stages.settings.catalogue import MAKES
@@ -27,8 +26,6 @@ from stages.support.errors import UserError, about
 from stages.support.files import weights_in
 
 NEAR_ONE = 1e-3  # how far the sum of a row of probabilities may be from it
-ROUNDED = 0.05  # and that of a row that was rounded
-PROBABILITIES = "probabilities"
 
 
 def imported(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[Blueprint, nn.Module, list[str]]:
@@ -49,7 +46,7 @@ def imported(taught: Taught, kind: Kind, examples: Examples, where: str) -> tupl
         return blueprint, net, notes
     file, _ = find(taught.network)
     with about(where):
-        if hasattr(file, "load") and not given.without and file.load(path, _inner(net)):
+        if hasattr(file, "load") and not given.without and file.load(path, bare(net)):
             return blueprint, net, notes
     line = import_weights(net, given, where, blueprint.classes)
     return blueprint, net, [*notes, *([line] if line else [])]
@@ -94,21 +91,10 @@ def _place(taught: Taught, where: str) -> str:
     return f"{where}.{taught.network if taught.network in MAKES else 'weights'}"
 
 
-def _interface(blueprint: Blueprint) -> Interface:
-    """That of a network: its own, or one that only normalises."""
-    return blueprint.interface or Interface(mean=blueprint.mean, std=blueprint.std)
-
-
 def _behind(net: nn.Module, blueprint: Blueprint) -> nn.Module:
     """The network, which is there already, as a blueprint with an interface says."""
     assert blueprint.interface is not None
-    return Adapter(_inner(net), blueprint.interface)
-
-
-def _inner(net: nn.Module) -> nn.Module:
-    """The network without what stands between it and images or classes."""
-    found: nn.Module = net.get_submodule("net") if isinstance(net, Adapter | Normalized) else net
-    return found
+    return Adapter(inside(net), blueprint.interface)
 
 
 def _seeing(taught: Taught, given: Weights, blueprint: Blueprint, own: Configuration) -> Blueprint:
@@ -153,7 +139,7 @@ def _answering(taught: Taught, blueprint: Blueprint, own: Configuration, where: 
         )
     if not keep:
         return blueprint, notes
-    interface = replace(_interface(blueprint), keep=tuple(keep), outputs=own.outputs or len(own.names) or None)
+    interface = replace(blueprint.form, keep=tuple(keep), outputs=own.outputs or len(own.names) or None)
     return replace(blueprint, interface=interface), notes
 
 
@@ -238,7 +224,7 @@ def as_logits(
     if not whole:
         odd = "look here: its answers lie between 0 and 1 and do not sum to 1; if it ends in a sigmoid, give what comes before"
         return blueprint, net, [odd] if answer.max() <= 1 else []
-    blueprint = replace(blueprint, interface=replace(_interface(blueprint), probabilities=True))
+    blueprint = replace(blueprint, interface=replace(blueprint.form, probabilities=True))
     return blueprint, _behind(net, blueprint), ["its answers are probabilities (rows sum to 1); their logarithms are its logits"]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages import kinds
 from stages.datasets.examples import Examples
-from stages.kinds._percent import percent
+from stages.kinds._percent import percent, recalls
 from stages.losses.distillation import entropy
 
 
@@ -38,6 +38,5 @@ class OneLabel(kinds.Kind):
 
     def sense(self, logits: Tensor, examples: Examples) -> tuple[float, float]:
         """The mean recall of the classes that have an example: of always the same class it is 1 / K, however many have it."""
-        hits, labels = logits.argmax(1) == examples.label, examples.label
-        recalls = [percent(hits[labels == k]) for k in labels.unique().tolist()]
-        return sum(recalls) / len(recalls), 100 / len(recalls) if len(recalls) > 1 else 0.0
+        known = [one for one in recalls(logits.argmax(1), examples.label, logits.shape[1]) if one is not None]
+        return sum(known) / len(known), 100 / len(known) if len(known) > 1 else 0.0

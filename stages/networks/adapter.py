@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.networks.normalize import per_channel
+from stages.networks.normalize import Normalized, per_channel
 from stages.support.errors import UserError
 
 LEAST = 1e-12  # a probability below it counts as this much
@@ -87,8 +87,9 @@ class Adapter(nn.Module):
 
 
 def inside(net: nn.Module) -> nn.Module:
-    """The network behind an interface; itself where it has none."""
-    return net.net if isinstance(net, Adapter) else net
+    """The network behind an interface or a normaliser; itself where it has neither."""
+    found: nn.Module = net.get_submodule("net") if isinstance(net, Adapter | Normalized) else net
+    return found
 
 
 def answered(answer: Any, output: str | int | None = None) -> Tensor:

@@ -7,8 +7,6 @@ from typing import Any
 
 from stages.support.errors import UserError
 
-CONFIG = "config.json"  # beside weights of Hugging Face, timm's too
-
 
 @dataclass(frozen=True)
 class Configuration:

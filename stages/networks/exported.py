@@ -34,7 +34,7 @@ class Exported(Program):
         return module, given, _most(program, given)
 
     @functools.cached_property
-    def differentiable(self) -> bool:  # type: ignore[override]
+    def differentiable(self) -> bool:
         """Whether gradients flow through it, which is tried: not where it takes whole numbers, or was exported without."""
         _, given, _ = self.opened
         sides = [2 if place == 0 else side if isinstance(side, int) else 64 for place, side in enumerate(given.shape)]

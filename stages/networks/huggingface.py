@@ -9,13 +9,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from stages.networks.configuration import CONFIG, Configuration, read_config
+from stages.networks.configuration import Configuration, read_config
 from stages.support.errors import UserError
 from stages.support.extras import optional
-from stages.support.files import OF_FOLDERS
+from stages.support.files import CONFIG, OF_FOLDERS, PREPROCESSOR
 
 TEXTS = None  # and images
-PREPROCESSOR = "preprocessor_config.json"  # beside weights of networks for images
 FORMS = {r"huggingface(?:_(\d+))?": "huggingface or huggingface_LAYERS"}
 
 
@@ -67,19 +66,18 @@ def configuration(path: Path, match: re.Match[str]) -> Configuration:
     )
 
 
-def load(path: Path, net: nn.Module) -> bool:
-    """Fill a network from a folder as the library wrote it, whichever release: old names are its own affair.
+def load(path: Path, net: Any) -> bool:
+    """Fill a network of the library from a folder as the library wrote it, whichever release: old names are its own affair.
 
     Returns whether it is such a folder. Raises UserError where tensors are missing.
     """
     if path.name not in OF_FOLDERS:
         return False
-    inner: Any = net.get_submodule("net") if isinstance(net, Vision | Encoder) else net
     said = library().logging.get_verbosity()
     library().logging.set_verbosity_error()
     try:
-        found, info = type(inner).from_pretrained(
-            path.parent, config=inner.config, dtype=torch.float32, local_files_only=True, output_loading_info=True,
+        found, info = type(net).from_pretrained(
+            path.parent, config=net.config, dtype=torch.float32, local_files_only=True, output_loading_info=True,
             ignore_mismatched_sizes=False,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -88,7 +86,7 @@ def load(path: Path, net: nn.Module) -> bool:
         library().logging.set_verbosity(said)
     if missing := sorted(info["missing_keys"]):
         raise UserError(f"{path} has no '{missing[0]}' and {len(missing) - 1} more; it is not of the network in {CONFIG}")
-    inner.load_state_dict(found.state_dict())
+    net.load_state_dict(found.state_dict())
     return True
 
 

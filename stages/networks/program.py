@@ -19,7 +19,6 @@ class Program(nn.Module):
     """
 
     made_by = "a program"
-    differentiable = True
     program: Tensor
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Program(nn.Module):
         self._opened = None
         try:
             self.program = torch.frombuffer(bytearray(self.content(path)), dtype=torch.uint8)
-            self._opened = self.anchor.device, self.open(io.BytesIO(self.program.numpy().tobytes()), self.anchor.device)
+            assert self.opened is not None
         except UserError:
             raise
         except Exception as error:  # whatever a reader of files says of one that it cannot read

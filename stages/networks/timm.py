@@ -1,14 +1,14 @@
 """The classifiers of the library timm, which is in the group `timm`: `uv sync --group timm`."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from stages.networks.configuration import CONFIG, Configuration
+from stages.networks.configuration import Configuration, read_config
 from stages.support.extras import optional
+from stages.support.files import CONFIG
 from stages.support.plugins import nearest
 
 FORMS = {r"timm\.([\w.]+)": "timm.NAME (NAME as in timm.list_models())"}
@@ -30,7 +30,7 @@ def configuration(path: Path, match: re.Match[str]) -> Configuration:
     """What config.json beside the weights says, or timm itself of a network of that name."""
     timm = optional("timm", "timm")
     file = path.with_name(CONFIG)
-    said = json.loads(file.read_text()) if file.exists() else {}
+    said = read_config(file) if file.exists() else {}
     config = said.get("pretrained_cfg") or {}
     known = timm.get_pretrained_cfg(match[1]) if timm.is_model(match[1]) else None
     mean, std = (list(config.get(key) or getattr(known, key, None) or ()) for key in ("mean", "std"))

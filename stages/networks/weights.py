@@ -46,6 +46,11 @@ class Blueprint:
         """How many classes each of the parts answers for; of one network, all."""
         return [len(one.classes) for one in self.parts or (self,)]
 
+    @property
+    def form(self) -> Interface:
+        """How the network wants images and answers: its interface, or one that only normalises."""
+        return self.interface or Interface(mean=self.mean, std=self.std)
+
     def build(self) -> nn.Module:
         """The network with fresh weights, behind its normaliser."""
         if self.parts:

@@ -19,7 +19,7 @@ from stages.support.errors import UserError, remake
 INFO = "info"
 # As Hugging Face's library calls weights, and the list of those that it wrote in several files.
 OF_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
-BESIDE = ("config.json", "preprocessor_config.json")  # what says how they are used
+BESIDE = CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"  # what says how they are used
 
 
 @contextmanager

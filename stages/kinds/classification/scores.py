@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.datasets.examples import Examples
-from stages.kinds._percent import percent
+from stages.kinds._percent import percent, recalls
 from stages.losses.distillation import kl_divergence
 from stages.support.files import replacing
 
@@ -37,13 +37,11 @@ def scores(logits: Tensor, teacher: Tensor | None, examples: Examples) -> dict[s
     for k in (3, 5):
         if logits.shape[1] > 2 * k:
             result[f"top{k}"] = percent((logits.topk(k).indices == labels[:, None]).any(1))
-    of_class = [labels == k for k in range(len(examples.classes))]
-    per_class = [percent(top1[mine] == k) if mine.any() else None for k, mine in enumerate(of_class)]
     return result | {
         "nll": F.cross_entropy(logits, labels).item(),
         "ece": expected_calibration_error(logits, labels),
         **({} if teacher is None else by_teacher(logits, teacher)),
-        "per_class": dict(zip(examples.classes, per_class, strict=True)),
+        "per_class": dict(zip(examples.classes, recalls(top1, labels, len(examples.classes)), strict=True)),
     }
 
 

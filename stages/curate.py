@@ -14,12 +14,12 @@ from torch import Tensor
 from stages.curation.rules import Scores, open_rule
 from stages.curation.scores import effective_classes, quantiles, standing_out
 from stages.curation.weights import class_deviations, effective, matching, mismatch, sketched
-from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples
+from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PREDICTED, Examples, pack
 from stages.datasets.stamps import notice_changes
-from stages.engine.teacher import BATCH_NORM, FEATURES, STAGES, Teacher
+from stages.engine.teacher import ASKED, BATCH_NORM, FEATURES, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
-from stages.kinds import ONE_LABEL, Kind
+from stages.kinds import IMAGES, ONE_LABEL, Kind
 from stages.networks.answers import Answers, stored
 from stages.networks.deviations import deviations
 from stages.networks.taps import classifier, logits_and_features
@@ -32,6 +32,8 @@ from stages.support.seeds import shuffled
 BATCH = 256
 HEARD = 64  # images at a time where all that enters batch normalisation is kept
 REFERENCE = 1000  # images that say how much the impressions of images vary
+MOST = 0.75  # a class's share of the pool from which on it is said
+NOISE, SAME = 256, 0.005  # images of noise, and how near the mean confidence in them is to that in the pool where it is said
 LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of no use once images are augmented
 
 
@@ -82,6 +84,8 @@ def main(name: str) -> None:
     )
     if empty:
         print(f"the teacher takes no image of the pool for {empty} of {classes} classes")
+    for line in doubts(kind, teacher, facts):
+        print(f"look here: {line}")
     if overlap:
         print(f"warning: {len(overlap)} images of the pool are, or nearly are, images of the in-domain test split")
 
@@ -102,6 +106,25 @@ def scored(
     scores = {key: torch.cat([one[key] for one in said]) for key in said[0]}
     scores[PREDICTED] = standing_out(scores["shares"])
     return scores, torch.cat(logits) if logits else None, torch.cat(features) if features else None
+
+
+def doubts(kind: Kind, teacher: Teacher, facts: dict[str, Any]) -> list[str]:
+    """Why the teacher's answers to the pool may teach nothing: one class for most of it, or noise that is as clear to it."""
+    counts, found = facts["histogram_after"], []
+    if len(counts) > 2 and (most := max(counts)) > MOST * sum(counts):
+        found.append(
+            f"the teacher calls {100 * most / sum(counts):.0f} % of the pool '{kind.classes[counts.index(most)]}'; check its "
+            "mean, std, range and order, or give images that are more varied"
+        )
+    if ASKED in teacher.can and IMAGES in kind.has:
+        noise = torch.randint(0, 256, (NOISE, *kind.blank(1).shape[1:]), generator=torch.Generator().manual_seed(0))
+        sure = kind.summary(kind.answers(teacher, pack(noise.to(torch.uint8))))["confidence"].mean().item()
+        if abs(sure - facts["confidence"]) < SAME:
+            found.append(
+                f"the teacher is as sure of noise ({sure:.3f}) as of the pool ({facts['confidence']:.3f}): its answers may say "
+                "nothing of what is in an image; check its mean, std and range"
+            )
+    return found
 
 
 def _answered(name: str, told: Answers, ood: Examples) -> Examples:

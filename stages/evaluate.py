@@ -1,4 +1,6 @@
-"""Stage `evaluate`: score a task's teacher and all its students on the in-domain test split, which no other stage opens.
+"""Stage `evaluate`: score a task's teacher and all its students on the test split, which no other stage opens.
+
+Where that has no labels, students are compared with the teacher, on the images to which it has an answer.
 
 One process for all runs of a task: starting Python costs ten times the work on one student.
 Usage: python -m stages.evaluate TASK
@@ -11,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.datasets.examples import INPUT, Examples, pack
+from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
-from stages.kinds import Kind, aspect
+from stages.kinds import ON_POOL, Kind, aspect, told
 from stages.networks import weights
 from stages.networks.answers import stored
 from stages.reporting.features import likeness, penultimate
 from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
-from stages.settings.task import STUDENT_DOMAIN
+from stages.settings.task import HELD_OUT, LABELLED, STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, read_tensors, replacing_folder, sha256, write_json
 from stages.support.progress import progress
@@ -43,9 +45,12 @@ def main(name: str) -> None:
         tests[STUDENT_DOMAIN] = Examples.load(places.student_domain("test"))
     runtime, measure = job.measuring(), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(places, task, runtime)
+    if task.measured != LABELLED:
+        tests = {domain: told(kind, guide, test) for domain, test in tests.items()}
     teacher = {domain: _told(kind, guide, test) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
-    like = _likeness(runs, places, kind, guide)
+    like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
+    end = ON_POOL if task.measured == HELD_OUT else ""
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
         folder = places.teacher if row == TEACHER else places.student(row, seed)
@@ -60,13 +65,14 @@ def main(name: str) -> None:
         runtime.place(net.eval())
         logits = {domain: kind.answers(net, test, BATCH) for domain, test in tests.items()}
         scores = {
-            domain: measure.scores(logits[domain], teacher[domain], test) | by_teacher(logits[domain], test, made_for.known)
+            domain: measure.scores(logits[domain], teacher[domain], test) | by_part(logits[domain], test, made_for.known)
             for domain, test in tests.items()
         }
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")
-        result = scores.pop("predictions") | {key: card[key] for key in ("params", "macs")}
+        result = {f"{key}{end}": value for key, value in scores.pop("predictions").items()}
+        result |= {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
             "ms": milliseconds[card["network"]],
@@ -78,7 +84,7 @@ def main(name: str) -> None:
         result |= like.get((row, seed), {})
         with replacing_folder(places.scores(row, seed)) as out:
             for domain, test in tests.items():
-                measure.write_predictions(out / domain, logits[domain], test)
+                measure.write_predictions(out / domain, logits[domain], test, kind.classes, teacher[domain])
             write_json(out / "metrics.json", _short(result | scores) | {"made": made})
 
 
@@ -107,12 +113,12 @@ def _likeness(runs: list[tuple[str, int]], places: Places, kind: Kind, guide: Te
     return {**found, (TEACHER, 0): like(train.subset(shuffled(len(train))[:count]))}
 
 
-def by_teacher(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:
+def by_part(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, float]:
     """Top-1 accuracy in percent where it is known which of several teachers an image is for: of all, and of each one's images.
 
     `known` says how many classes each teacher answers for, whose logits (n, K) stand side by side. Nothing of one teacher.
     """
-    if len(known) < 2:
+    if len(known) < 2 or LABEL not in examples.columns:
         return {}
     hits, first = [], 0
     for count in known:

@@ -60,7 +60,7 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
     written = Written()
     for task, report in reports.items():
         _add(written, with_reported(params, report["rows"]), task, report, now.get(task, {}))
-    headlines = {task: _headline(report["kind"]) for task, report in reports.items()}
+    headlines = {task: report["headline"] for task, report in reports.items()}
     sweeps = values.sweeps(_sections(params, reports), reports)
     values.draw(sweeps, headlines, out / "figures")
     distance.draw(reports, headlines, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
@@ -81,7 +81,8 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
 def _add(written: Written, params: Params, task: str, report: dict[str, Any], here: dict[str, Any]) -> None:
     """Add a task's tables; `here` has the identities of today's code and parameters."""
     measure, known = aspect(report["kind"], "scores"), report["rows"]
-    rows, headline, shown = in_order(known, params), _headline(report["kind"]), tables.columns(measure.COLUMNS)
+    rows, headline = in_order(known, params), report["headline"]
+    shown = tables.columns(measure.COLUMNS, headline)
     marked = {row: marks(row, rows, here) for row in rows}
     called, below = {row: " ".join([row, *marked[row]]) for row in rows}, notes(rows)
     written.notes[measure.NOTE] = None
@@ -108,10 +109,6 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
             written.costs[task] = {str(row): _cost(line) for row, line in table.iterrows() if row != TEACHER}
 
 
-def _headline(kind: str) -> str:
-    return str(next(iter(aspect(kind, "scores").COLUMNS)))
-
-
 def _place(name: str, order: list[str]) -> int:
     return order.index(name) if name in order else len(order)
 
@@ -136,7 +133,7 @@ def _sections(params: Params, reports: records.Reports) -> values.Sections:
 def _in_columns(numbers: list[pd.DataFrame]) -> pd.DataFrame:
     """All tables as one, in the columns of every kind of task there is: a task more changes no line of the others."""
     kinds = [aspect(kind, "scores").COLUMNS for kind in plugins(FOLDER)]
-    known = dict.fromkeys(key for columns in kinds for key in tables.columns(columns))
+    known = dict.fromkeys(key for columns in kinds for key in tables.columns(columns, next(iter(columns))))
     everything = pd.concat(numbers) if numbers else pd.DataFrame()
     return everything.reindex(columns=[*LABELS, *known, *sorted({*map(str, everything)} - {*LABELS, *known})])
 

@@ -25,7 +25,6 @@ from stages.settings import paths, plans
 from stages.settings.catalogue import FOLDER
 from stages.settings.params import IMPRESS, STAGES, Params, load
 from stages.settings.paths import Places
-from stages.settings.task import STUDENT_DOMAIN
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
@@ -47,7 +46,7 @@ def main() -> None:
             find(one.network, f"task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
         find(task.distill.student.network, f"task.{name}.distill.student.network: ")
     for row in params.run.methods:
-        if unknown := methods.method_class(params, row).sees - (DATA | {STUDENT_DOMAIN}):
+        if unknown := methods.method_class(params, row).sees - DATA:
             raise UserError(
                 f"stages/methods/{params.method_of(row)}.py: `sees` names {min(unknown)}; {nearest(min(unknown), DATA)}"
             )

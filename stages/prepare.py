@@ -1,19 +1,25 @@
 """Stage `prepare`: fetch or build a task's examples, split them, and pack each split into one file.
 
+Where there are no in-domain examples, validation and test are held out of the OOD ones, and train is empty.
+
 Usage: python -m stages.prepare TASK
 """
 
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from stages import kinds
-from stages.datasets.examples import LABEL, Examples
+from stages.datasets.examples import LABEL, Examples, joined
 from stages.datasets.stamps import stamps
 from stages.jobs.job import open_job
-from stages.settings.task import SMOKE_IMAGES, StudentDomain, Task
+from stages.settings.task import SMOKE_IMAGES, UNLABELLED, StudentDomain, Task
 from stages.support.errors import UserError, about, run_script
 from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
 
+LEAST = 3  # examples that can be split in three
 FIRST, HELD = 0.8, 0.1  # parts of a student domain: train, val; and val of what has a test part of its own
 
 
@@ -23,48 +29,96 @@ def main(name: str) -> None:
     task, places = job.task, job.places
     kinds.check_form(task, f"task.{name}")
     form, kind = task.form, kinds.aspect(task.kind, "splits")
-
-    with about(f"task.{name}.in_domain"):
-        labelled, test = task.in_domain.read(form), task.in_domain.read_test(form)
-    if task.teachers:
-        kind.check(labelled, f"task.{name}.in_domain")
-        labelled, test = (part and _ordered(part, task, f"task.{name}") for part in (labelled, test))
-    val = task.split.val if test is None else HELD
-    splits = split(kind, labelled, test, f"task.{name}.in_domain", val, task.split.test)
-    shifted: dict[str, Examples] = {}
-    if isinstance(task.ood, StudentDomain):
-        source = task.ood.images
-        where = f"task.{name}.ood"
-        wanted = (task.ood.val or HELD, 0.0, task.ood.train or FIRST)
-        with about(f"{where}.images"):
-            moved, moved_test = source.read(form), source.read_test(form)
-        shifted = split(kind, moved, moved_test, f"{where}.images", *wanted)
-        if shifted["train"].classes != labelled.classes:
-            raise UserError(
-                f"{where}: the student domain has classes {_short(shifted['train'].classes)}, the teacher "
-                f"{_short(labelled.classes)}; they must be the same, so rename or leave out folders (`classes`)"
-            )
+    splits = {} if task.in_domain is None else _of_domain(kind, task, name)
+    shifted = _shifted(kind, task, name, splits["train"].classes) if isinstance(task.ood, StudentDomain) else {}
     with about(f"task.{name}.ood"):
-        splits["ood"] = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
-
+        ood = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
+    splits |= {"ood": ood} if splits else _of_pool(kind, ood, task, name)
     limit = SMOKE_IMAGES if job.smoke else None
     with replacing_folder(places.data) as new:
         pack = kind.packer(splits["train"], form, new / places.split("train").parent.name)
         splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
+        if task.in_domain is None:
+            splits["ood"] = _apart(kind, splits, name)
         shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
         files = {places.split(part): (part, examples) for part, examples in splits.items()}
         files |= {places.student_domain(part): (f"student domain, {part}", shifted[part]) for part in shifted}
         for path, (what, examples) in files.items():
             examples.save(new / path.relative_to(places.data))
-            print(f"{what}: {len(examples)} examples, {len(examples.classes)} classes")
+            print(f"{what}: {len(examples)} examples" + (f", {len(named)} classes" if (named := examples.classes) else ""))
         overlap = new / places.overlap.relative_to(places.data)
         write_json(overlap, _overlap(kind, name, splits, shifted))
+        if task.in_domain is None:
+            rows = {part: splits[part].index.tolist() for part in ("val", "test")}
+            write_json(new / places.held_out.relative_to(places.data), rows)
         write_json(new / places.sources.name, stamps(task.model_dump(mode="json")))
 
 
+def _of_domain(kind: Any, task: Task, name: str) -> dict[str, Examples]:
+    """train, val and test of the in-domain examples, which have labels or not."""
+    where = f"task.{name}.in_domain"
+    with about(where):
+        given, test = task.in_domain.read(task.form), task.in_domain.read_test(task.form)
+    val = task.split.val if test is None else HELD
+    if task.measured == UNLABELLED:
+        if len(given) < LEAST:
+            raise UserError(f"{where}: has {len(given)} examples; train, val and test need one each, so at least {LEAST}")
+        given, test = (part and replace(part, classes=task.names) for part in (given, test))
+        return split(kind, given, test, where, val, task.split.test)
+    _check(kind, given, test, where)
+    if task.teachers:
+        given, test = (part and _ordered(part, task, f"task.{name}") for part in (given, test))
+    return split(kind, given, test, where, val, task.split.test)
+
+
+def _of_pool(kind: Any, ood: Examples, task: Task, name: str) -> dict[str, Examples]:
+    """Validation and test held out of the OOD examples, the rest of these, and nothing for train."""
+    if len(ood) < LEAST:
+        raise UserError(
+            f"task.{name}.ood: {len(ood)} examples cannot be split into a pool, validation and test; give more, or images of the "
+            "domain under `in_domain`"
+        )
+    parts = split(kind, ood.unlabelled(), None, f"task.{name}.ood", task.split.val, task.split.test)
+    nothing = parts["train"].subset(torch.empty(0, dtype=torch.int64))
+    named = {"train": nothing, "val": parts["val"], "test": parts["test"]}
+    return {**{part: replace(examples, classes=task.names) for part, examples in named.items()}, "ood": parts["train"]}
+
+
+def _apart(kind: Any, splits: dict[str, Examples], name: str) -> Examples:
+    """The pool without what stands among the held out examples too, or nearly: these would be no test."""
+    ood, held = splits["ood"], joined([replace(splits[part], classes=()) for part in ("val", "test")])
+    rows = kind.twins(ood, held, f"{name}: look for held out examples in ood")
+    stay = torch.ones(len(ood), dtype=torch.bool)
+    stay[rows] = False
+    if not stay.any():
+        raise UserError(f"task.{name}.ood: every example is, or nearly is, one that is held out; give others")
+    if len(rows):
+        print(f"{len(rows)} OOD examples are, or nearly are, held out ones; they are left out")
+    return ood.subset(stay.nonzero().flatten())
+
+
+def _shifted(kind: Any, task: Task, name: str, classes: tuple[str, ...]) -> dict[str, Examples]:
+    """train, val and test of the student's domain, whose classes are those of the teacher."""
+    where, source = f"task.{name}.ood", task.ood.images
+    with about(f"{where}.images"):
+        given, test = source.read(task.form), source.read_test(task.form)
+    _check(kind, given, test, f"{where}.images")
+    found = split(kind, given, test, f"{where}.images", task.ood.val or HELD, 0.0, task.ood.train or FIRST)
+    if found["train"].classes != classes:
+        raise UserError(
+            f"{where}: the student domain has classes {_short(found['train'].classes)}, the teacher {_short(classes)}; they "
+            "must be the same, so rename or leave out folders (`classes`)"
+        )
+    return found
+
+
 def _overlap(kind: Any, name: str, splits: dict[str, Examples], shifted: dict[str, Examples]) -> dict[str, Any]:
-    """Which OOD examples stand in the test split, and how many test examples of the student's domain in its training split."""
-    rows = kind.twins(splits["ood"], splits["test"], f"{name}: look for test examples in ood")
+    """Which OOD examples stand in the test split, and how many test examples of the student's domain in its training split.
+
+    Without in-domain examples there are none any more.
+    """
+    held_out = not len(splits["train"])
+    rows = torch.empty(0) if held_out else kind.twins(splits["ood"], splits["test"], f"{name}: look for test examples in ood")
     found = {"of": len(splits["ood"]), "near_duplicates": rows.tolist()}
     if shifted:
         what = f"{name}: look for training examples in the student domain's test"
@@ -75,14 +129,31 @@ def _overlap(kind: Any, name: str, splits: dict[str, Examples], shifted: dict[st
 
 
 def split(
-    kind: Any, labelled: Examples, test: Examples | None, where: str, val: float, held: float, train: float | None = None
+    kind: Any, given: Examples, test: Examples | None, where: str, val: float, held: float, train: float | None = None
 ) -> dict[str, Examples]:
-    """train, val and test of a labelled set, `test` split off where the source has none of its own.
+    """train, val and test of a set, `test` split off where the source has none of its own.
 
     `train` and `val` are numbers of images, met about, or parts of the set; without `train`, test is the part `held`, val a part
-    of what is left, and train the rest.
-    Raises UserError for a set without labels, with a class of too few images, or with other classes in its test part.
+    of what is left, and train the rest. Raises UserError for numbers that the set has not.
     """
+    if train is None:
+        if test is None:
+            given, test = kind.held_out(given, held)
+        given, second = kind.held_out(given, val)
+        return {"train": given, "val": second, "test": test}
+    n = len(given)
+    wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
+    if sum(wanted) + (test is None) * len(given.classes) > n:
+        raise UserError(
+            f"{where}: {n} examples do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
+        )
+    rest, chosen = kind.held_out(given, wanted[0] / n, leave=1 + (test is None))
+    rest, second = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
+    return {"train": chosen, "val": second, "test": rest if test is None else test}
+
+
+def _check(kind: Any, labelled: Examples, test: Examples | None, where: str) -> None:
+    """Raise UserError for a set without labels, with a class of too few images, or with other classes in its test part."""
     kind.check(labelled, where)
     if test is not None and test.classes != labelled.classes:
         raise UserError(
@@ -90,20 +161,6 @@ def split(
         )
     if test is not None:
         kind.check(test, f"{where}: its test part", least=0)
-    if train is None:
-        if test is None:
-            labelled, test = kind.held_out(labelled, held)
-        labelled, second = kind.held_out(labelled, val)
-        return {"train": labelled, "val": second, "test": test}
-    n = len(labelled)
-    wanted = [round(part * n) if part < 1 else int(part) for part in (train, val)]
-    if sum(wanted) + (test is None) * len(labelled.classes) > n:
-        raise UserError(
-            f"{where}: {n} examples do not make {wanted[0]} for train, {wanted[1]} for val and some for test; lower them"
-        )
-    rest, chosen = kind.held_out(labelled, wanted[0] / n, leave=1 + (test is None))
-    rest, second = kind.held_out(rest, wanted[1] / len(rest), leave=int(test is None))
-    return {"train": chosen, "val": second, "test": rest if test is None else test}
 
 
 def _ordered(examples: Examples, task: Task, where: str) -> Examples:

@@ -17,7 +17,7 @@ from stages.reporting.pool_distance import pool_distance
 from stages.settings import plans
 from stages.settings.params import TEACHER, Params
 from stages.settings.paths import Places
-from stages.settings.task import STUDENT_DOMAIN, Task
+from stages.settings.task import HELD_OUT, STUDENT_DOMAIN, Task
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, write_json
 
@@ -38,10 +38,12 @@ def main(name: str) -> None:
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
     figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups)
-    facts = {"kind": task.kind, "distill": _distill(task), "pool": _pool(places, kind, teacher)}
+    facts = {"kind": task.kind, "headline": kind.headline, "distill": _distill(task)}
+    if task.measured != HELD_OUT:
+        facts["pool"] = _pool(places, kind, teacher)
     write_json(places.report(scale), facts | {"rows": records.merged(earlier, rows)})
     if not places.report().exists():
-        write_json(places.report(), {"kind": task.kind, "rows": {}})  # DVC wants it there
+        write_json(places.report(), {"kind": task.kind, "headline": kind.headline, "rows": {}})  # DVC wants it there
 
 
 def collect(settings: Params, places: Places, around: dict[str, str]) -> records.Rows:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stages.datasets.examples import Examples
+from stages.datasets.examples import LABEL, Examples
 from stages.datasets.stamps import notice_changes
 from stages.engine import runtime as rt
 from stages.engine.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ from stages.networks.weights import Blueprint
 from stages.settings import paths
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
-from stages.settings.task import PartTeacher, Task
+from stages.settings.task import LABELLED, PartTeacher, Task
 from stages.settings.task import Teacher as Taught
 from stages.support.errors import UserError, about, placed, run_script
 from stages.support.files import read_json, replacing, replacing_folder, sha256, weights_in, write_json
@@ -65,7 +65,7 @@ def main(name: str) -> None:
             with replacing_folder(places.teacher) as folder:
                 weights.save(folder, blueprint, net, kind.blank(1), facts)
                 write_json(folder / paths.RUN, made)
-            if (score := facts[f"val_{kind.headline}"]) is not None:
+            if task.measured == LABELLED and (score := facts[f"val_{kind.headline}"]) is not None:
                 print(f"teacher of {name}: {score:.2f} % on the validation split")
 
 
@@ -73,7 +73,8 @@ def _part(name: str, task: Task, place: int, train: Examples, val: Examples, run
     """The teacher, or one of several on its own classes."""
     part, where = task.parts[place], f"task.{name}.teacher"
     if isinstance(part, PartTeacher):
-        train, val, where = train.of(part.names()), val.of(part.names()), f"task.{name}.teachers.{place}"
+        where, names = f"task.{name}.teachers.{place}", part.names()
+        train, val = (one.of(names) if LABEL in one.columns else replace(one, classes=names) for one in (train, val))
     kind = open_kind(task, train.classes)
     if part.weights:
         blueprint, net, curve, facts = _imported(part, kind, val, runtime, where)
@@ -88,12 +89,13 @@ def _united(name: str, kind: Kind, parts: list[Made], train: Examples, val: Exam
     """Several teachers as one, whose curves follow one another; students normalise images by the statistics of all."""
     blueprints, nets, curves, facts = zip(*parts, strict=True)
     networks = " + ".join(blueprint.network for blueprint in blueprints)
-    whole = kind.blueprint(networks, train)
+    whole = kind.blueprint(networks, train if len(train) else val)
     curve, steps = list[Point](), 0.0
     for one in curves:
         curve += [row | {"step": steps + row["step"]} for row in one]
         steps = curve[-1]["step"]
-    measured = Probe(kind, net := Teacher(*nets), val, runtime.autocast)()
+    net = Teacher(*nets)
+    measured = Probe(kind, net, val, runtime.autocast, None if LABEL in val.columns else net)()
     return replace(whole, parts=blueprints), net, curve, {"made": [one["made"] for one in facts], **measured}
 
 
@@ -115,7 +117,10 @@ def _copy(other: Places, places: Places) -> None:
 
 
 def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, where: str) -> Made:
-    """The user's teacher, tried on the validation split; raises UserError for one that only guesses there."""
+    """The user's teacher, tried on the validation split; raises UserError for one that only guesses there.
+
+    Without labels nothing says whether it does.
+    """
     given, score = part.weights, f"val_{kind.headline}"
     assert given is not None
     blueprint, net, notes = imported(part, kind, val, where)
@@ -133,9 +138,9 @@ def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, wher
         known = (~logits.isnan().any(1)).nonzero().flatten()
         val, logits = val.subset(known), logits[known]
         notes.append(f"{len(known)} of them are validation images, by which it is judged")
-    if not len(val):
+    if not len(val) or LABEL not in val.columns:
         _tell(where, notes)
-        return blueprint, net, [{"step": 0, score: math.nan}], origin | {"import": {"notes": notes}}
+        return blueprint, net, [{"step": 0, score: 100.0 if len(val) else math.nan}], origin | {"import": {"notes": notes}}
     facts, lines = import_report.report(kind, blueprint, net, val, logits)
     found, (sense, guess) = kind.measure(logits, val), kind.sense(logits, val)
     if part.accuracy is not None:

@@ -17,7 +17,7 @@ def built(tmp_path_factory):
     """Every output of the default task is there, and dvc.lock says that it is up to date."""
     folder = clone(tmp_path_factory.mktemp("plan") / "project", tasks=["digits"], methods=ROWS, seeds=[0])
     absent = {"why_not": "needs what nobody has", "made": {"identity": {}}}
-    other = {"kind": "classification", "rows": {"kd_ood": absent}}  # of a task that does not run
+    other = {"kind": "classification", "headline": "top1", "rows": {"kd_ood": absent}}  # of a task that does not run
     (folder / "results/tasks/cifar10-small.json").write_text(json.dumps(other))
     run(folder, "dvc", "init", "-q", "-f")
     run(folder, "dvc", "repro", "-q", "plan")
@@ -38,7 +38,7 @@ def built(tmp_path_factory):
     ]
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text('{"kind": "classification", "rows": {}}')
+        (folder / name).write_text('{"kind": "classification", "headline": "top1", "rows": {}}')
     run(folder, "dvc", "commit", "-q", "-f")
     assert json.loads(run(folder, "dvc", "status", "--json")) == {}
     return folder
@@ -144,7 +144,7 @@ def test_what_no_student_reads_re_trains_none(project):
             assert {stage for stage, of in what.items() if {path, *path.parents} & changed_dependencies(of)} == readers
     finally:
         for name in OTHER_BYTES:
-            (project / name).write_text('{"kind": "classification", "rows": {}}')
+            (project / name).write_text('{"kind": "classification", "headline": "top1", "rows": {}}')
 
 
 def test_every_task_has_stages_of_its_own(project):

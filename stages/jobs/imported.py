@@ -60,6 +60,7 @@ def shell(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[B
     file, match = find(taught.network, f"{where}.network: ")
     with about(file_at):
         own = _configured(file, path, match)
+        examples = _named(taught, own, examples, where)
         blueprint = kind.blueprint(taught.network, examples, own.model)
         if IMAGES in kind.has:
             blueprint = _seeing(taught, given, blueprint, own)
@@ -84,6 +85,20 @@ def _configured(file: Any, path: Path, match: re.Match[str]) -> Configuration:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"what lies beside {path} is not as its library writes it ({error}); copy the folder again") from None
     return found
+
+
+def _named(taught: Taught, own: Configuration, examples: Examples, where: str) -> Examples:
+    """The examples with the teacher's own names of its classes, where neither labels nor the task name any."""
+    if examples.classes:
+        return examples
+    key = f"{where.removesuffix('.teacher')}.classes"
+    if not own.names:
+        raise UserError(
+            f"{key}: nothing says how the teacher's classes are called; list them in the order of its logits, name a text file "
+            "with one a line, or write how many there are"
+        )
+    picked = [_number(one, own.names, f"{where}.classes") for one in taught.picked]
+    return replace(examples, classes=tuple(own.names[one] for one in picked) or own.names)
 
 
 def _place(taught: Taught, where: str) -> str:
@@ -204,8 +219,8 @@ def as_logits(
     """
     if answer.shape[1] != len(blueprint.classes):
         raise UserError(
-            f"the teacher gives {answer.shape[1]} logits, and the labelled images have {len(blueprint.classes)} classes: "
-            f"{', '.join(blueprint.classes[:6])}; say by `classes` which of its logits these are, or give images of each class"
+            f"the teacher gives {answer.shape[1]} logits, and the task has {len(blueprint.classes)} classes: "
+            f"{', '.join(blueprint.classes[:6])}; say by `teacher.classes` which of its logits these are, or name all its classes"
         )
     if answer.dim() != axes:
         raise UserError(

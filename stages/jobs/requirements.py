@@ -5,7 +5,7 @@ from typing import Any
 
 from stages.engine.teacher import ASKED, BATCH_NORM, EMBEDDINGS, FEATURES, GRADIENT, MAPS, STAGES
 from stages.kinds import IMAGES, ONE_LABEL, TEXTS
-from stages.methods.bases.method import Method
+from stages.methods.bases.method import IN_DOMAIN, LABELS, Method
 from stages.settings.task import STUDENT_DOMAIN
 
 WANTED = {
@@ -19,6 +19,8 @@ WANTED = {
     IMAGES: "images",
     TEXTS: "texts",
     ONE_LABEL: "one label an example",
+    IN_DOMAIN: "in-domain examples, which this task has not (`in_domain`)",
+    LABELS: "labels of in-domain examples, which this task has not (`in_domain`)",
     STUDENT_DOMAIN: "labelled examples of the student's domain: `ood: {source: student_domain, ...}`",
 }
 

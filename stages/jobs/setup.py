@@ -12,15 +12,20 @@ from stages.networks import weights
 from stages.networks.importing import import_weights, tell
 from stages.networks.weights import Blueprint
 from stages.settings.paths import Places
-from stages.settings.task import STUDENT_DOMAIN, Distill, Task
+from stages.settings.task import HELD_OUT, LABELLED, STUDENT_DOMAIN, Distill, Task
 from stages.support.errors import UserError
 
-DATA = {POOL, IN_DOMAIN, LABELS}  # what every task has; some have a student domain too
+DATA = {POOL, IN_DOMAIN, LABELS, STUDENT_DOMAIN}  # what a task may have
 
 
 def data_of(task: Task) -> set[str]:
-    """The words for the data that `task` has."""
-    return DATA | ({STUDENT_DOMAIN} if task.student_domain else set())
+    """The words for the data that `task` has: always a pool."""
+    found = {
+        LABELS: task.measured == LABELLED,
+        IN_DOMAIN: task.measured != HELD_OUT,
+        STUDENT_DOMAIN: task.student_domain is not None,
+    }
+    return {POOL, *(word for word, there in found.items() if there)}
 
 
 def able(setting: Setting) -> frozenset[str]:
@@ -72,7 +77,7 @@ def open_setting(places: Places, task: Task, method: type[Method], seed: int, ru
 def open_probe(places: Places, task: Task, setting: Setting) -> Probe:
     """What measures the student in training, on a validation split of the domain that it is for."""
     val = places.student_domain("val") if task.student_domain else places.split("val")
-    guide = setting.teacher if ASKED in setting.teacher.can else None
+    guide = setting.teacher if ASKED in setting.teacher.can or task.measured != LABELLED else None
     with setting.teacher.uncounted():
         return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, guide)
 

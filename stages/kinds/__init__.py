@@ -5,6 +5,7 @@ measures and `figures.py` its pictures, so that a new measure or figure re-train
 """
 
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -22,12 +23,14 @@ from stages.losses.labels import cross_entropy
 from stages.losses.precision import full
 from stages.networks.answers import stored
 from stages.networks.weights import Blueprint
-from stages.settings.task import Task
+from stages.settings.task import HELD_OUT, LABELLED, Task
 from stages.support.errors import UserError
 from stages.support.plugins import plugin
 
 FOLDER = "stages.kinds"
 ONE_LABEL = "one_label"
+AGREEMENT = "agree"  # the headline where there are no labels
+ON_POOL = "_pool"  # ends the names of scores of images that are held out of the pool
 _PLACES = 2**20  # pixels or tokens that a network answers at a time
 
 
@@ -35,7 +38,8 @@ class Kind(ABC):
     """A kind of task with the form of the inputs of training and the names of its classes. Logits are (B, K, ...)."""
 
     has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES or TEXTS, ONE_LABEL an example
-    headline: ClassVar[str]  # the score by which rows are compared, in percent; curves show it as val_HEADLINE
+    headline: str  # the score by which rows are compared, in percent; curves show it as val_HEADLINE
+    held, tested = "in-domain (validation)", "the test split"  # what validation and test are, for figures
     samples: ClassVar[int] = 1000  # synthetic inputs that are kept of a run, for figures and their likeness to the domain
 
     def __init__(self, form: Any, classes: tuple[str, ...]):
@@ -123,21 +127,40 @@ class Kind(ABC):
 def open_kind(task: Task, classes: tuple[str, ...]) -> Kind:
     """The kind of `task`; raises UserError for an unknown one."""
     kind: Kind = plugin(FOLDER, task.kind, "Kind", "kind of task")(task.form, classes)
+    if task.measured != LABELLED:
+        kind.headline = AGREEMENT + (ON_POOL if task.measured == HELD_OUT else "")
+    if task.measured == HELD_OUT:
+        kind.held, kind.tested = "held out of the pool", "images held out of the pool"
     return kind
 
 
+def told(kind: Kind, teacher: nn.Module, examples: Examples) -> Examples:
+    """The examples to which the teacher has an answer: all, unless it was asked once."""
+    if stored(teacher) is None:
+        return examples
+    unknown = kind.answers(teacher, examples).isnan().any(1)
+    return examples.subset((~unknown).nonzero().flatten())
+
+
 class Probe:
-    """Measures a network in training on the validation split, for learning curves; nothing is chosen by it."""
+    """Measures a network in training on the validation split, for learning curves; nothing is chosen by it.
+
+    Where that has no labels, by how often it answers as the `teacher`, on what this one has an answer to.
+    """
 
     def __init__(self, kind: Kind, net: nn.Module, val: Examples, autocast: Any, teacher: nn.Module | None = None):
         self.kind, self.net, self.val, self.autocast = kind, net, val, autocast
+        if teacher is not None and LABEL not in val.columns:
+            self.val = told(kind, teacher, val)
         self.teacher = None if teacher is None else self._answers(teacher)
 
     def __call__(self) -> dict[str, float]:
-        """Where there is a teacher, val_agree; then, last, the headline score as val_HEADLINE."""
-        logits = self._answers(self.net)
-        agree = {} if self.teacher is None else {"val_agree": self.kind.agreement(logits, self.teacher)}
-        return agree | {f"val_{self.kind.headline}": self.kind.measure(logits, self.val)}
+        """Where there is a teacher, val_agree; then, last, the headline score as val_HEADLINE, if it is another."""
+        logits, score = self._answers(self.net), f"val_{self.kind.headline}"
+        agree = math.nan if self.teacher is None else self.kind.agreement(logits, self.teacher)
+        if LABEL not in self.val.columns:
+            return {score: agree}
+        return ({} if self.teacher is None else {"val_agree": agree}) | {score: self.kind.measure(logits, self.val)}
 
     def _answers(self, net: nn.Module) -> Tensor:
         with judged(net), self.autocast():

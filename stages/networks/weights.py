@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from stages.engine.teacher import Teacher
 from stages.networks.adapter import Adapter, Interface, inside
 from stages.networks.answers import stored
 from stages.networks.build import build
+from stages.networks.counting import macs
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors, write_json
@@ -143,12 +143,8 @@ def architecture(net: nn.Module, example: Tensor) -> dict[str, int]:
 
     Answers that were given once have neither.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
     if stored(net) is not None:
         return {"params": 0, "macs": 0}
     net = copy.deepcopy(net).cpu().eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(example)
     held = sum(getattr(module, "held", 0) for module in net.modules())  # of a program, whose parameters are its own affair
-    return {"params": held + sum(p.numel() for p in net.parameters()), "macs": counter.get_total_flops() // 2}
+    return {"params": held + sum(p.numel() for p in net.parameters()), "macs": macs(net, example)}

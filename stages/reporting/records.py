@@ -13,15 +13,15 @@ Reports = dict[str, dict[str, Any]]  # by task, what `load` gives
 
 
 def load(task: str, scale: str = FULL) -> dict[str, Any]:
-    """What was reported of `task`: its `kind` and its `rows`, none where it has not been, and what else `report` wrote.
+    """What was reported of `task`: `kind`, `headline` score and `rows`, none where it has not been; what else `report` wrote.
 
     Raises UserError for a file of another form.
     """
     path = Places(task).report(scale)
     if not path.exists():
-        return {"kind": "", "rows": {}}
+        return {"kind": "", "headline": "", "rows": {}}
     content: dict[str, Any] = read_json(path)
-    if not isinstance(content.get("rows"), dict) or "kind" not in content:
+    if not isinstance(content.get("rows"), dict) or not {"kind", "headline"} <= content.keys():
         raise UserError(f"{path} has not the form that stage `report` writes; remove it, and run what it reported again")
     return content
 

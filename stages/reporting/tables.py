@@ -77,9 +77,8 @@ def summarise(found: pd.DataFrame, headline: str, baseline: str = BASELINE) -> p
     return table
 
 
-def columns(scores: dict[str, Column]) -> dict[str, Column]:
-    """All columns in their order, given those of the kind, whose first is the headline."""
-    headline = next(iter(scores))
+def columns(scores: dict[str, Column], headline: str) -> dict[str, Column]:
+    """All columns in their order, given those of the kind; the headline is the first."""
     rest = {key: column for key, column in scores.items() if key != headline}
     return {headline: scores[headline], **SUMMARY, **PARTS, **rest, **NETWORK, **LIKENESS, **FOUND, **COST}
 

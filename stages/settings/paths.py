@@ -51,6 +51,11 @@ class Places:
         return self.data / "ood" / "overlap.json"
 
     @property
+    def held_out(self) -> Path:
+        """Which OOD examples were held out to compare students with the teacher, where there are no in-domain ones."""
+        return self.data / "ood" / "held_out.json"
+
+    @property
     def pool(self) -> Path:
         """The folder of the curated OOD images, the teacher's scores and logits."""
         return Path("data/pools") / self.task

@@ -28,7 +28,7 @@ RUN = ("scale", "precision", "compile")
 TABLE = ("scale", "methods", "seeds")
 # Of the sections `run` and `task`, what each stage takes.
 TAKES = {
-    "prepare": (("scale",), ("kind", "image", "text", "in_domain", "ood", "split")),
+    "prepare": (("scale",), ("kind", "image", "text", "in_domain", "classes", "ood", "split")),
     "train_teacher": (RUN, ("kind", "image", "text", "precision", "teacher", "teachers")),
     "curate": (("scale",), ("kind", "image", "text", "curate")),
     "distill": (RUN, ("kind", "image", "text", "precision", "distill")),

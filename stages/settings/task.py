@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, TypeAdapter, model_validator
 
+from stages.datasets.examples import Examples
 from stages.datasets.images import IMAGES, Augment, ImageForm
 from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
@@ -14,6 +15,7 @@ from stages.support.files import listed
 from stages.support.plugins import OWN, leading, plugin
 from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
 
+LABELLED, UNLABELLED, HELD_OUT = "labels", "in_domain", "pool"  # by what students are measured; see `Task.measured`
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
 EVERYTHING = "all"  # the rule of curation that keeps all examples
 SMOKE_IMAGES = 128  # of each split, where `run.scale` is smoke
@@ -188,6 +190,32 @@ class StudentDomain(Section):
 _SOURCE = TypeAdapter(Source)
 
 
+class Unlabelled(Section):
+    """In-domain images or texts of which nobody knows the classes; `labels: none` says so, beside the keys of their source."""
+
+    labels: Literal["none"]
+    images: Source
+
+    def read(self, form: Any) -> Examples:
+        """What the source has for training, without labels."""
+        return self.images.read(form).unlabelled()
+
+    def read_test(self, form: Any) -> Examples | None:
+        """The same of its test part, if any."""
+        test: Examples | None = self.images.read_test(form)
+        return test and test.unlabelled()
+
+
+def _in_domain(content: Any) -> Any:
+    if isinstance(content, Unlabelled) or not (isinstance(content, dict) and "labels" in content):
+        return _SOURCE.validate_python(content)
+    if content["labels"] != "none":
+        raise ValueError(
+            f"`labels` is `none`, or left out where the source has labels (it is {content['labels']!r}); `classes` names classes"
+        )
+    return Unlabelled(labels="none", images={key: value for key, value in content.items() if key != "labels"})
+
+
 def _ood(content: Any) -> Any:
     if isinstance(content, dict) and content.get("source") == STUDENT_DOMAIN:
         return StudentDomain.model_validate(content)
@@ -236,11 +264,14 @@ class Split(Section):
 
 TRAINED = {"test": 0.3, "val": 0.1}  # where the teacher is trained here
 IMPORTED = {"test": 0.6, "val": 0.4}  # where it is not, and labelled images are for scoring
+NOTHING = {"test": 0.1, "val": 0.05}  # of the OOD images, where there are no others
 
 
 class Task(Section):
     """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
 
+    `in_domain` may be left out: then a part of the OOD data is held out, on which students are compared with the teacher.
+    `classes` names the teacher's classes where no labels do: a list, a text file with one name a line, or how many there are.
     Several `teachers`, each of classes of its own, answer as one. Where the OOD data is a `student_domain`, students are scored
     on it too. `curate` is checked by the rule that it names. `precision` of teacher and students, where it is not the run's.
     """
@@ -248,7 +279,8 @@ class Task(Section):
     kind: str = "classification"
     image: ImageForm | None = None
     text: TextForm | None = None
-    in_domain: Source
+    in_domain: Annotated[Any, PlainValidator(_in_domain)] = None
+    classes: list[Annotated[str, BeforeValidator(str)]] | str | Positive | None = None
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher | None = None
     teachers: list[PartTeacher] = Field([])
@@ -265,7 +297,7 @@ class Task(Section):
         several = values.get("teachers")
         taught = several if isinstance(several, list) else [values.get("teacher")]
         trained = any(isinstance(one, dict) and one.get("train") for one in taught)
-        return {**values, "split": TRAINED if trained else IMPORTED}
+        return {**values, "split": NOTHING if not values.get("in_domain") else TRAINED if trained else IMPORTED}
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -283,9 +315,24 @@ class Task(Section):
         return self
 
     @model_validator(mode="after")
+    def _labels_where_needed(self) -> Self:
+        if self.measured == LABELLED:
+            if self.classes is not None:
+                raise ValueError("`classes` names what no labels name; here the labels of `in_domain` do, so leave it out")
+            return self
+        fix = "give labelled images under `in_domain`"
+        if any(part.train for part in self.parts):
+            raise ValueError(f"a teacher that is trained here learns from labels; {fix}, or bring its `weights`")
+        if self.student_domain:
+            raise ValueError(f"a student of another domain is measured beside labelled images of the teacher's; {fix}")
+        if self.text and self.text.tokenizer is None:
+            raise ValueError(f"no texts say which words the teacher knows; name its tokenizer (`text.tokenizer`), or {fix}")
+        return self
+
+    @model_validator(mode="after")
     def _sources_fit(self) -> Self:
-        wanted = TEXTS if self.text else IMAGES
-        for name in sorted(names([self.in_domain.model_dump(), self.ood.model_dump()]) - {STUDENT_DOMAIN}):
+        wanted, given = TEXTS if self.text else IMAGES, [one.model_dump() for one in (self.in_domain, self.ood) if one]
+        for name in sorted(names(given) - {STUDENT_DOMAIN}):
             gives = getattr(plugin(FOLDER, name, "Source", "source"), "gives", IMAGES)
             if gives not in (None, wanted):
                 raise ValueError(f"the source '{name}' gives {gives}, and the task is of {wanted}; take another one")
@@ -295,6 +342,20 @@ class Task(Section):
     def parts(self) -> list[Teacher]:
         """All teachers, in the order of their logits."""
         return [self.teacher] if self.teacher else list(self.teachers)
+
+    @property
+    def measured(self) -> str:
+        """By what students are measured: `labels`, or else the teacher's answers to `in_domain` images, or to the `pool`'s."""
+        if self.in_domain is None:
+            return HELD_OUT
+        return UNLABELLED if isinstance(self.in_domain, Unlabelled) else LABELLED
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, as far as the task says them, in the order of the teacher's logits."""
+        if isinstance(self.classes, int):
+            return tuple(map(str, range(self.classes)))
+        return tuple(listed(self.classes or [])) or tuple(name for part in self.teachers for name in part.names())
 
     @property
     def form(self) -> Any:

@@ -138,8 +138,7 @@ def _scores(task: str, row: str) -> dict[str, float]:
     content = records.load(task)
     if "seeds" not in content["rows"].get(row, {}):
         raise UserError(f"results/tasks/{task}.json has no seeds of '{row}'; {nearest(row, content['rows'])}")
-    headline = plugin(kinds.FOLDER, content["kind"], "Kind", "kind of task").headline
-    return {seed: found[headline] for seed, found in content["rows"][row]["seeds"].items()}
+    return {seed: found[content["headline"]] for seed, found in content["rows"][row]["seeds"].items()}
 
 
 def _interval(found: list[list[float]], sign: str = "") -> tuple[str, str]:

@@ -24,6 +24,7 @@ def report(nll, fd=None, distill=DISTILL, **rows):
     }
     return {
         "kind": "classification",
+        "headline": "top1",
         "distill": distill,
         "pool": pool,
         "rows": {"teacher": {"seeds": {"0": {"top1": 90.0, "nll": nll, "ms": fd, "made": made}}}} | seeds,

@@ -41,9 +41,9 @@ def test_smoke_scale_has_files_of_its_own(project):
     for scale in ("full", "smoke"):
         path = Places("digits").report(scale)
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"kind": "classification", "rows": {scale: row("1", "0", scale=scale)}}))
+        path.write_text(json.dumps({"kind": "classification", "headline": "top1", "rows": {scale: row("1", "0", scale=scale)}}))
     (paths.RESULTS / "tasks" / "new.json").write_text(
-        '{"kind": "classification", "rows": {}}'
+        '{"kind": "classification", "headline": "top1", "rows": {}}'
     )  # of a task that ran at smoke only
     assert [list(records.everything(scale)) for scale in ("full", "smoke")] == [["digits"], ["digits"]]
     assert list(records.load("digits")["rows"]) == ["full"]

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from stages import distill
 from stages.support.errors import UserError
 from stages.tools import repro
 from tests.clones import change, clone, commit, run
@@ -38,16 +39,16 @@ def weights(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def test_two_at_a_time_give_what_one_after_another_gives(tmp_path):
+def test_two_at_a_time_give_what_one_after_another_gives(project, tmp_path):
     """Bit for bit. A row that fails holds up what is behind it and nothing else; without it DVC has nothing left to do."""
-    what = {"seeds": [0], "scale": "smoke"}
-    one = clone(tmp_path / "one", methods=["kd_ood", "mosaickd"], **what)
-    two = clone(tmp_path / "two", methods=["kd_ood", "wild", "mosaickd"], **what)
+    project.teach("digits")
+    for row in ("kd_ood", "mosaickd"):
+        distill.main("digits", row, "0")
+    one = project.folder
+    two = clone(tmp_path / "two", methods=["kd_ood", "wild", "mosaickd"], seeds=[0], scale="smoke")
     with (two / "tasks/variants.yaml").open("a") as file:
         file.write("wild: {of: kd_ood, schedule: {lr: 1e30}}\n")
-    for folder in (one, two):
-        commit(folder)
-    run(one, "dvc", "repro", "distill")
+    commit(two)
     with pytest.raises(AssertionError, match=r"error: distill@digits-wild-0 failed, so 3 further stages did not run") as failed:
         started(two)
     assert "a loss is not finite" in str(failed.value)

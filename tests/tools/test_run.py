@@ -5,31 +5,36 @@ import sys
 
 import pytest
 
+from stages import curate, distill, prepare, train_teacher
 from stages.support.errors import UserError
 from stages.support.processes import call
 from stages.tools import run as script
 from tests.clones import clone, commit, run
 
 
-def test_rows_are_made_once_and_reported(tmp_path):
+def test_rows_are_made_once_and_reported(tmp_path, monkeypatch):
+    """What is there is not made again; of what fails, what is finished is reported all the same."""
     folder = clone(tmp_path / "project", methods=["mosaickd"], seeds=[5], scale="smoke")
     commit(folder)
-    before = (folder / "params.yaml").read_text()
-    said = started(folder, "kd_ood", "0", "60")
-    assert "run: distill digits kd_ood 0" in said
-    assert {row: sorted(known["seeds"]) for row, known in rows(folder).items()} == {"teacher": ["0"], "kd_ood": ["0"]}
-    assert (folder / "results" / "smoke" / "table.md").exists()
-    head = run(folder, "git", "rev-parse", "--short=9", "HEAD").strip()
-    assert (folder / "params.yaml").read_text() == before
-
-    # One row more, and one whose loss is not finite: what is finished is reported all the same.
+    before, head = (folder / "params.yaml").read_text(), run(folder, "git", "rev-parse", "--short=9", "HEAD").strip()
+    monkeypatch.chdir(folder)
+    for stage in (prepare, train_teacher, curate):
+        stage.main("digits")
+    distill.main("digits", "kd_ood", "0")
     with (folder / "tasks/variants.yaml").open("a") as file:
         file.write("wild: {of: kd_ood, schedule: {lr: 1e30}}\n")
     with pytest.raises(AssertionError, match="a loss is not finite") as failed:
         started(folder, "kd_ood,wild,kd_noise", "0", "60")
+    assert (folder / "params.yaml").read_text() == before
     assert "train_teacher digits is made already" in str(failed.value)
     assert "distill digits kd_ood 0 is made already" in str(failed.value)
-    assert sorted(rows(folder)) == ["kd_noise", "kd_ood", "teacher"]
+    assert "run: distill digits kd_noise 0" in str(failed.value)
+    assert (folder / "results" / "smoke" / "table.md").exists()
+    assert {row: sorted(known["seeds"]) for row, known in rows(folder).items()} == {
+        "teacher": ["0"],
+        "kd_ood": ["0"],
+        "kd_noise": ["0"],
+    }
     revisions = [rows(folder)[row]["seeds"]["0"]["made"]["revision"] for row in ("kd_ood", "kd_noise")]
     assert revisions == [head, f"{head}+"]  # the second was made by parameters that no commit has
 

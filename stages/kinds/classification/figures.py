@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.curation.scores import standing_out
 from stages.datasets.examples import LABEL, PREDICTED, Examples
 from stages.engine.teacher import ASKED, Teacher
+from stages.kinds import told
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, read_predictions, save, show
 from stages.reporting.figures.pool import extremes
 from stages.settings.paths import Places
@@ -24,7 +25,7 @@ def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame)
     pool = Examples.load(places.pool / "pool.safetensors")
     shown = [("OOD pool", *seen_as(kind, teacher, pool))]
     shown += first_samples(places, students)
-    shown.append(("in-domain (validation)", *seen_as(kind, teacher, Examples.load(places.split("val")))))
+    shown.append((kind.held, *seen_as(kind, teacher, Examples.load(places.split("val")))))
     classes = min(len(kind.classes), CLASSES)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
@@ -45,13 +46,14 @@ def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Te
     Of a teacher that cannot be asked, what curation knows, or the label.
     """
     examples = examples.subset(shuffled(len(examples))[:2000])
-    if ASKED not in teacher.can:
-        return examples.all_inputs(), examples.columns.get(PREDICTED, examples.columns[LABEL])
+    if ASKED not in teacher.can and (known := [name for name in (PREDICTED, LABEL) if name in examples.columns]):
+        return examples.all_inputs(), examples.columns[known[0]]
+    examples = told(kind, teacher, examples)
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 
 def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
-    """Predicted against actual class on the test split, in percent of the actual class, over all seeds."""
+    """Predicted against actual class on the test split, or the teacher's, in percent of that class, over all seeds."""
     groups = {str(label): list(seeds) for label, seeds in runs.groupby("method", sort=False)["seed"]}
     columns = min(4, len(groups))
     rows = math.ceil(len(groups) / columns)
@@ -61,16 +63,15 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
     for place, (ax, (label, seeds)) in enumerate(zip(axes.flat, groups.items(), strict=False)):
         files = [places.scores(label, seed) / f"{file}.csv" for seed in seeds]
         frame = pd.concat([read_predictions(file) for file in files], ignore_index=True)
-        order = sorted(frame["actual"].unique())
-        table = pd.crosstab(frame["actual"], frame["predicted"], normalize="index").reindex(
-            index=order, columns=order, fill_value=0
-        )
+        by = frame.columns[0]
+        order = sorted(frame[by].unique())
+        table = pd.crosstab(frame[by], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
         few, first, last = len(order) <= 20, place % columns == 0, place + columns >= len(groups)  # names stand at the edges
         ticks = {"xticklabels": few and last, "yticklabels": few and first}
         sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks)
         ax.axis("on")
         ax.tick_params(axis="x", rotation=90 if max(map(len, order)) > 2 else 0)
         ax.set_title(label, fontsize=10)
-        ax.set(xlabel="predicted" if last else "", ylabel="actual" if first else "")
-    figure.suptitle(f"{title}: confusion on the test split, % of each actual class")
+        ax.set(xlabel="predicted" if last else "", ylabel=by if first else "")
+    figure.suptitle(f"{title}: confusion on {kind.tested}, % of each class")
     save(figure, places, f"confusion{suffix}")

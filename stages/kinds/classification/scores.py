@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.datasets.examples import Examples
-from stages.kinds._percent import percent, recalls
+from stages.datasets.examples import LABEL, Examples
+from stages.kinds._percent import OF_POOL, judged, percent, recalls
 from stages.losses.distillation import kl_divergence
 from stages.support.files import replacing
 
@@ -18,20 +18,25 @@ COLUMNS = {
     "top1": ("top-1 %", 2),
     "top3": ("top-3 %", 2),
     "top5": ("top-5 %", 2),
+    "agree_pool": ("agree, pool %", 2),
+    "kl_pool": ("KL(T‖S), pool", 3),
     "agree": ("agree %", 2),
     "kl": ("KL(T‖S)", 3),
     "nll": ("NLL", 3),
     "ece": ("ECE %", 2),
 }
-NOTE = "top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher."
+NOTE = f"top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher. {OF_POOL}"
 
 
 def scores(logits: Tensor, teacher: Tensor | None, examples: Examples) -> dict[str, Any]:
-    """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K), where these are known.
+    """Metrics of `logits` (n, K) against the labels (n,) and the teacher's logits (n, K), each where these are known.
 
     top1, top3 and top5 (where K is above twice as many), ece and agree (same arg-max as the teacher) in percent; nll and kl
     (mean KL(T || S)) in nats; per_class: percent of each class's images that are predicted as it.
     """
+    by = {} if teacher is None else by_teacher(logits, teacher)
+    if LABEL not in examples.columns:
+        return by
     labels, top1 = examples.label, logits.argmax(1)
     result = {"top1": percent(top1 == labels)}
     for k in (3, 5):
@@ -40,7 +45,7 @@ def scores(logits: Tensor, teacher: Tensor | None, examples: Examples) -> dict[s
     return result | {
         "nll": F.cross_entropy(logits, labels).item(),
         "ece": expected_calibration_error(logits, labels),
-        **({} if teacher is None else by_teacher(logits, teacher)),
+        **by,
         "per_class": dict(zip(examples.classes, recalls(top1, labels, len(examples.classes)), strict=True)),
     }
 
@@ -50,12 +55,16 @@ def by_teacher(logits: Tensor, teacher: Tensor) -> dict[str, float]:
     return {"agree": percent(logits.argmax(1) == teacher.argmax(1)), "kl": kl_divergence(teacher, logits).item()}
 
 
-def write_predictions(path: Path, logits: Tensor, examples: Examples) -> None:
-    """PATH.csv, for `read_predictions`: what the network said of each example, actual and predicted class, confidence."""
+def write_predictions(path: Path, logits: Tensor, examples: Examples, classes: tuple[str, ...], teacher: Tensor | None) -> None:
+    """PATH.csv, for `read_predictions`: what the network said of each example, actual and predicted class, confidence.
+
+    Without labels the `teacher`'s class stands in place of the actual one.
+    """
     confidence, predicted = logits.softmax(1).max(1)
-    names = [[examples.classes[k] for k in column.tolist()] for column in (examples.label, predicted)]
+    title, judge = judged(examples, teacher)
+    names = [[classes[k] for k in column.tolist()] for column in (judge, predicted)]
     with replacing(path.with_suffix(".csv")) as temporary:
-        pd.DataFrame({"actual": names[0], "predicted": names[1], "confidence": confidence.numpy()}).to_csv(
+        pd.DataFrame({title: names[0], "predicted": names[1], "confidence": confidence.numpy()}).to_csv(
             temporary, index=False, float_format="%.4f"
         )
 

@@ -21,14 +21,15 @@ def check(examples: Examples, where: str, least: int = 3) -> None:
 
 
 def held_out(examples: Examples, part: float, leave: int = 1) -> tuple[Examples, Examples]:
-    """Split off about `part` of each class, always the same images; returns (rest, part).
+    """Split off about `part` of each class, or of all without labels, always the same images; returns (rest, part).
 
     At least one image of each, and at most so many that `leave` of them stay.
     """
     generator = torch.Generator().manual_seed(mix(0))
     chosen = torch.zeros(len(examples), dtype=torch.bool)
-    for label in examples.label.unique():
-        rows = (examples.label == label).nonzero().flatten()
+    labels = examples.columns.get(LABEL, torch.zeros(len(examples)))
+    for label in labels.unique():
+        rows = (labels == label).nonzero().flatten()
         count = max(1, min(round(part * len(rows)), len(rows) - leave))
         chosen[rows[torch.randperm(len(rows), generator=generator)[:count]]] = True
     rest, taken = (mask.nonzero().flatten() for mask in (~chosen, chosen))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
+from stages.kinds.segmentation import Kind
 from stages.kinds.segmentation._overlap import overlaps
 from stages.reporting.figures.panels import first_samples, read_predictions, save
 from stages.reporting.figures.pool import extremes
@@ -36,7 +37,7 @@ def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame)
     shown = [
         ("OOD pool", _some(pool)),
         *((row, images) for row, images, _ in first_samples(places, students)),
-        ("in-domain", _some(val)),
+        (kind.held, _some(val)),
     ]
     colours = palette(len(kind.classes))
     figure, axes = plt.subplots(
@@ -57,7 +58,9 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
     first = runs.drop_duplicates("method")[["method", "seed"]].itertuples(index=False)
     answers = {row: read_tensors(places.scores(row, seed) / f"{file}.safetensors")[0] for row, seed in first}
     chosen, colours = answers[TEACHER], palette(len(kind.classes))
-    panels = {"image": _coloured(chosen["images"]), "truth": colours[chosen["labels"].numpy()]}  # UNKNOWN, -1, is the last colour
+    panels = {"image": _coloured(chosen["images"])}
+    if kind.headline == Kind.headline:
+        panels["truth"] = colours[chosen["labels"].numpy()]  # UNKNOWN, -1, is the last colour
     panels |= {row: colours[found["predicted"].numpy()] for row, found in answers.items()}
     rows = len(chosen["images"])
     figure, axes = plt.subplots(
@@ -69,24 +72,24 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
             ax.imshow(picture, interpolation="nearest")
             ax.axis("off")
     _legend(figure, (*kind.classes, "not labelled"), colours)
-    figure.suptitle(f"{title}: the same test images", fontsize=11)
+    figure.suptitle(f"{title}: the same images of {kind.tested}", fontsize=11)
     save(figure, places, f"segmented{suffix}")
-    _classes(places, runs, title, file, suffix)
+    _classes(places, kind, runs, title, file, suffix)
 
 
-def _classes(places: Places, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
-    """IoU of each class on the test split, by row: mean and range over seeds."""
+def _classes(places: Places, kind: Any, runs: pd.DataFrame, title: str, file: str, suffix: str) -> None:
+    """IoU of each class on the test split with the labels, or the teacher's answers, by row: mean and range over seeds."""
     found = []
     for row, seed in runs[["method", "seed"]].itertuples(index=False):
         frame = read_predictions(places.scores(row, seed) / f"{file}.csv")
-        names = list(dict.fromkeys(frame["actual"]))
+        names = list(dict.fromkeys(frame[by := frame.columns[0]]))
         table = torch.tensor(frame["pixels"].to_numpy()).view(len(names), len(names))
         found.append(pd.DataFrame({"class": names, "IoU, %": overlaps(table).numpy(), "row": row}))
     frame = pd.concat(found, ignore_index=True)
     rows, classes = frame["row"].nunique(), frame["class"].nunique()
     figure, ax = plt.subplots(figsize=(max(6, 0.12 * rows * classes + 1), 3.6))
     sns.barplot(frame, x="class", y="IoU, %", hue="row", errorbar=("pi", 100), err_kws={"linewidth": 1}, ax=ax)
-    ax.set(ylim=(0, 100), xlabel=None, title=f"{title}: IoU of each class on the test split")
+    ax.set(ylim=(0, 100), xlabel=None, title=f"{title}: IoU of each {by} class on {kind.tested}")
     ax.tick_params(axis="x", rotation=0 if classes <= 11 and rows > 3 else 45)
     ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     save(figure, places, f"classes{suffix}")

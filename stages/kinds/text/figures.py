@@ -29,7 +29,7 @@ def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame)
     """
     pool, val = Examples.load(places.pool / "pool.safetensors"), Examples.load(places.split("val"))
     shown = [("OOD pool", *seen_as(kind, teacher, pool)), *first_samples(places, students)]
-    shown.append(("in-domain (validation)", *seen_as(kind, teacher, val)))
+    shown.append((kind.held, *seen_as(kind, teacher, val)))
     rows = []
     for place, name in enumerate(kind.classes[:CLASSES]):
         for title, inputs, predicted in shown:

@@ -42,7 +42,7 @@ def packer(train: Examples, form: TextForm, folder: Path) -> Callable[[Examples]
         inputs = torch.full((len(ids), form.length), vocabulary.pad)
         for row, tokens in zip(inputs, ids, strict=True):
             row[: len(tokens)] = tokens
-        columns = {**examples.columns, INPUT: inputs, LENGTH: torch.tensor([len(tokens) for tokens in ids])}
+        columns = {**examples.columns, INPUT: inputs, LENGTH: torch.tensor([len(tokens) for tokens in ids], dtype=torch.int64)}
         return Examples(columns, examples.classes, vocabulary=vocabulary)
 
     return packed

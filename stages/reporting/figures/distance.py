@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
-from stages.reporting.figures.panels import write
+from stages.reporting.figures.panels import titled, write
 from stages.reporting.records import Reports
 from stages.settings.params import TEACHER
 
@@ -81,7 +81,7 @@ def draw(reports: Reports, headlines: dict[str, str], folder: Path, elsewhere: C
         )
         teacher = next(iter(group.values()))["rows"][TEACHER]["seeds"]["0"][headline]
         ax.axhline(teacher, color="grey", linestyle="--")
-        ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=f"{headline} on test, %")
+        ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=titled(headline))
         ax.set_xscale("log")
         distances = [report["pool"]["fd"] for report in group.values()]
         for axis, labels in ((ax, [f"{distance:.3g}" for distance in distances]), (ax.secondary_xaxis("top"), list(group))):

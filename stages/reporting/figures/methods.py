@@ -10,7 +10,7 @@ import seaborn as sns
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.reporting.features import pair_distances, penultimate
-from stages.reporting.figures.panels import first_samples, save
+from stages.reporting.figures.panels import first_samples, save, titled
 from stages.reporting.intervals import half_interval
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
@@ -39,7 +39,7 @@ def curves(places: Places, kind: Any, students: pd.DataFrame) -> None:
         for _, other in every[every["group"] != group].groupby("run"):
             ax.plot(other["done"], other[score], color="0.85", linewidth=1)
         sns.lineplot(mine, x="done", y=score, hue="method", style="method", errorbar=("pi", 100), ax=ax)
-        ax.set(xlabel="schedule done, %", ylabel=f"{kind.headline} on validation split, %", title=group)
+        ax.set(xlabel="schedule done, %", ylabel=f"{titled(kind.headline)}, {kind.held}", title=group)
         ax.title.set_fontsize(10)
         ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, borderaxespad=0)
     figure.suptitle(f"{places.task}: learning curves (band: all seeds; grey: the other rows)", fontsize=11)
@@ -59,7 +59,7 @@ def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str)
         ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
         xlim=(0, 102),
-        xlabel=f"{kind.headline} on test split, % (95 % t-interval; dots are seeds; dashed: teacher)",
+        xlabel=f"{titled(kind.headline)}, {kind.tested} (95 % t-interval; dots are seeds; dashed: teacher)",
         ylabel=None,
         title=title,
     )
@@ -68,9 +68,9 @@ def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str)
 
 
 def diversity(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame) -> None:
-    """Distances between the teacher's features of two images: of each method's first seed, and of the in-domain images."""
+    """Distances between the teacher's features of two images: of each method's first seed, and of the validation images."""
     shown = {row: pack(images) for row, images, _ in first_samples(places, students)}
-    shown["in-domain (validation)"] = Examples.load(places.split("val"))
+    shown[kind.held] = Examples.load(places.split("val"))
     drawn = {row: images.subset(shuffled(len(images))[:PAIRED]) for row, images in shown.items()}  # they may be sorted by class
     distances = {row: pair_distances(penultimate(teacher, kind.shown(images, 256))).numpy() for row, images in drawn.items()}
     frame = pd.concat(
@@ -78,7 +78,7 @@ def diversity(places: Places, kind: Any, teacher: Teacher, students: pd.DataFram
     )
     figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(shown) + 1))
     sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
-    ax.axvline(float(np.median(distances["in-domain (validation)"])), color="grey", linestyle="--")
+    ax.axvline(float(np.median(distances[kind.held])), color="grey", linestyle="--")
     ax.set(
         xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{places.task}: diversity"
     )

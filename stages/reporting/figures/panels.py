@@ -48,7 +48,17 @@ def first_samples(places: Places, students: pd.DataFrame) -> list[tuple[str, Ten
 
 def read_predictions(file: Path) -> pd.DataFrame:
     """A predictions.csv, as `write_predictions` of a kind wrote it; a class may be called None or NA."""
-    return pd.read_csv(file, dtype={"actual": str, "predicted": str}, keep_default_na=False)
+    return pd.read_csv(file, dtype=dict.fromkeys(("actual", "teacher", "predicted"), str), keep_default_na=False)
+
+
+def titled(score: str) -> str:
+    """A score of the tables as figures write it."""
+    return {
+        "top1": "top-1, %",
+        "miou": "mean IoU, %",
+        "agree": "agreement with the teacher, %",
+        "agree_pool": "agreement with the teacher, %",
+    }[score]
 
 
 def save(figure: plt.Figure, places: Places, name: str) -> None:

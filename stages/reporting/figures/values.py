@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
-from stages.reporting.figures.panels import write
+from stages.reporting.figures.panels import titled, write
 from stages.reporting.records import Reports
 
 Sections = dict[str, dict[str, tuple[str, dict[str, Any]]]]  # task -> row -> its method, and its parameters
@@ -70,7 +70,7 @@ def draw(found: pd.DataFrame, headlines: dict[str, str], folder: Path) -> None:
             places, x="place", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
         )
         ax.set_xticks(range(len(order)), [f"{value:g}" for value in order])
-        ax.set(xlabel=key, ylabel=f"{headline} on test, %", title=method)
+        ax.set(xlabel=key, ylabel=titled(headline), title=method)
         ax.legend(title=None, fontsize=8)
     if not panels:
         axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")

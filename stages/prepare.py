@@ -138,7 +138,7 @@ def split(
     """
     if train is None:
         if test is None:
-            given, test = kind.held_out(given, held)
+            given, test = kind.held_out(given, held, leave=2)
         given, second = kind.held_out(given, val)
         return {"train": given, "val": second, "test": test}
     n = len(given)

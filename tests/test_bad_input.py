@@ -365,7 +365,7 @@ def test_an_imported_teacher_is_checked_before_anything_is_distilled_from_it(pro
     for name, message in (
         (
             "head.weight",
-            r"answers for 5 classes, and the labelled images have 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; give images of each",
+            r"answers for 5 classes, and the task has 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; give images of each",
         ),
         ("features.0.weight", r"does not fit the network.*'features.0.weight' is \(5, 1, 3, 3\), not \(32, 1, 3, 3\)"),
     ):

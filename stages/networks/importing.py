@@ -159,8 +159,8 @@ def _see_that_it_fits(path: Path, expected: State, found: Fitted, where: str, cl
     }
     if shapes and not names and all(mine == (len(classes), *given[1:]) for given, mine in shapes.values()):
         raise UserError(
-            f"{path} answers for {next(iter(shapes.values()))[0][0]} classes, and the labelled images have {len(classes)}: "
-            f"{', '.join(classes)}; give images of each of the teacher's classes, or say by `classes` which logits these are"
+            f"{path} answers for {next(iter(shapes.values()))[0][0]} classes, and the task has {len(classes)}: "
+            f"{', '.join(classes[:12])}; give images of each of the teacher's classes, or say by `classes` which logits these are"
         )
     wrong = [f"no '{name}'" for name in found.missing[:2]] + [f"unexpected '{name}'" for name in found.unexpected[:1]]
     wrong += [f"'{name}' is {given}, not {mine}" for name, (given, mine) in list(shapes.items())[: 3 - len(wrong)]]

@@ -262,6 +262,11 @@ class Split(Section):
     val: Share
 
 
+def _numbered(classes: Any) -> Any:
+    """The names of so many classes, where that is all that is said."""
+    return list(range(classes)) if isinstance(classes, int) and not isinstance(classes, bool) else classes
+
+
 TRAINED = {"test": 0.3, "val": 0.1}  # where the teacher is trained here
 IMPORTED = {"test": 0.6, "val": 0.4}  # where it is not, and labelled images are for scoring
 NOTHING = {"test": 0.1, "val": 0.05}  # of the OOD images, where there are no others
@@ -280,7 +285,7 @@ class Task(Section):
     image: ImageForm | None = None
     text: TextForm | None = None
     in_domain: Annotated[Any, PlainValidator(_in_domain)] = None
-    classes: list[Annotated[str, BeforeValidator(str)]] | str | Positive | None = None
+    classes: Annotated[list[Annotated[str, BeforeValidator(str)]] | str | None, BeforeValidator(_numbered)] = None
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher | None = None
     teachers: list[PartTeacher] = Field([])
@@ -353,8 +358,6 @@ class Task(Section):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, as far as the task says them, in the order of the teacher's logits."""
-        if isinstance(self.classes, int):
-            return tuple(map(str, range(self.classes)))
         return tuple(listed(self.classes or [])) or tuple(name for part in self.teachers for name in part.names())
 
     @property

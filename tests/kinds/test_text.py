@@ -102,6 +102,18 @@ def brought(project, tmp_path):
     return make
 
 
+def test_texts_that_nobody_labelled_are_compared_with_the_teacher(brought):
+    brought(in_domain=None, classes=["short", "long"])
+    for stage in (prepare, train_teacher, curate):
+        stage.main("agnews-bert")
+    distill.main("agnews-bert", "initialised", "0")
+    distill.main("agnews-bert", "asdfd", "0")
+    evaluate.main("agnews-bert")
+    scores = json.loads((Places("agnews-bert").scores("asdfd", 0) / "metrics.json").read_text())
+    assert {"agree_pool", "kl_pool"} <= scores.keys()
+    assert "top1" not in scores
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_folder_of_hugging_face_teaches_a_shallower_student(kind, brought):
     net = brought(kind)

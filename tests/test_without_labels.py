@@ -1,0 +1,242 @@
+"""Nobody has a labelled image, or an image of the domain at all: students are compared with the teacher, and called so."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.functional import kl_div
+
+from stages import curate, distill, evaluate, overview, plan, prepare, report, train_teacher
+from stages.datasets.examples import Examples
+from stages.datasets.images import ImageForm
+from stages.engine.teacher import Teacher
+from stages.kinds.classification import Kind
+from stages.networks import weights
+from stages.networks.build import build
+from stages.settings.paths import Places
+from stages.support.errors import UserError
+from tests.clones import REPOSITORY
+from tests.tables import rows_of
+
+ROWS = ["supervised", "kd_in_domain", "kd_ood"]
+STATISTICS = {"mean": [0.5], "std": [0.5]}
+
+
+@pytest.fixture
+def brought(project):
+    """The task digits with a teacher that its user brought, of ten classes."""
+    torch.manual_seed(0)
+    torch.save(build("convnet_32", 10, (1, 16, 16)).state_dict(), "teacher.pt")
+    project.change("run", methods=ROWS)
+    project.change("task.digits", teacher={"network": "convnet_32", "weights": {"path": "teacher.pt", **STATISTICS}})
+    return project
+
+
+def through(task="digits", rows=ROWS):
+    plan.main()
+    for stage in (prepare, train_teacher, curate):
+        stage.main(task)
+    for row in rows:
+        distill.main(task, row, "0")
+    for stage in (evaluate, report):
+        stage.main(task)
+    overview.main()
+    return json.loads(Places(task).report("smoke").read_text())
+
+
+def why(row):
+    return json.loads((Places("digits").student(row, 0) / "run.json").read_text()).get("why_not")
+
+
+def scores(row, task="digits"):
+    return json.loads((Places(task).scores(row, 0) / "metrics.json").read_text())
+
+
+def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(brought):
+    brought.change("task.digits", in_domain=None, classes=list("abcdefghij"))
+    known, places = through(), Places("digits")
+    held = json.loads((places.data / "ood/held_out.json").read_text())
+    pool, test = Examples.load(places.pool / "pool.safetensors"), Examples.load(places.split("test"))
+    assert len(Examples.load(places.split("train"))) == 0
+    assert held["test"] == test.index.tolist()
+    assert len({*held["val"], *held["test"], *pool.index.tolist()}) == len(held["val"]) + len(held["test"]) + len(pool)
+    assert [why(row) is None for row in ROWS] == [False, False, True]
+    assert "in-domain examples, which this task has not" in why("kd_in_domain")
+    _, teacher = weights.load(places.teacher)
+    _, student = weights.load(places.student("kd_ood", 0))
+    images = test.input.float() / 255
+    with torch.no_grad():
+        theirs, ours = teacher.eval()(images), student.eval()(images)
+    found = scores("kd_ood")
+    assert found["agree_pool"] == pytest.approx(100 * (theirs.argmax(1) == ours.argmax(1)).double().mean().item(), abs=0.01)
+    expected = kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean").item()
+    assert found["kl_pool"] == pytest.approx(expected, rel=1e-3)
+    assert {"top1", "agree", "fd"}.isdisjoint(found)
+    assert scores("teacher")["agree_pool"] == 100
+    assert known["headline"] == "agree_pool"
+    assert "pool" not in known  # its distance from a domain that nobody has
+    curve = pd.read_csv(places.curve("kd_ood", 0))
+    assert curve.columns[-1] == "val_agree_pool"
+    assert not any("top1" in name for name in curve)
+    predictions = pd.read_csv(places.scores("kd_ood", 0) / "predictions.csv")
+    assert list(predictions) == ["teacher", "predicted", "confidence"]
+    assert {*predictions["teacher"]} <= {*"abcdefghij"}
+    rows = rows_of((brought.folder / "results/smoke/table.md").read_text())
+    assert rows["kd_ood"]["agree, pool %"] == f"{found['agree_pool']:.2f}"
+    assert {"top-1 %", "agree %"}.isdisjoint(rows["kd_ood"])
+    assert json.loads((brought.folder / "results/smoke/summary.json").read_text())["digits"]["kd_ood"] == pytest.approx(
+        found["agree_pool"], abs=0.01
+    )
+
+
+def test_images_of_the_domain_without_labels_measure_and_bound(brought):
+    brought.change("task.digits", in_domain={"source": "digits", "labels": "none"}, classes=10)
+    known = through()
+    assert [why(row) is None for row in ROWS] == [False, True, True]
+    assert "labels of in-domain examples" in why("supervised")
+    assert known["headline"] == "agree"
+    assert known["pool"]["images"] > 0
+    assert "label" not in Examples.load(Places("digits").split("test")).columns
+    assert {"agree", "kl"} <= scores("kd_in_domain").keys()
+    assert {"top1", "agree_pool"}.isdisjoint(scores("kd_in_domain"))
+
+
+def test_what_was_asked_once_is_compared_where_there_is_an_answer(brought):
+    """Held out images, too, are images of the pool."""
+    generator = torch.Generator().manual_seed(0)
+    (brought.folder / "others").mkdir()
+    with open("answers.csv", "w", newline="") as table:
+        writer = csv.writer(table)
+        writer.writerow(["file", "cat", "dog"])
+        for n in range(60):
+            pixels = torch.randint(0, 256, (16, 16), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(brought.folder / "others" / f"{n}.png")
+            if n % 3:
+                writer.writerow([f"others/{n}.png", *torch.randn(2, generator=generator).tolist()])
+    ood = {"source": "folder", "path": "others"}
+    brought.change("task.digits", in_domain=None, ood=ood, classes=["cat", "dog"], teacher={"answers": "answers.csv"})
+    brought.change("task.digits", split={"test": 0.4, "val": 0.3})
+    brought.change("run", methods=["kd_ood"])
+    known = through(rows=["kd_ood"])
+    test = Examples.load(Places("digits").split("test"))
+    answered = [name for name in test.files if int(name.rpartition("/")[2].partition(".")[0]) % 3]
+    assert 0 < len(answered) < len(test)
+    assert len(pd.read_csv(Places("digits").scores("kd_ood", 0) / "predictions.csv")) == len(answered)
+    assert known["rows"]["teacher"]["seeds"]["0"]["agree_pool"] == 100
+
+
+def test_pixels_are_compared_too(project):
+    net = build("unet_16", 4, (1, 32, 32))
+    torch.save(net.state_dict(), "teacher.pt")
+    project.change("run", tasks=["digit_scenes"], methods=["kd_ood"])
+    project.change(
+        "task.digit_scenes",
+        in_domain=None,
+        classes=["none", "a", "b", "c"],
+        teacher={"network": "unet_16", "weights": {"path": "teacher.pt", **STATISTICS}},
+    )
+    known = through("digit_scenes", ["kd_ood"])
+    assert known["headline"] == "agree_pool"
+    assert {"agree_pool", "kl_pool"} <= scores("kd_ood", "digit_scenes").keys()
+    assert {"miou", "pixels"}.isdisjoint(scores("kd_ood", "digit_scenes"))
+
+
+def test_several_teachers_name_the_classes(project):
+    for name, network in (("a", "convnet_32"), ("b", "lenet_32")):
+        torch.save(build(network, 5, (1, 16, 16)).state_dict(), f"{name}.pt")
+    of = {"weights": {"path": "a.pt", **STATISTICS}, "network": "convnet_32", "classes": list("abcde")}
+    other = {"weights": {"path": "b.pt", **STATISTICS}, "network": "lenet_32", "classes": list("fghij")}
+    project.change("task.digits-halves", in_domain=None, teachers=[of, other])
+    project.change("run", tasks=["digits-halves"], methods=["kd_ood"])
+    assert through("digits-halves", ["kd_ood"])["headline"] == "agree_pool"
+    card = json.loads((Places("digits-halves").student("kd_ood", 0) / "card.json").read_text())
+    assert card["classes"] == list("abcdefghij")
+
+
+def test_what_stands_among_held_out_images_too_is_no_pool(brought):
+    """A folder with every image twice: no held out image is one that students learn from."""
+    brought.change(
+        "task.digits",
+        in_domain=None,
+        classes=10,
+        ood={"source": "mixture", "parts": [{"source": "photographs", "count": 60}, {"source": "photographs", "count": 60}]},
+    )
+    prepare.main("digits")
+    ood, held = (Examples.load(Places("digits").split(part)).input.flatten(1) for part in ("ood", "test"))
+    assert len(held) == 12
+    assert not (ood[:, None] == held[None]).all(2).any()
+
+
+@torch.no_grad()
+def test_a_teacher_whose_answers_say_nothing_is_pointed_out(brought):
+    """One class for most of the pool, and noise that is as clear to it."""
+    kind = Kind(ImageForm(size=16, channels=1), ("cat", "dog", "cow"))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    nn.init.zeros_(net[1].weight)  # it always says the same
+    sure = net[1].bias.softmax(0).max().item()
+    found = curate.doubts(kind, Teacher(net), {"histogram_after": [90, 6, 4], "confidence": sure})
+    assert "calls 90 % of the pool 'cat'" in found[0]
+    assert "as sure of noise" in found[1]
+    assert curate.doubts(kind, Teacher(net), {"histogram_after": [40, 35, 25], "confidence": 0.99}) == []
+
+
+BAD = [
+    ({"in_domain": {"source": "digits", "labels": "yes"}}, "`labels` is `none`, or left out"),
+    ({"classes": ["a", "b"]}, "`classes` names what no labels name"),
+    ({"in_domain": None}, "classes: nothing says how the teacher's classes are called"),
+    ({"in_domain": None, "classes": 3}, "answers for 10 classes, and the task has 3"),
+    ({"in_domain": None, "classes": 10, "ood": {"source": "photographs", "count": 2}}, "ood: 2 examples cannot be split"),
+    ({"in_domain": None, "classes": "absent.txt"}, "the list of classes absent.txt is missing"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_does_not_fit_is_named(brought, changes, message):
+    brought.change("task.digits", **changes)
+    with pytest.raises(UserError, match=message):
+        brought.teach("digits")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("digits", "a teacher that is trained here learns from labels"),
+        ("topics", "a teacher that is trained here learns from labels"),
+        ("digits-shift", "a teacher that is trained here learns from labels"),
+    ],
+)
+def test_what_needs_labels_says_so_at_once(project, task, message):
+    project.change("run", tasks=[task])
+    project.change(f"task.{task}", in_domain=None)
+    with pytest.raises(UserError, match=message):
+        plan.main()
+
+
+def test_three_labelled_images_of_a_class_are_enough_for_every_row_of_the_default_list(brought):
+    rows = [*yaml.safe_load((REPOSITORY / "params.yaml").read_text())["run"]["methods"], "kd_ood_strong", "tessera"]
+    digits = load_digits()
+    for label in range(10):
+        folder = brought.folder / "labelled" / str(label)
+        folder.mkdir(parents=True)
+        for n, image in enumerate(digits.images[digits.target == label][:3]):
+            Image.fromarray((image * 15).astype("uint8")).save(folder / f"{n}.png")
+    brought.change("run", methods=rows)
+    brought.change("task.digits", in_domain={"source": "folder", "path": "labelled"})
+    prepare.main("digits")
+    val = Examples.load(Places("digits").split("val"))
+    inputs, net = (val.input.float() / 255 - 0.5) / 0.5, build("convnet_32", 10, (1, 16, 16))
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    for _ in range(60):  # a teacher that is right on the few that check it
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(inputs), val.label).backward()
+        optimizer.step()
+    torch.save(net.state_dict(), "teacher.pt")
+    known = through(rows=rows)
+    assert len(val) == 10
+    assert all("seeds" in known["rows"][row] for row in rows)

@@ -6,12 +6,10 @@ One process for all runs of a task: starting Python costs ten times the work on 
 Usage: python -m stages.evaluate TASK
 """
 
-import statistics
-import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
@@ -20,6 +18,7 @@ from stages.jobs.setup import open_teacher
 from stages.kinds import ON_POOL, Kind, aspect, told
 from stages.networks import weights
 from stages.networks.answers import stored
+from stages.networks.complexity import latency
 from stages.reporting.features import likeness, penultimate
 from stages.settings import paths
 from stages.settings.params import TEACHER
@@ -129,19 +128,6 @@ def by_part(logits: Tensor, examples: Examples, known: list[int]) -> dict[str, f
         "known": 100 * torch.cat(hits).mean().item(),
         **{f"part{i}": 100 * hit.mean().item() for i, hit in enumerate(hits, 1)},
     }
-
-
-def latency(net: nn.Module, example: Tensor, repeats: int = 30) -> float:
-    """Median milliseconds for one `example` (1, ...) on one CPU thread, after five warm-up runs."""
-    threads, times = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        for _ in range(repeats + 5):
-            begin = time.perf_counter()
-            net(example)
-            times.append(1000 * (time.perf_counter() - begin))
-    torch.set_num_threads(threads)
-    return statistics.median(times[5:])
 
 
 def _short(value: Any) -> Any:

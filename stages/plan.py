@@ -23,7 +23,7 @@ from stages.networks.build import find
 from stages.reporting import records
 from stages.settings import paths, plans
 from stages.settings.catalogue import FOLDER
-from stages.settings.params import IMPRESS, STAGES, Params, load
+from stages.settings.params import EXPORT, IMPRESS, STAGES, Params, load
 from stages.settings.paths import Places
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
@@ -61,6 +61,8 @@ def main() -> None:
         as_template(params, name)
         for stage in IMPRESS:
             plans.of_stage(params, stage, name).write(Places(name).plan(stage))
+    for name in params.export.tasks:
+        plans.of_stage(params, EXPORT, name).write(Places(name).plan(EXPORT))
     kinds, known = {params.task(name).kind for name in params.run.tasks}, dict[str, Any]()
     for scale in records.scales(params.run.scale):
         reported = records.everything(scale)

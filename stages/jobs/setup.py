@@ -9,6 +9,7 @@ from stages.engine.teacher import ASKED, MAPS, STAGES, Teacher
 from stages.kinds import Kind, Probe, open_kind
 from stages.methods.bases.method import IN_DOMAIN, LABELS, POOL, Method, Schedule, Setting
 from stages.networks import weights
+from stages.networks.build import find
 from stages.networks.importing import import_weights, tell
 from stages.networks.weights import Blueprint
 from stages.settings.paths import Places
@@ -56,6 +57,10 @@ def open_setting(places: Places, task: Task, method: type[Method], seed: int, ru
     made_for, kind, teacher = open_teacher(places, task, runtime)
     given = task.distill.student
     student = replace(made_for, network=given.network, parts=(), model=None, interface=None)
+    if student.text:
+        file, match = find(given.network)
+        own, model = getattr(file, "configured", None), student.text.get("model")
+        student = replace(student, text={**student.text, "model": own(match, model) if own and model else None})
     data = {key: Examples.load(path) for key, path in files(places, task, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
         data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()

@@ -28,16 +28,19 @@ def build(match: re.Match[str], classes: int, form: Any, model: dict[str, Any] |
         what = "bert_LAYERS_WIDTH" if texts else "torchvision.NAME or a network of ours"
         raise ValueError(f"the teacher was not imported from Hugging Face; write {what}")
     # Whatever precision it was saved in: students are trained in full.
-    model = {key: value for key, value in said.items() if key not in ("dtype", "torch_dtype")}
+    model = {key: value for key, value in configured(match, said).items() if key not in ("dtype", "torch_dtype")}
     if "model_type" not in model:
         raise ValueError("its config.json names no `model_type`; add it (bert, vit, ...)")
     config = library().AutoConfig.for_model(model.pop("model_type"), **model)
     config.num_labels = classes
     if not texts:
         return Vision(config, any("Segmentation" in name for name in said.get("architectures") or []))
-    if match[1]:
-        config.num_hidden_layers = int(match[1])
     return Encoder(config, form)
+
+
+def configured(match: re.Match[str], model: dict[str, Any]) -> dict[str, Any]:
+    """The configuration `model` of one with as many layers as the name says."""
+    return {**model, "num_hidden_layers": int(match[1])} if match[1] else model
 
 
 def library() -> Any:

@@ -12,9 +12,17 @@ from stages.support.plugins import nearest
 FORMS = {r"torchvision\.(.+)": "torchvision.NAME (NAME as in torchvision.models and torchvision.models.segmentation)"}
 
 
-class _RepeatChannel(nn.Module):
+class Grey(nn.Module):
+    """A network for colours that sees grey images (B, 1, H, W), over all its channels; its tensors keep their names."""
+
+    wraps = True
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.expand(-1, 3, -1, -1)
+        return self.net(x.expand(-1, 3, -1, -1))
 
 
 class Segmenter(nn.Module):
@@ -55,4 +63,4 @@ def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Modu
         net = Segmenter(net.backbone, net.classifier)
     elif hasattr(net, "layer4"):
         net.taps = TAPS
-    return nn.Sequential(_RepeatChannel(), net) if shape[0] == 1 else net
+    return Grey(net) if shape[0] == 1 else net

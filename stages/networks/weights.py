@@ -12,7 +12,7 @@ from stages.engine.teacher import Teacher
 from stages.networks.adapter import Adapter, Interface, inside
 from stages.networks.answers import stored
 from stages.networks.build import build
-from stages.networks.counting import macs
+from stages.networks.complexity import macs
 from stages.networks.normalize import Normalized
 from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors, write_json

@@ -24,6 +24,7 @@ TEACHER = "teacher"  # the label of the teacher's row
 PARAMS = Path("params.yaml")
 STAGES = ("prepare", "train_teacher", "curate", "evaluate", "report")  # of a task, beside one `distill` a row and seed
 IMPRESS = ("train_templates", "impress")  # of a task that `impress.tasks` names
+EXPORT = "export"  # of a task that `export.tasks` names
 FIRST = ("supervised", "kd_in_domain", "kd_noise", "kd_ood", "kd_ood_strong", "mosaickd")  # in tables; the others by name
 # What methods share in a task stands under its `distill`, and goes into the sections of all methods that have such a field.
 SHARED = {"generator_width": "generator_width", "synthetic_batch": "batch"}
@@ -82,6 +83,17 @@ class Impress(Section):
         return sorted(int(name.removeprefix("seed_")) for name in self.templates if name.startswith("seed_"))
 
 
+class Export(Section):
+    """Students of some `tasks` of the run as files that ship, with a model card each. None by default.
+
+    `methods` names rows, and `seeds` theirs; all of the run where nothing is named.
+    """
+
+    tasks: list[str] = Field([])
+    methods: list[str] = Field([])
+    seeds: list[Seed] = Field([])
+
+
 class _File(Section):
     """The sections of params.yaml. `task` and `method` hold what this run changes; null means "not said"."""
 
@@ -89,17 +101,19 @@ class _File(Section):
     task: dict[str, Any] = Field({})
     method: dict[str, dict[str, Any] | None] = Field({})
     impress: Impress = Impress()
+    export: Export = Export()
 
 
 @dataclass(frozen=True)
 class Params:
-    """What is asked for (`run`, `impress`), the `catalogue`, and the `changes` of this run: all of params.yaml that is said.
+    """What is asked for (`run`, `impress`, `export`), the `catalogue`, and the `changes` of this run: all of params.yaml.
 
     Changes are for the tasks of the run alone. Methods check their sections themselves.
     """
 
     run: Run
     impress: Impress
+    export: Export
     catalogue: Catalogue
     changes: Layer
     extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of earlier runs that the catalogue no longer has
@@ -208,10 +222,10 @@ def load(path: Path = PARAMS) -> Params:
     _moved(content)
     checked = check(_File, content, file=str(PARAMS))
     changes = Layer(_said({"task": checked.task, "method": checked.method}), PARAMS, "")
-    params = Params(checked.run, checked.impress, Catalogue(path.parent / FOLDER), changes)
+    params = Params(checked.run, checked.impress, checked.export, Catalogue(path.parent / FOLDER), changes)
     for row, section in params.rows.items():
         where = f"{FOLDER / VARIANTS}: {row}"
-        if row in (TEACHER, *STAGES, *IMPRESS):
+        if row in (TEACHER, *STAGES, *IMPRESS, EXPORT):
             raise UserError(f"{where}: a stage has this name already; take another")
         if row in params.catalogue.variants:
             _name(row, params.catalogue.variants[row])
@@ -226,10 +240,13 @@ def load(path: Path = PARAMS) -> Params:
         _known(params.rows, name, "method", f"{PARAMS}: run.methods: ")
     for name in params.changes.of("method").content:
         _known(params.rows, name, "method", f"{PARAMS}: method: ")
-    for name in params.impress.tasks:
-        params.catalogue.layers(name, f"{PARAMS}: impress.tasks: ")
-        if name not in params.run.tasks:
-            raise UserError(f"{PARAMS}: impress.tasks: '{name}' is not among run.tasks; name it there too")
+    for key, names in (("impress", params.impress.tasks), (EXPORT, params.export.tasks)):
+        for name in names:
+            params.catalogue.layers(name, f"{PARAMS}: {key}.tasks: ")
+            if name not in params.run.tasks:
+                raise UserError(f"{PARAMS}: {key}.tasks: '{name}' is not among run.tasks; name it there too")
+    for name in params.export.methods:
+        _known(params.rows, name, "method", f"{PARAMS}: export.methods: ")
     return params
 
 

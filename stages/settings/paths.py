@@ -69,6 +69,11 @@ class Places:
         """The folder of one run's student, card and synthetic samples."""
         return STUDENTS / self.task / row / str(seed)
 
+    @property
+    def exported(self) -> Path:
+        """The folder of the students that ship: a folder each, by row and seed."""
+        return Path("models/exported") / self.task
+
     def template(self, seed: int) -> Path:
         """A network of the teacher's kind, trained with another seed."""
         return Path("models/templates") / self.task / f"seed_{seed}"

@@ -17,7 +17,7 @@ import grimp
 
 import stages
 from stages.datasets import sources
-from stages.settings.params import Params
+from stages.settings.params import EXPORT, Params
 from stages.settings.paths import FULL
 from stages.settings.task import EVERYTHING, STUDENT_DOMAIN
 from stages.support.errors import UserError
@@ -36,6 +36,7 @@ TAKES = {
     "report": (TABLE, ("kind", "image", "text")),
     "train_templates": (RUN, ("kind", "image", "text", "precision", "teacher")),
     "impress": (TABLE, ("kind", "image", "text")),
+    "export": (TABLE, ("kind", "image", "text", "in_domain", "ood", "distill")),
 }
 OF_IMPRESS = {"train_templates": "seeds", "impress": "templates"}  # what these take of the section `impress`
 # Code that reads parameters, writes files or says what was made cannot change a number: what it reads stands in the plan.
@@ -96,6 +97,7 @@ def of_stage(params: Params, stage: str, task: str, loaded: Iterable[str] = (), 
         "run": {key: getattr(params.run, key) for key in run_keys},
         "task": {key: section[key] for key in task_keys},
         **({"impress": getattr(params.impress, OF_IMPRESS[stage])} if stage in OF_IMPRESS else {}),
+        **({"export": params.export.model_dump(exclude={"tasks"})} if stage == EXPORT else {}),
         **more,
     }
     if files := dict(_unhashed(parameters["task"])):
@@ -136,11 +138,11 @@ def _named(stage: str, task: dict[str, Any]) -> Iterator[str]:
         yield kind
         parts = task["teachers"] or [task["teacher"]]
         yield from (f"stages.networks.{leading(part['network'])}" for part in parts)
-    if stage in ("distill", "evaluate", "report"):
+    if stage in ("distill", "evaluate", "report", EXPORT):
         yield f"stages.networks.{leading(task['distill']['student']['network'])}"
     if stage == "curate":
         yield f"stages.curation.rules.{task['curate'].get('keep', EVERYTHING)}"
-    if stage in ("evaluate", "report"):
+    if stage in ("evaluate", "report", EXPORT):
         yield f"{kind}.scores"
     if stage == "report":
         yield f"{kind}.figures"

@@ -10,7 +10,7 @@ import yaml
 
 # Who knows in which file a parameter stands adds a function here: from its name in code to `FILE: KEY`, or None.
 places: list[Callable[[str], str | None]] = []
-NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress)\.[^\s:`]+(?=: |`)")
+NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress|export)\.[^\s:`]+(?=: |`)")
 
 ANY = "..."  # words that a script reads itself
 

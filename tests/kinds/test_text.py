@@ -3,13 +3,17 @@
 import csv
 import hashlib
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages import curate, distill, evaluate, prepare, report, train_teacher
+from stages import curate, distill, evaluate, export, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
@@ -22,6 +26,7 @@ from stages.settings import params
 from stages.settings.params import method_names
 from stages.settings.paths import Places
 from stages.support.errors import UserError
+from stages.tools import predict
 from tests import small
 from tests.small import encoder, sentences, text
 
@@ -112,6 +117,38 @@ def test_texts_that_nobody_labelled_are_compared_with_the_teacher(brought):
     scores = json.loads((Places("agnews-bert").scores("asdfd", 0) / "metrics.json").read_text())
     assert {"agree_pool", "kl_pool"} <= scores.keys()
     assert "top1" not in scores
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_student_of_texts_ships_with_its_tokenizer(brought, project, capsys):
+    """Its card says its own depth, and its snippet runs."""
+    runtime = pytest.importorskip("onnxruntime")
+    brought()
+    project.change("export", tasks=["agnews-bert"], methods=["initialised"])
+    project.teach("agnews-bert")
+    for row in ("initialised", "asdfd"):
+        distill.main("agnews-bert", row, "0")
+    evaluate.main("agnews-bert")
+    export.main("agnews-bert")
+    places = Places("agnews-bert")
+    card = json.loads((places.student("initialised", 0) / "card.json").read_text())
+    assert card["text"]["model"]["num_hidden_layers"] == 2
+    folder, test = places.exported / "initialised" / "0", Examples.load(places.split("test"))
+    _, student = weights.load(places.student("initialised", 0))
+    with torch.no_grad():
+        logits = student.eval()(test.input)
+    session = runtime.InferenceSession(str(folder / "student.onnx"))
+    got = torch.from_numpy(session.run(["logits"], {"inputs": test.input.numpy()})[0])
+    torch.testing.assert_close(got, logits, rtol=1e-3, atol=1e-4)
+    capsys.readouterr()
+    predict.main(str(folder), "news/test.csv", "--column", "1")
+    titles, *rows = csv.reader(capsys.readouterr().out.splitlines())
+    assert titles[:3] == ["input", "class", "confidence"]
+    with Path("news/test.csv").open(newline="") as table:
+        assert len(rows) == len(list(csv.reader(table)))
+    snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])

@@ -1,5 +1,8 @@
-"""What a network computes for an input, counted by torch's own formulas."""
+"""What a network costs for an input: operations, counted by torch's own formulas, and time."""
 
+import statistics
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,3 +47,16 @@ def macs(net: nn.Module, example: Tensor) -> int:
     with Counter() as counter:
         net(example)
     return counter.operations // 2
+
+
+@torch.inference_mode()
+def latency(answer: Callable[[Tensor], Any], example: Tensor, repeats: int = 30) -> float:
+    """Median milliseconds for one `example` (1, ...) on one CPU thread, after five warm-up runs."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for _ in range(repeats + 5):
+        begin = time.perf_counter()
+        answer(example)
+        times.append(1000 * (time.perf_counter() - begin))
+    torch.set_num_threads(threads)
+    return statistics.median(times[5:])

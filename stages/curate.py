@@ -109,12 +109,17 @@ def scored(
 
 
 def doubts(kind: Kind, teacher: Teacher, facts: dict[str, Any]) -> list[str]:
-    """Why the teacher's answers to the pool may teach nothing: one class for most of it, or noise that is as clear to it."""
+    """Why the teacher's answers to the pool may teach little: few classes for most of it, or noise that is as clear to it."""
     counts, found = facts["histogram_after"], []
-    if len(counts) > 2 and (most := max(counts)) > MOST * sum(counts):
+    if ONE_LABEL in kind.has and len(counts) > 2 and (most := max(counts)) > MOST * sum(counts):
         found.append(
             f"the teacher calls {100 * most / sum(counts):.0f} % of the pool '{kind.classes[counts.index(most)]}'; check its "
             "mean, std, range and order, or give images that are more varied"
+        )
+    elif ONE_LABEL in kind.has and facts["effective_classes_after"] < len(counts) / 2:
+        found.append(
+            f"the teacher sees {facts['effective_classes_after']:.1f} effective classes of {len(counts)} in the pool: give more "
+            "varied images, or take a method that makes images of every class (`mosaickd`, `fast`, `tessera`)"
         )
     if ASKED in teacher.can and IMAGES in kind.has:
         noise = torch.randint(0, 256, (NOISE, *kind.blank(1).shape[1:]), generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
-from stages.kinds import ON_POOL, Kind, aspect, told
+from stages.kinds import Kind, answered, aspect
 from stages.networks import weights
 from stages.networks.answers import stored
 from stages.networks.complexity import latency
@@ -45,11 +45,10 @@ def main(name: str) -> None:
     runtime, measure = job.measuring(), aspect(task.kind, "scores")
     made_for, kind, guide = open_teacher(places, task, runtime)
     if task.measured != LABELLED:
-        tests = {domain: told(kind, guide, test) for domain, test in tests.items()}
+        tests = {domain: answered(kind, guide, test) for domain, test in tests.items()}
     teacher = {domain: _told(kind, guide, test) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
     like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
-    end = ON_POOL if task.measured == HELD_OUT else ""
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
         folder = places.teacher if row == TEACHER else places.student(row, seed)
@@ -70,10 +69,11 @@ def main(name: str) -> None:
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")
-        result = {f"{key}{end}": value for key, value in scores.pop("predictions").items()}
+        result = {f"{key}{kind.suffix}": value for key, value in scores.pop("predictions").items()}
         result |= {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,
+            "tested": len(tests["predictions"]),
             "ms": milliseconds[card["network"]],
         }
         result |= made.pop("cost", {}) | made.pop("findings", {})

@@ -60,10 +60,9 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
     written = Written()
     for task, report in reports.items():
         _add(written, with_reported(params, report["rows"]), task, report, now.get(task, {}))
-    headlines = {task: report["headline"] for task, report in reports.items()}
     sweeps = values.sweeps(_sections(params, reports), reports)
-    values.draw(sweeps, headlines, out / "figures")
-    distance.draw(reports, headlines, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
+    values.draw(sweeps, out / "figures")
+    distance.draw(reports, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
     note, beside = " ".join([*written.notes, tables.NOTE]), tables.beside_each_other(written.cells)
     first = ["### Tasks beside each other", beside] if beside else []
     with replacing(out / "report.html") as temporary:
@@ -93,9 +92,10 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
     ):
         if (runs := tables.runs(rows, domain)).empty:
             continue
-        table = tables.summarise(runs, headline, baseline)
+        on_pool = headline.endswith("_pool")
+        table = tables.summarise(runs, headline, None if on_pool else baseline)
         common, words = tables.in_words(table, shown, called)
-        above = [common] if common else []
+        above = [*([tables.UNRANKED] if on_pool else []), *([common] if common else [])]
         written.text[task] += [f"### {title}", *above, tables.to_markdown(words), *below]
         pictures = sorted(_figures(task)) if domain is None else []
         about = _described(params, rows) if domain is None else pd.DataFrame()

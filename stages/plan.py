@@ -13,6 +13,7 @@ import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
+from stages.jobs.imported import check_named
 from stages.jobs.setup import DATA
 from stages.jobs.size import CLASSES, costs
 from stages.jobs.teaching import as_template
@@ -25,6 +26,7 @@ from stages.settings import paths, plans
 from stages.settings.catalogue import FOLDER
 from stages.settings.params import EXPORT, IMPRESS, STAGES, Params, load
 from stages.settings.paths import Places
+from stages.settings.task import LABELLED
 from stages.settings.yaml import Loader
 from stages.support.errors import UserError, run_script
 from stages.support.files import write_json
@@ -41,6 +43,8 @@ def main() -> None:
     for name in params.run.tasks:
         task = params.task(name)
         check_form(task, f"task.{name}")
+        if task.measured != LABELLED and not task.names and task.teacher:
+            check_named(task.teacher, f"task.{name}.teacher")
         open_rule(name, task.curate)
         for one in task.parts:
             find(one.network, f"task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")

@@ -32,7 +32,8 @@ def main(name: str) -> None:
     splits = {} if task.in_domain is None else _of_domain(kind, task, name)
     shifted = _shifted(kind, task, name, splits["train"].classes) if isinstance(task.ood, StudentDomain) else {}
     with about(f"task.{name}.ood"):
-        ood = shifted["train"].unlabelled() if shifted else task.ood.read(form.trained)
+        whole = task.in_domain is None  # some of them are tested on
+        ood = shifted["train"].unlabelled() if shifted else task.ood.read(form if whole else form.trained)
     splits |= {"ood": ood} if splits else _of_pool(kind, ood, task, name)
     limit = SMOKE_IMAGES if job.smoke else None
     with replacing_folder(places.data) as new:
@@ -49,8 +50,8 @@ def main(name: str) -> None:
         overlap = new / places.overlap.relative_to(places.data)
         write_json(overlap, _overlap(kind, name, splits, shifted))
         if task.in_domain is None:
-            rows = {part: splits[part].index.tolist() for part in ("val", "test")}
-            write_json(new / places.held_out.relative_to(places.data), rows)
+            held = {part: list(splits[part].files) or splits[part].index.tolist() for part in ("val", "test")}
+            write_json(new / places.held_out.relative_to(places.data), held)
         write_json(new / places.sources.name, stamps(task.model_dump(mode="json")))
 
 

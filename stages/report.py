@@ -32,16 +32,18 @@ def main(name: str) -> None:
     """
     job = open_job("report", name)
     settings, task, places, scale = job.params, job.task, job.places, job.run.scale
-    earlier = records.load(name, scale)["rows"]
+    earlier = records.load(name, scale)
     rows = collect(settings, places, plans.around(settings, name))
     _, kind, teacher = open_teacher(places, task, job.measuring())
+    if gone := earlier["headline"] not in ("", kind.headline):
+        print(f"{name}: earlier rows were compared by {earlier['headline']}, not by {kind.headline}; they are left out")
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
     figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups)
     facts = {"kind": task.kind, "headline": kind.headline, "distill": _distill(task)}
     if task.measured != HELD_OUT:
         facts["pool"] = _pool(places, kind, teacher)
-    write_json(places.report(scale), facts | {"rows": records.merged(earlier, rows)})
+    write_json(places.report(scale), facts | {"rows": records.merged({} if gone else earlier["rows"], rows)})
     if not places.report().exists():
         write_json(places.report(), {"kind": task.kind, "headline": kind.headline, "rows": {}})  # DVC wants it there
 

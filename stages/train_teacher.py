@@ -23,7 +23,7 @@ from stages.jobs import import_report
 from stages.jobs.imported import as_logits, imported, same_answer
 from stages.jobs.job import open_job
 from stages.jobs.teaching import teach
-from stages.kinds import Kind, Probe, open_kind
+from stages.kinds import Kind, Probe, answered, open_kind
 from stages.networks import weights
 from stages.networks.answers import stored
 from stages.networks.weights import Blueprint
@@ -125,6 +125,9 @@ def _imported(part: Taught, kind: Kind, val: Examples, runtime: rt.Runtime, wher
     assert given is not None
     blueprint, net, notes = imported(part, kind, val, where)
     origin = {"made": f"imported from {given.path}", "sha256": sha256(weights_in(Path(given.path)))}
+    if LABEL not in val.columns:
+        with about(where):
+            val = answered(kind, net, val)
     logits = kind.answers(runtime.place(net.eval()), val)
     if stored(net) is None:
         with about(where):

@@ -1,6 +1,7 @@
 """Students that ship: files that answer as the student, a card whose words hold, and predictions without this repository."""
 
 import csv
+import hashlib
 import importlib.util
 import json
 import re
@@ -13,11 +14,13 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from PIL.ExifTags import Base
+from safetensors.torch import load_file
 
 from stages import distill, evaluate, export, plan
 from stages.datasets.examples import Examples
 from stages.networks import shipped, weights
-from stages.networks.torchvision import Grey
+from stages.networks.build import build
 from stages.settings.paths import Places
 from stages.support.errors import UserError
 from stages.tools import predict
@@ -39,6 +42,13 @@ def shipping(project, task="digits", rows=("kd_ood",), **changes):
     evaluate.main(task)
     export.main(task)
     return Places(task).exported / rows[0] / "0"
+
+
+def proportion(share, n, z=1.959964):
+    """Wilson's interval, by its formula."""
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return middle - half, middle + half
 
 
 def snippet(card):
@@ -75,9 +85,10 @@ def test_the_card_says_what_was_measured_and_runs_where_nothing_else_is(project,
     assert front["pipeline_tag"] == "image-classification"
     scores = json.loads((places.scores("kd_ood", 0) / "metrics.json").read_text())
     assert f"| top-1 % | {scores['top1']:.2f} |" in card
-    share = scores["top1"] / 100
-    assert f"± {196 * (share * (1 - share) / 128) ** 0.5:.1f} points" in card
-    assert scores["made"]["teacher"] in card
+    low, high = proportion(scores["top1"] / 100, 128)
+    assert f"lies between {100 * low:.1f} and {100 * high:.1f} (95 %)" in card
+    assert "smoke scale" in card
+    assert "`convnet_32`, 94,186 parameters, trained by stages/train_teacher.py" in card
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "alone"], check=True)
     (inside,) = Path("alone").glob("lib/*/site-packages")
     for name in ALONE:
@@ -86,16 +97,24 @@ def test_the_card_says_what_was_measured_and_runs_where_nothing_else_is(project,
             (inside / path.name).symlink_to(path)
         (inside / name).symlink_to(home)
     pixels = Examples.load(places.split("test")).input[0, 0].numpy()
-    Image.fromarray(pixels).resize((48, 48), Image.Resampling.NEAREST).save(folder / "image.png")
-    said = subprocess.run(
-        [Path("alone/bin/python").absolute(), "-I", "-c", snippet(card)], cwd=folder, capture_output=True, text=True, check=True
-    )
-    lines = [line.split(": ") for line in said.stdout.splitlines()]
-    capsys.readouterr()
-    predict.main(str(folder / "student.onnx"), str(folder / "image.png"))
-    (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
-    assert [name for name, _ in lines] == [row[key] for key in row if key.startswith("class")]
-    assert [float(value) for _, value in lines] == pytest.approx([float(row[key]) for key in row if key[:4] == "conf"], abs=1e-3)
+    plain = Image.fromarray(pixels).resize((48, 40), Image.Resampling.NEAREST)
+    clear = Image.merge("LA", (plain, plain.point(lambda value: 255 if value > 60 else 0)))
+    deep = Image.fromarray(np.asarray(plain).astype(np.uint16) * 257)
+    turned = Image.Exif()
+    turned[Base.Orientation] = 6
+    for name, image in (("plain", plain), ("clear", clear), ("deep", deep)):
+        image.save(folder / f"{name}.png", exif=turned if name == "plain" else b"")
+        code = snippet(card).replace("image.png", f"{name}.png")
+        said = subprocess.run(
+            [Path("alone/bin/python").absolute(), "-I", "-c", code], cwd=folder, capture_output=True, text=True, check=True
+        )
+        lines = [line.split(": ") for line in said.stdout.splitlines()]
+        capsys.readouterr()
+        predict.main(str(folder / "student.onnx"), str(folder / f"{name}.png"))
+        (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+        assert [label for label, _ in lines] == [row[key] for key in row if key.startswith("class")], name
+        expected = [float(row[key]) for key in row if key.startswith("confidence")]
+        assert [float(value) for _, value in lines] == pytest.approx(expected, abs=1e-3), name
 
 
 def test_predictions_are_those_of_the_student(project, capsys):
@@ -121,8 +140,14 @@ def test_predictions_are_those_of_the_student(project, capsys):
 
 
 def test_a_student_that_segments_ships_with_masks(project, capsys):
-    folder, places = shipping(project, "digit_scenes"), Places("digit_scenes")
+    """Trained on crops of the pool, compared and shipped for whole images that are not square."""
+    torch.save(build("unet_8", 4, (1, 32, 48)).state_dict(), "teacher.pt")
+    teacher = {"network": "unet_8", "weights": {"path": "teacher.pt", "mean": [0.5], "std": [0.5]}}
+    form = {"size": [32, 48], "channels": 1, "crop": 24}
+    changes = {"image": form, "in_domain": None, "classes": ["none", "a", "b", "c"], "teacher": teacher}
+    folder, places = shipping(project, "digit_scenes", **changes), Places("digit_scenes")
     test = Examples.load(places.split("test"))
+    assert test.shape == (1, 32, 48)
     Image.fromarray(test.input[0, 0].numpy()).save("scene.png")
     capsys.readouterr()
     predict.main(str(folder), "scene.png", "--masks", "masks")
@@ -131,6 +156,13 @@ def test_a_student_that_segments_ships_with_masks(project, capsys):
     with torch.no_grad():
         mask = student.eval()(test.input[:1].float() / 255).argmax(1)[0]
     assert np.array_equal(np.asarray(Image.open("masks/scene.png")), mask.numpy())
+    for side in "ab":
+        Path(side).mkdir()
+        Image.fromarray(test.input[0, 0].numpy()).save(Path(side, "scene.png"))
+    predict.main(str(folder), "a", "b", "--masks", "masks")
+    assert Path("masks/a/scene.png").exists()
+    assert Path("masks/b/scene.png").exists()
+    capsys.readouterr()
     names = json.loads((places.teacher / "card.json").read_text())["classes"]
     counts = torch.bincount(mask.flatten(), minlength=len(names))
     assert row["class"] == names[int(counts.argmax())]
@@ -142,33 +174,28 @@ def test_a_student_that_segments_ships_with_masks(project, capsys):
     assert row["class"] in done.stdout
 
 
-def test_a_grey_student_of_torchvision_has_the_names_of_its_library(project):
+def test_a_grey_student_of_torchvision_has_the_names_of_its_library(tmp_path):
     from torchvision import models
 
-    project.change("task.digits", image={"size": 32, "channels": 1})
-    student = {**project.section("digits")["distill"], "student": "torchvision.mobilenet_v3_small"}
-    shipping(project, rows=["kd_ood_bare"], distill=student)
-    _, net = weights.load(Places("digits").student("kd_ood_bare", 0))
-    state = weights.bare(net).state_dict()
-    own = models.mobilenet_v3_small(num_classes=10)
-    own.load_state_dict(state)
-    assert isinstance(net.net, Grey)
-    images = torch.rand(2, 1, 32, 32)
-    mean, std = net.normalize.mean, net.normalize.std
+    blueprint = weights.Blueprint("torchvision.mobilenet_v3_small", tuple("abc"), (1, 32, 32), [0.4], [0.2])
+    net, images = blueprint.build().eval(), torch.rand(2, 1, 32, 32)
+    weights.save(tmp_path, blueprint, net, images[:1], {})
+    own = models.mobilenet_v3_small(num_classes=3)
+    own.load_state_dict(load_file(tmp_path / weights.WEIGHTS))
     with torch.no_grad():
-        theirs = own.eval()(((images - mean) / std).expand(-1, 3, -1, -1))
-        torch.testing.assert_close(net.eval()(images), theirs)
+        theirs = own.eval()(((images - 0.4) / 0.2).expand(-1, 3, -1, -1))
+        torch.testing.assert_close(net(images), theirs)
 
 
 def test_what_was_measured_without_labels_is_called_so(project):
-    from stages.networks.build import build
-
     torch.save(build("convnet_32", 10, (1, 16, 16)).state_dict(), "teacher.pt")
     given = {"path": "teacher.pt", "mean": [0.5], "std": [0.5]}
     folder = shipping(project, in_domain=None, classes=10, teacher={"network": "convnet_32", "weights": given})
     card = (folder / "README.md").read_text()
     assert "| agree, pool % |" in card
     assert "Nobody has measured its accuracy" in card
+    digest = hashlib.sha256(Path("teacher.pt").read_bytes()).hexdigest()
+    assert digest in card
     assert "top-1" not in card
     assert "metrics" not in yaml.safe_load(card.split("---")[1])
 
@@ -176,15 +203,18 @@ def test_what_was_measured_without_labels_is_called_so(project):
 def test_what_cannot_be_exported_or_read_is_named(project, capsys):
     folder = shipping(project, rows=["kd_ood", "augkd"])  # the second needs what the task has not
     assert "augkd is left out: it needs labelled examples" in capsys.readouterr().out
-    project.change("export", methods=["mosaickd"])
-    plan.main()
-    with pytest.raises(UserError, match=r"export\.methods: there is no student of mosaickd with seed 0; name both in `run`"):
-        export.main("digits")
+    for key, value in (("methods", "mosaickd"), ("seeds", 7)):
+        project.change("export", **{key: [value]})
+        with pytest.raises(UserError, match=rf"export\.{key}: '{value}' is not among run\.{key}; name it there too, or take"):
+            plan.main()
+        project.change("export", **{key: []})
     project.change("export", methods=["augkd"])
     plan.main()
     with pytest.raises(UserError, match="none of these rows runs on the task"):
         export.main("digits")
     assert (folder / "student.onnx").exists()  # what was there stays
+    with pytest.raises(UserError, match=r"absent\.png is missing; give images"):
+        predict.main(str(folder), "absent.png")
     with pytest.raises(UserError, match=r"absent\.onnx is missing; stage `export` writes it"):
         predict.main("absent.onnx", "x.png")
     Path("other.onnx").write_bytes(b"nothing")

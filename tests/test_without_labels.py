@@ -61,7 +61,7 @@ def scores(row, task="digits"):
 def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(brought):
     brought.change("task.digits", in_domain=None, classes=list("abcdefghij"))
     known, places = through(), Places("digits")
-    held = json.loads((places.data / "ood/held_out.json").read_text())
+    held = json.loads((places.data / "ood/held_out.json").read_text())  # by their numbers, for these are no files
     pool, test = Examples.load(places.pool / "pool.safetensors"), Examples.load(places.split("test"))
     assert len(Examples.load(places.split("train"))) == 0
     assert held["test"] == test.index.tolist()
@@ -80,6 +80,7 @@ def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(
     assert {"top1", "agree", "fd"}.isdisjoint(found)
     assert scores("teacher")["agree_pool"] == 100
     assert known["headline"] == "agree_pool"
+    assert "no ranking" in (brought.folder / "results/smoke/table.md").read_text()
     assert "pool" not in known  # its distance from a domain that nobody has
     curve = pd.read_csv(places.curve("kd_ood", 0))
     assert curve.columns[-1] == "val_agree_pool"
@@ -89,7 +90,7 @@ def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(
     assert {*predictions["teacher"]} <= {*"abcdefghij"}
     rows = rows_of((brought.folder / "results/smoke/table.md").read_text())
     assert rows["kd_ood"]["agree, pool %"] == f"{found['agree_pool']:.2f}"
-    assert {"top-1 %", "agree %"}.isdisjoint(rows["kd_ood"])
+    assert {"top-1 %", "agree %", "gain"}.isdisjoint(rows["kd_ood"])
     assert json.loads((brought.folder / "results/smoke/summary.json").read_text())["digits"]["kd_ood"] == pytest.approx(
         found["agree_pool"], abs=0.01
     )
@@ -183,7 +184,10 @@ def test_a_teacher_whose_answers_say_nothing_is_pointed_out(brought):
     found = curate.doubts(kind, Teacher(net), {"histogram_after": [90, 6, 4], "confidence": sure})
     assert "calls 90 % of the pool 'cat'" in found[0]
     assert "as sure of noise" in found[1]
-    assert curate.doubts(kind, Teacher(net), {"histogram_after": [40, 35, 25], "confidence": 0.99}) == []
+    even = {"histogram_after": [40, 35, 25], "confidence": 0.99, "effective_classes_after": 2.9}
+    assert curate.doubts(kind, Teacher(net), even) == []
+    (few,) = curate.doubts(kind, Teacher(net), even | {"histogram_after": [70, 30, 0], "effective_classes_after": 1.4})
+    assert "1.4 effective classes of 3" in few
 
 
 BAD = [
@@ -191,6 +195,7 @@ BAD = [
     ({"classes": ["a", "b"]}, "`classes` names what no labels name"),
     ({"in_domain": None}, "classes: nothing says how the teacher's classes are called"),
     ({"in_domain": None, "classes": 3}, "answers for 10 classes, and the task has 3"),
+    ({"in_domain": None, "classes": 1}, "`classes` is two or more"),
     ({"in_domain": None, "classes": 10, "ood": {"source": "photographs", "count": 2}}, "ood: 2 examples cannot be split"),
     ({"in_domain": None, "classes": "absent.txt"}, "the list of classes absent.txt is missing"),
 ]
@@ -240,3 +245,39 @@ def test_three_labelled_images_of_a_class_are_enough_for_every_row_of_the_defaul
     known = through(rows=rows)
     assert len(val) == 10
     assert all("seeds" in known["rows"][row] for row in rows)
+
+
+def test_names_that_are_missing_are_asked_for_before_anything_is_read(brought):
+    """In the task's own file, where they belong."""
+    brought.change("task.digits", in_domain=None)
+    with pytest.raises(UserError, match=r"^tasks/digits.yaml: digits.classes: nothing says how"):
+        plan.main()
+
+
+def test_a_name_that_stands_twice_is_numbered(brought):
+    brought.change("task.digits", in_domain=None, classes=["crane", "dog", "crane", *"abcdefg"])
+    prepare.main("digits")
+    assert Examples.load(Places("digits").split("val")).classes[:3] == ("crane", "dog", "crane 2")
+
+
+def test_answers_to_no_image_that_measures_are_named(brought):
+    """A stock of a few answers; and images of the domain beside answers to the pool alone."""
+    Image.fromarray(torch.zeros(16, 16, dtype=torch.uint8).numpy()).save(brought.folder / "x.png")
+    (brought.folder / "answers.csv").write_text("file,cat,dog\nelsewhere/x.png,1,2\n")
+    brought.change("task.digits", in_domain=None, classes=["cat", "dog"], teacher={"answers": "answers.csv"})
+    prepare.main("digits")
+    with pytest.raises(UserError, match="was asked once, and of none of the 6 images that measure students"):
+        train_teacher.main("digits")
+
+
+def test_rows_that_another_score_compared_are_left_out(brought, capsys):
+    """A task turned from labels to none: its table has one score."""
+    brought.change("run", methods=["kd_noise"])
+    brought.change("task.digits", teacher=brought.section("digits")["teacher"])
+    path = Places("digits").report("smoke")
+    path.parent.mkdir(parents=True)
+    old = {"upper_bound": False, "seeds": {"0": {"top1": 50.0, "made": {"identity": {}}}}}
+    path.write_text(json.dumps({"kind": "classification", "headline": "top1", "rows": {"kd_ood": old}}))
+    brought.change("task.digits", in_domain=None, classes=10)
+    assert set(through(rows=["kd_noise"])["rows"]) == {"teacher", "kd_noise"}
+    assert "earlier rows were compared by top1, not by agree_pool" in capsys.readouterr().out

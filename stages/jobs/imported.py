@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.datasets.examples import Examples
+from stages.datasets.examples import Examples, pack
 from stages.kinds import IMAGES, Kind
 from stages.networks.adapter import Adapter, Interface, inside
 from stages.networks.answers import PROBABILITIES, ROUNDED, stored
@@ -23,7 +23,7 @@ from stages.settings.catalogue import MAKES
 from stages.settings.task import Teacher as Taught
 from stages.settings.task import Weights
 from stages.support.errors import UserError, about
-from stages.support.files import weights_in
+from stages.support.files import distinct, weights_in
 
 NEAR_ONE = 1e-3  # how far the sum of a row of probabilities may be from it
 
@@ -60,7 +60,8 @@ def shell(taught: Taught, kind: Kind, examples: Examples, where: str) -> tuple[B
     file, match = find(taught.network, f"{where}.network: ")
     with about(file_at):
         own = _configured(file, path, match)
-        examples = _named(taught, own, examples, where)
+    examples = _named(taught, own, examples, where)
+    with about(file_at):
         blueprint = kind.blueprint(taught.network, examples, own.model)
         if IMAGES in kind.has:
             blueprint = _seeing(taught, given, blueprint, own)
@@ -87,6 +88,16 @@ def _configured(file: Any, path: Path, match: re.Match[str]) -> Configuration:
     return found
 
 
+def check_named(taught: Taught, where: str) -> None:
+    """Raise UserError where neither labels nor the task name the classes, and nothing beside the weights does."""
+    assert taught.weights is not None
+    file, match = find(taught.network, f"{where}.network: ")
+    path = checked(taught.weights.path, taught.weights.sha256, _place(taught, where))
+    with about(_place(taught, where)):
+        own = _configured(file, path, match)
+    _named(taught, own, pack(torch.empty(0)), where)
+
+
 def _named(taught: Taught, own: Configuration, examples: Examples, where: str) -> Examples:
     """The examples with the teacher's own names of its classes, where neither labels nor the task name any."""
     if examples.classes:
@@ -97,8 +108,8 @@ def _named(taught: Taught, own: Configuration, examples: Examples, where: str) -
             f"{key}: nothing says how the teacher's classes are called; list them in the order of its logits, name a text file "
             "with one a line, or write how many there are"
         )
-    picked = [_number(one, own.names, f"{where}.classes") for one in taught.picked]
-    return replace(examples, classes=tuple(own.names[one] for one in picked) or own.names)
+    picked = [_number(one, own.names, f"{where}.classes") for one in taught.picked] or range(len(own.names))
+    return replace(examples, classes=distinct([own.names[one] for one in picked]))
 
 
 def _place(taught: Taught, where: str) -> str:

@@ -30,7 +30,6 @@ from stages.support.plugins import plugin
 FOLDER = "stages.kinds"
 ONE_LABEL = "one_label"
 AGREEMENT = "agree"  # the headline where there are no labels
-ON_POOL = "_pool"  # ends the names of scores of images that are held out of the pool
 _PLACES = 2**20  # pixels or tokens that a network answers at a time
 
 
@@ -38,12 +37,32 @@ class Kind(ABC):
     """A kind of task with the form of the inputs of training and the names of its classes. Logits are (B, K, ...)."""
 
     has: ClassVar[frozenset[str]]  # what a method may ask of it: IMAGES or TEXTS, ONE_LABEL an example
-    headline: str  # the score by which rows are compared, in percent; curves show it as val_HEADLINE
-    held, tested = "in-domain (validation)", "the test split"  # what validation and test are, for figures
+    score: ClassVar[str]  # by which rows are compared where there are labels, in percent
+    measured = LABELLED  # by what students are measured, as `Task.measured` says
     samples: ClassVar[int] = 1000  # synthetic inputs that are kept of a run, for figures and their likeness to the domain
 
     def __init__(self, form: Any, classes: tuple[str, ...]):
         self.form, self.classes = form, classes
+
+    @property
+    def headline(self) -> str:
+        """The score by which rows are compared, in percent; curves show it as val_HEADLINE."""
+        return self.score if self.measured == LABELLED else AGREEMENT + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What ends the names of scores of images that are held out of the pool."""
+        return "_pool" if self.measured == HELD_OUT else ""
+
+    @property
+    def held(self) -> str:
+        """What the validation split is, for figures."""
+        return "held out of the pool" if self.measured == HELD_OUT else "in-domain (validation)"
+
+    @property
+    def tested(self) -> str:
+        """What the test split is, for figures."""
+        return "images held out of the pool" if self.measured == HELD_OUT else "the test split"
 
     @property
     def answer(self) -> tuple[int, ...]:
@@ -127,19 +146,21 @@ class Kind(ABC):
 def open_kind(task: Task, classes: tuple[str, ...]) -> Kind:
     """The kind of `task`; raises UserError for an unknown one."""
     kind: Kind = plugin(FOLDER, task.kind, "Kind", "kind of task")(task.form, classes)
-    if task.measured != LABELLED:
-        kind.headline = AGREEMENT + (ON_POOL if task.measured == HELD_OUT else "")
-    if task.measured == HELD_OUT:
-        kind.held, kind.tested = "held out of the pool", "images held out of the pool"
+    kind.measured = task.measured
     return kind
 
 
-def told(kind: Kind, teacher: nn.Module, examples: Examples) -> Examples:
-    """The examples to which the teacher has an answer: all, unless it was asked once."""
+def answered(kind: Kind, teacher: nn.Module, examples: Examples) -> Examples:
+    """The examples to which the teacher has an answer: all, unless it was asked once. Raises UserError where there are none."""
     if stored(teacher) is None:
         return examples
-    unknown = kind.answers(teacher, examples).isnan().any(1)
-    return examples.subset((~unknown).nonzero().flatten())
+    known = (~kind.answers(teacher, examples).isnan().any(1)).nonzero().flatten()
+    if not len(known):
+        raise UserError(
+            f"the teacher was asked once, and of none of the {len(examples)} images that measure students ({kind.held}); "
+            "give answers to more images, or labelled ones"
+        )
+    return examples.subset(known)
 
 
 class Probe:
@@ -151,7 +172,7 @@ class Probe:
     def __init__(self, kind: Kind, net: nn.Module, val: Examples, autocast: Any, teacher: nn.Module | None = None):
         self.kind, self.net, self.val, self.autocast = kind, net, val, autocast
         if teacher is not None and LABEL not in val.columns:
-            self.val = told(kind, teacher, val)
+            self.val = answered(kind, teacher, val)
         self.teacher = None if teacher is None else self._answers(teacher)
 
     def __call__(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from stages.losses.distillation import entropy
 class OneLabel(kinds.Kind):
     """One class an example."""
 
-    headline = "top1"
+    score = "top1"
 
     def summary(self, logits: Tensor) -> dict[str, Tensor]:
         """Summarise the whole example, which has one class."""

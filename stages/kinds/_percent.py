@@ -4,13 +4,8 @@ from torch import Tensor
 
 from stages.datasets.examples import LABEL, Examples
 
-OF_POOL = (
-    "pool: no image of the domain is there, so students are compared with the teacher on images that were held out of the pool. "
-    "This is no accuracy, and it flatters a student that learned from such images."
-)
 
-
-def judged(examples: Examples, teacher: Tensor | None) -> tuple[str, Tensor]:
+def reference(examples: Examples, teacher: Tensor | None) -> tuple[str, Tensor]:
     """By what predictions are judged, in a word, and the classes that it says: labels, or else the teacher's answers."""
     if LABEL in examples.columns:
         return "actual", examples.label

@@ -72,7 +72,7 @@ class Answers(nn.Module):
                     f"the answer to '{known[place]}' may be to {asked[place]} or to {file}; write more of the path in the answers"
                 )
         logits = torch.full((len(files), self.logits.shape[1]), float("nan"))
-        rows = torch.tensor(found)
+        rows = torch.tensor(found, dtype=torch.int64)
         logits[rows >= 0] = self.logits.cpu()[rows[rows >= 0]]
         return logits
 

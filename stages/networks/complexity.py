@@ -54,9 +54,11 @@ def latency(answer: Callable[[Tensor], Any], example: Tensor, repeats: int = 30)
     """Median milliseconds for one `example` (1, ...) on one CPU thread, after five warm-up runs."""
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    for _ in range(repeats + 5):
-        begin = time.perf_counter()
-        answer(example)
-        times.append(1000 * (time.perf_counter() - begin))
-    torch.set_num_threads(threads)
+    try:
+        for _ in range(repeats + 5):
+            begin = time.perf_counter()
+            answer(example)
+            times.append(1000 * (time.perf_counter() - begin))
+    finally:
+        torch.set_num_threads(threads)
     return statistics.median(times[5:])

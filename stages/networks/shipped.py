@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from stages.support.errors import UserError
 from stages.support.extras import optional
-from stages.support.files import replacing
 
 INPUT, OUTPUTS = "inputs", ("logits", "probabilities")
 FILES = ONNX, PROGRAM = "student.onnx", "student.pt2"
@@ -29,7 +28,9 @@ class Shipped(nn.Module):
 
 
 def write(folder: Path, net: nn.Module, example: Tensor, facts: dict[str, Any]) -> None:
-    """Write both programs, for batches of any size of inputs like `example` (1, ...), with `facts` as JSON in their metadata.
+    """Write both programs into an empty folder, for batches of any size of inputs like `example` (1, ...).
+
+    `facts` go into their metadata, as JSON.
 
     Raises UserError where the packages for ONNX are not installed, or the network cannot be exported.
     """
@@ -46,11 +47,8 @@ def write(folder: Path, net: nn.Module, example: Tensor, facts: dict[str, Any]) 
         raise UserError(f"the student cannot be exported ({str(error).splitlines()[0]}); take another network") from None
     assert network is not None
     network.model.metadata_props.update(said)
-    with replacing(folder / PROGRAM) as temporary:
-        torch.export.save(program, temporary.with_suffix(".pt2"), extra_files={EXTRA: json.dumps(said)})
-        temporary.with_suffix(".pt2").replace(temporary)
-    with replacing(folder / ONNX) as temporary:
-        network.save(temporary)
+    torch.export.save(program, folder / PROGRAM, extra_files={EXTRA: json.dumps(said)})
+    network.save(folder / ONNX)
 
 
 class Reader:

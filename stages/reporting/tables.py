@@ -36,7 +36,8 @@ NOTE = (
     "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`. ms: one image on a CPU thread, "
     "one network of each make. † upper bound: sees the teacher's own training images, which a user does not have. § a "
     "schedule of its own, said below its table; all other rows have the task's. ‡ made by other code or parameters than "
-    "those beside this table, or of another teacher. n/a: the method does not run there. "
+    "those beside this table, or of another teacher. n/a: the method does not run there. pool: no example of the domain was "
+    "there, so students are compared with the teacher on a part of the pool that was held out. "
     "The teacher is one network, so it has no interval, "
     "nor has a row of one seed; and a test split is a sample: by 1,000 images a score of 50 % is known to 3 points, by 100 to "
     "10. FD: "
@@ -47,6 +48,10 @@ NOTE = (
     "backward, seconds of synthesis and of distillation, of runs on the device that made most of the table."
 )
 NONE = "–"
+UNRANKED = (
+    "**This is no accuracy, and no ranking.** Students were compared with the teacher on images like those that they learned "
+    "from. Rows that are close here may be far apart on real images. Fifty labelled images are a better judge."
+)
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 
 
@@ -66,14 +71,15 @@ def runs(rows: dict[str, Any], domain: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def summarise(found: pd.DataFrame, headline: str, baseline: str = BASELINE) -> pd.DataFrame:
-    """Means over seeds in the order of first appearance, with n, half the 95 % t-interval of the headline, and the gain."""
+def summarise(found: pd.DataFrame, headline: str, baseline: str | None = BASELINE) -> pd.DataFrame:
+    """Means over seeds in the order of first appearance, with n, half the 95 % t-interval of the headline, and any gain."""
     groups = found.drop(columns="seed").groupby("method", sort=False)
     table = groups.mean()
     table["n"] = groups.size()
     table["ci95"] = [half_interval(list(group[headline])) for _, group in groups]
-    base = table[headline].get(baseline, math.nan)
-    table["gain"] = (table[headline] - base).where(table.index != TEACHER)
+    if baseline:
+        base = table[headline].get(baseline, math.nan)
+        table["gain"] = (table[headline] - base).where(table.index != TEACHER)
     return table
 
 

@@ -169,9 +169,10 @@ class Params:
         if first not in ("task", "row"):
             return f"{PARAMS}: {what}"
         name, rest = _first(rest, self.catalogue.tasks)
-        layers = self._layers(name) if rest else self.catalogue.layers(name)
+        layers, path = self._layers(name), rest.split(".") if rest else []
         if first == "task":
-            return place(layers, rest.split(".") if rest else [])
+            said = layers[-1].has(path[:1]) if rest else False  # else the task's own file is the place
+            return place(layers if said else self.catalogue.layers(name), path)
         row, rest = _first(rest, self.rows)
         path = rest.split(".") if rest else []
         return place(self._of_row(row, name, [path[0]] if path else []) or [layers[-1].of("methods", row)], path)
@@ -244,9 +245,11 @@ def load(path: Path = PARAMS) -> Params:
         for name in names:
             params.catalogue.layers(name, f"{PARAMS}: {key}.tasks: ")
             if name not in params.run.tasks:
-                raise UserError(f"{PARAMS}: {key}.tasks: '{name}' is not among run.tasks; name it there too")
-    for name in params.export.methods:
-        _known(params.rows, name, "method", f"{PARAMS}: export.methods: ")
+                raise UserError(f"{PARAMS}: {key}.tasks: '{name}' is not among run.tasks; name it there too, or take it out here")
+    for key in ("methods", "seeds"):
+        for one in getattr(params.export, key):
+            if one not in getattr(params.run, key):
+                raise UserError(f"{PARAMS}: export.{key}: '{one}' is not among run.{key}; name it there too, or take it out here")
     return params
 
 

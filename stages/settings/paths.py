@@ -52,7 +52,7 @@ class Places:
 
     @property
     def held_out(self) -> Path:
-        """Which OOD examples were held out to compare students with the teacher, where there are no in-domain ones."""
+        """Which OOD examples were held out to compare students with the teacher: their files, or numbers in their source."""
         return self.data / "ood" / "held_out.json"
 
     @property

@@ -11,7 +11,7 @@ from stages.datasets.sources import FOLDER, Source, names
 from stages.datasets.texts import TEXTS, TextForm
 from stages.settings.catalogue import MAKES
 from stages.settings.rates import Falling
-from stages.support.files import listed
+from stages.support.files import distinct, listed
 from stages.support.plugins import OWN, leading, plugin
 from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
 
@@ -264,7 +264,11 @@ class Split(Section):
 
 def _numbered(classes: Any) -> Any:
     """The names of so many classes, where that is all that is said."""
-    return list(range(classes)) if isinstance(classes, int) and not isinstance(classes, bool) else classes
+    if not isinstance(classes, int) or isinstance(classes, bool):
+        return classes
+    if classes < 2:
+        raise ValueError("`classes` is two or more, or their names")
+    return list(range(classes))
 
 
 TRAINED = {"test": 0.3, "val": 0.1}  # where the teacher is trained here
@@ -358,7 +362,7 @@ class Task(Section):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, as far as the task says them, in the order of the teacher's logits."""
-        return tuple(listed(self.classes or [])) or tuple(name for part in self.teachers for name in part.names())
+        return distinct(listed(self.classes or [])) or tuple(name for part in self.teachers for name in part.names())
 
     @property
     def form(self) -> Any:

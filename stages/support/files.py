@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ def listed(names: list[str] | str) -> list[str]:
         return [name for one in given for name in (_lines(one) if one in lists(names) else [one])]
     except FileNotFoundError as error:
         raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, with a number behind those that stand there already: `crane` is a bird, and `crane 2` a machine."""
+    return tuple(name if (n := names[:i].count(name)) == 0 else f"{name} {n + 1}" for i, name in enumerate(names))
 
 
 def lists(names: list[str] | str) -> list[str]:

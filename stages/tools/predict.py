@@ -9,6 +9,7 @@ Usage: python -m stages.tools.predict EXPORTED INPUTS... [--column COLUMN] [--ma
 import argparse
 import csv
 import io
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,9 @@ def main(*words: str) -> None:
         values, ks = shares.topk(best, dim=1)
         for name, mine, where in zip(names, values.tolist(), ks.tolist(), strict=True):
             pairs = zip(where, mine, strict=True)
-            writer.writerow([name, *(word for k, value in pairs for word in (classes[k], f"{value:.4f}"))])
+            writer.writerow(
+                [name.encode(errors="replace").decode(), *(word for k, value in pairs for word in (classes[k], f"{value:.4f}"))]
+            )
 
 
 def _file(exported: Path) -> Path:
@@ -92,7 +95,7 @@ def _images(paths: list[Path], reader: Reader) -> Named:
             try:
                 with Image.open(content) as image:
                     pixels = to_pixels(image, shape)
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
                 print(f"skipped {name}: {error}", file=sys.stderr)
                 continue
             found += 1
@@ -102,6 +105,8 @@ def _images(paths: list[Path], reader: Reader) -> Named:
 
 
 def _opened(path: Path) -> Iterator[tuple[str, Any]]:
+    if not path.exists():
+        raise UserError(f"{path} is missing; give images, folders or archives of them")
     if path.is_file() and path.suffix.lower() in ENDINGS:
         yield str(path), io.BytesIO(path.read_bytes())
         return
@@ -116,7 +121,10 @@ def _texts(paths: list[Path], reader: Reader, column: str) -> Named:
     if not beside.exists():
         raise UserError(f"{beside} is missing; copy it with the student")
     tokenizer = optional("tokenizers", "text").Tokenizer.from_file(str(beside))
+    tokenizer.encode_special_tokens = True  # a text that says [SEP] means the word
     for path in paths:
+        if not path.is_file():
+            raise UserError(f"the table {path} is missing")
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]
         titled = not column.isdecimal()
@@ -124,15 +132,18 @@ def _texts(paths: list[Path], reader: Reader, column: str) -> Named:
             raise UserError(f"{path} has no column '{column}'" + (f"; it has {', '.join(rows[0][:6])}" if rows else ""))
         place = rows[0].index(column) if titled else int(column)
         for number, row in list(enumerate(rows, 1))[titled:]:
+            if place >= len(row):
+                raise UserError(f"{path}, row {number}: it has {len(row)} columns, and column '{column}' is asked for")
             ids = tokenizer.encode(row[place]).ids[:length]
             yield f"{path}:{number}", torch.tensor(ids + [reader.facts["pad"]] * (length - len(ids)))
 
 
 def _keep(folder: Path, names: tuple[str, ...], seen: Tensor) -> None:
-    """Masks (n, H, W) as PNGs of class numbers, under the names of the images."""
+    """Masks (n, H, W) as PNGs of class numbers, under the names of the images, folders included."""
     for name, mask in zip(names, seen, strict=True):
-        with replacing(folder / f"{Path(name).stem}.png") as temporary:
-            Image.fromarray(mask.to(torch.uint8).numpy()).save(temporary, format="png")
+        inner = [part for part in Path(name).parts if part not in ("..", Path(name).anchor)]
+        with replacing(folder.joinpath(*inner).with_suffix(".png")) as temporary:
+            Image.fromarray(mask.numpy().astype("uint8" if seen.max() < 256 else "uint16")).save(temporary, format="png")
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages import curate, distill, evaluate, export, prepare, report, train_teacher
-from stages.datasets.examples import Examples
+from stages.datasets.examples import Examples, written
+from stages.datasets.texts import TextForm
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
 from stages.jobs.requirements import why_not
 from stages.jobs.setup import DATA, able, open_setting
 from stages.kinds.text.figures import words
+from stages.kinds.text.splits import packer
 from stages.methods import method_class
 from stages.networks import weights
 from stages.settings import params
@@ -124,10 +126,10 @@ def test_a_student_of_texts_ships_with_its_tokenizer(brought, project, capsys):
     """Its card says its own depth, and its snippet runs."""
     runtime = pytest.importorskip("onnxruntime")
     brought()
-    project.change("export", tasks=["agnews-bert"], methods=["initialised"])
+    project.change("run", methods=["initialised"])
+    project.change("export", tasks=["agnews-bert"])
     project.teach("agnews-bert")
-    for row in ("initialised", "asdfd"):
-        distill.main("agnews-bert", row, "0")
+    distill.main("agnews-bert", "initialised", "0")
     evaluate.main("agnews-bert")
     export.main("agnews-bert")
     places = Places("agnews-bert")
@@ -146,6 +148,14 @@ def test_a_student_of_texts_ships_with_its_tokenizer(brought, project, capsys):
     assert titles[:3] == ["input", "class", "confidence"]
     with Path("news/test.csv").open(newline="") as table:
         assert len(rows) == len(list(csv.reader(table)))
+    odd = "the [SEP] of river"  # a word in training, and so here
+    Path("odd.csv").write_text(odd)
+    predict.main(str(folder), "odd.csv")
+    _, line = csv.reader(capsys.readouterr().out.splitlines())
+    ids = packer(test, TextForm(length=12, tokenizer="hf"), project.folder)(written([odd])).input
+    with torch.no_grad():
+        said = student(ids)
+    assert float(line[2]) == pytest.approx(said.softmax(1).max().item(), abs=1e-3)
     snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
     done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 2

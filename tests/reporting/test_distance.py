@@ -77,6 +77,6 @@ def test_the_figure_is_drawn(project, case):
         del reports["far"]
     if case == "teachers":
         reports = {"near": report(0.1, 1.0), "far": report(0.1, 5.0)}
-    distance.draw(reports, dict.fromkeys(reports, "top1"), paths.RESULTS / "figures")
+    distance.draw(reports, paths.RESULTS / "figures")
     picture = matplotlib.image.imread(paths.RESULTS / "figures" / "distance.png")
     assert picture.std() > 0.02

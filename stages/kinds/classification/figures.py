@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.curation.scores import standing_out
 from stages.datasets.examples import LABEL, PREDICTED, Examples
 from stages.engine.teacher import ASKED, Teacher
-from stages.kinds import told
+from stages.kinds import answered
 from stages.reporting.figures.panels import CLASSES, first_samples, mosaic, read_predictions, save, show
 from stages.reporting.figures.pool import extremes
 from stages.settings.paths import Places
@@ -48,7 +48,7 @@ def seen_as(kind: Any, teacher: Teacher, examples: Examples) -> tuple[Tensor, Te
     examples = examples.subset(shuffled(len(examples))[:2000])
     if ASKED not in teacher.can and (known := [name for name in (PREDICTED, LABEL) if name in examples.columns]):
         return examples.all_inputs(), examples.columns[known[0]]
-    examples = told(kind, teacher, examples)
+    examples = answered(kind, teacher, examples)
     return examples.all_inputs(), standing_out(kind.summary(kind.answers(teacher, examples))["shares"])
 
 
@@ -64,7 +64,7 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
         files = [places.scores(label, seed) / f"{file}.csv" for seed in seeds]
         frame = pd.concat([read_predictions(file) for file in files], ignore_index=True)
         by = frame.columns[0]
-        order = sorted(frame[by].unique())
+        order = [name for name in kind.classes if name in set(frame[by])]
         table = pd.crosstab(frame[by], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
         few, first, last = len(order) <= 20, place % columns == 0, place + columns >= len(groups)  # names stand at the edges
         ticks = {"xticklabels": few and last, "yticklabels": few and first}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.datasets.examples import LABEL, Examples
-from stages.kinds._percent import OF_POOL, judged, percent, recalls
+from stages.kinds._percent import percent, recalls, reference
 from stages.losses.distillation import kl_divergence
 from stages.support.files import replacing
 
@@ -25,7 +25,7 @@ COLUMNS = {
     "nll": ("NLL", 3),
     "ece": ("ECE %", 2),
 }
-NOTE = f"top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher. {OF_POOL}"
+NOTE = "top-1: accuracy on the test split after the last step. agree and KL(T‖S): against the teacher."
 
 
 def scores(logits: Tensor, teacher: Tensor | None, examples: Examples) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def write_predictions(path: Path, logits: Tensor, examples: Examples, classes: t
     Without labels the `teacher`'s class stands in place of the actual one.
     """
     confidence, predicted = logits.softmax(1).max(1)
-    title, judge = judged(examples, teacher)
+    title, judge = reference(examples, teacher)
     names = [[classes[k] for k in column.tolist()] for column in (judge, predicted)]
     with replacing(path.with_suffix(".csv")) as temporary:
         pd.DataFrame({title: names[0], "predicted": names[1], "confidence": confidence.numpy()}).to_csv(

@@ -16,7 +16,7 @@ class Kind(ImageKind):
     """A class for every pixel; those labelled UNKNOWN do not count."""
 
     has = frozenset({kinds.IMAGES})
-    headline = "miou"
+    score = "miou"
 
     @property
     def answer(self) -> tuple[int, ...]:

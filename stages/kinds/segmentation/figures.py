@@ -12,12 +12,12 @@ from torch import Tensor
 
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
-from stages.kinds.segmentation import Kind
 from stages.kinds.segmentation._overlap import overlaps
 from stages.reporting.figures.panels import first_samples, read_predictions, save
 from stages.reporting.figures.pool import extremes
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
+from stages.settings.task import LABELLED
 from stages.support.files import read_tensors
 
 __all__ = ["extremes", "predictions", "samples"]
@@ -59,7 +59,7 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
     answers = {row: read_tensors(places.scores(row, seed) / f"{file}.safetensors")[0] for row, seed in first}
     chosen, colours = answers[TEACHER], palette(len(kind.classes))
     panels = {"image": _coloured(chosen["images"])}
-    if kind.headline == Kind.headline:
+    if kind.measured == LABELLED:
         panels["truth"] = colours[chosen["labels"].numpy()]  # UNKNOWN, -1, is the last colour
     panels |= {row: colours[found["predicted"].numpy()] for row, found in answers.items()}
     rows = len(chosen["images"])

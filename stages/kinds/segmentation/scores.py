@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.datasets.examples import LABEL, Examples
-from stages.kinds._percent import OF_POOL, judged, percent
+from stages.kinds._percent import percent, reference
 from stages.kinds.segmentation._overlap import confusion, mean_overlap, overlaps
 from stages.losses.distillation import kl_per_sample
 from stages.support.files import replacing, save_tensors
@@ -23,9 +23,9 @@ COLUMNS = {
     "kl": ("KL(T‖S)", 3),
 }
 NOTE = (
-    f"mIoU: intersection over union, mean over classes, of one confusion matrix over the whole test split after the last step; "
+    "mIoU: intersection over union, mean over classes, of one confusion matrix over the whole test split after the last step; "
     "pixels that are not labelled are left out. pixels: those that are right. agree and KL(T‖S): against the teacher, over all "
-    f"pixels. {OF_POOL}"
+    "pixels."
 )
 
 
@@ -57,7 +57,7 @@ def write_predictions(path: Path, logits: Tensor, examples: Examples, names: tup
 
     PATH.safetensors: some images, their labels, and what is predicted. Without labels the `teacher`'s answers stand there.
     """
-    predicted, (title, judge) = logits.argmax(1), judged(examples, teacher)
+    predicted, (title, judge) = logits.argmax(1), reference(examples, teacher)
     table = confusion(predicted, judge, len(names))
     pairs = [(actual, other, int(table[i, j])) for i, actual in enumerate(names) for j, other in enumerate(names)]
     with replacing(path.with_suffix(".csv")) as temporary:

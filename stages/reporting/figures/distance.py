@@ -57,7 +57,7 @@ def lines(group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.Dat
     return rows[rows["method"].isin(list(filter(stands, tasks)))]
 
 
-def draw(reports: Reports, headlines: dict[str, str], folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
+def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
     """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable.
 
     Mean and range over seeds; the grey line is the teacher.
@@ -67,7 +67,7 @@ def draw(reports: Reports, headlines: dict[str, str], folder: Path, elsewhere: C
         max(1, len(groups)), 1, figsize=(8, 4.4 * max(1, len(groups))), squeeze=False, layout="constrained"
     )
     for ax, (group, found) in zip(axes.flat, groups, strict=False):
-        headline = headlines[next(iter(group))]
+        headline = next(iter(group.values()))["headline"]
         sns.lineplot(
             found.rename(columns={"method": "row"}),
             x="distance",

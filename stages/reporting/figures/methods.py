@@ -59,9 +59,9 @@ def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str)
         ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
         xlim=(0, 102),
-        xlabel=f"{titled(kind.headline)}, {kind.tested} (95 % t-interval; dots are seeds; dashed: teacher)",
+        xlabel=f"{titled(kind.headline)}, {kind.tested}",
         ylabel=None,
-        title=title,
+        title=f"{title} (95 % t-interval; dots are seeds; dashed: teacher)",
     )
     ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.7 / inches), ncols=3)
     save(figure, places, f"accuracy{suffix}")

@@ -53,12 +53,9 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 def titled(score: str) -> str:
     """A score of the tables as figures write it."""
-    return {
-        "top1": "top-1, %",
-        "miou": "mean IoU, %",
-        "agree": "agreement with the teacher, %",
-        "agree_pool": "agreement with the teacher, %",
-    }[score]
+    agreement = "agreement with the teacher"
+    words = {"top1": "top-1", "miou": "mean IoU", "agree": agreement, "agree_pool": agreement}
+    return f"{words.get(score, score)}, %"
 
 
 def save(figure: plt.Figure, places: Places, name: str) -> None:

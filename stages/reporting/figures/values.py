@@ -16,11 +16,11 @@ Sections = dict[str, dict[str, tuple[str, dict[str, Any]]]]  # task -> row -> it
 
 LEAST = 3  # values, of which a task has runs
 WIDE = 2  # panels beside each other
-PANEL = ["of", "key", "kind"]  # what tasks share that stand in one
+PANEL = ["of", "key", "headline"]  # what tasks share that stand in one
 
 
 def sweeps(sections: Sections, reports: Reports) -> pd.DataFrame:
-    """Runs by `task`, `method` (the row) and `value` of the number `key` of the method that the row is `of`; kinds of task apart.
+    """Runs by `task`, `method` (the row) and `value` of the number `key` of the method that the row is `of`; by `headline` apart.
 
     Of every number of which a task has runs with three values or more, all else as in the method's own row.
     """
@@ -32,7 +32,7 @@ def sweeps(sections: Sections, reports: Reports) -> pd.DataFrame:
         for (method, key), values in _alone(mine).items():
             known = runs.assign(value=runs["method"].map(values)).dropna(subset="value")
             if known["value"].nunique() >= LEAST:
-                found.append(known.assign(task=task, of=method, key=key, kind=report["kind"]))
+                found.append(known.assign(task=task, of=method, key=key, headline=report["headline"]))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*PANEL, "task", "method"])
 
 
@@ -51,7 +51,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def draw(found: pd.DataFrame, headlines: dict[str, str], folder: Path) -> None:
+def draw(found: pd.DataFrame, folder: Path) -> None:
     """values.png in `folder`: a panel for each number in `found`, the `sweeps`, with the headline of its tasks over it.
 
     Mean and range over seeds; values as the catalogue has them now.
@@ -61,8 +61,8 @@ def draw(found: pd.DataFrame, headlines: dict[str, str], folder: Path) -> None:
     figure, axes = plt.subplots(down, WIDE, figsize=(5.5 * WIDE, 4.2 * down), squeeze=False, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
-    for ax, ((method, key, _), runs) in zip(axes.flat, panels, strict=False):
-        headline = headlines[runs["task"].iloc[0]]
+    for ax, ((method, key, score), runs) in zip(axes.flat, panels, strict=False):
+        headline = str(score)
         # Values at equal distances, for they may be 1, 4, 20 as well as 0, 0.5, 1.
         order = sorted(runs["value"].unique())
         places = runs.assign(place=runs["value"].map({value: i for i, value in enumerate(order)}))

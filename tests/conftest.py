@@ -18,7 +18,13 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 SMOKE = {"tasks": ["digits"], "methods": ["kd_ood", "mosaickd"], "seeds": [0], "scale": "smoke"}
 
 
-LONGEST = ("test_pipeline.py", "test_processes.py", "test_run.py", "test_repro.py", "test_own_task.py")  # of minutes: one begun last would run alone
+LONGEST = (
+    "test_pipeline.py",
+    "test_processes.py",
+    "test_run.py",
+    "test_repro.py",
+    "test_own_task.py",
+)  # of minutes: one begun last would run alone
 
 
 def pytest_collection_modifyitems(items):

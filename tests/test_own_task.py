@@ -1,4 +1,4 @@
-"""docs/own-task as it is printed: from a teacher and a folder to student.onnx and predictions, nothing in-domain, at smoke scale."""
+"""docs/own-task as it is printed, at smoke scale: from a teacher and a folder to student.onnx and predictions."""
 
 import csv
 import re

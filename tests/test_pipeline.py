@@ -50,6 +50,7 @@ def test_the_table_has_a_row_for_every_method_and_says_what_does_not_run(clone):
         "macs",
         "kb",
         "ms",
+        "tested",
         "per_class",
         "spread",
         *COST,

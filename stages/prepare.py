@@ -14,7 +14,7 @@ from stages import kinds
 from stages.datasets.examples import LABEL, Examples, joined
 from stages.datasets.stamps import stamps
 from stages.jobs.job import open_job
-from stages.settings.task import SMOKE_IMAGES, UNLABELLED, StudentDomain, Task
+from stages.settings.task import LABELLED, SMOKE_IMAGES, UNLABELLED, StudentDomain, Task
 from stages.support.errors import UserError, about, run_script
 from stages.support.files import replacing_folder, write_json
 from stages.support.seeds import shuffled
@@ -59,6 +59,8 @@ def _of_domain(kind: Any, task: Task, name: str) -> dict[str, Examples]:
     """train, val and test of the in-domain examples, which have labels or not."""
     where = f"task.{name}.in_domain"
     with about(where):
+        if task.measured == LABELLED and hasattr(task.in_domain, "check_labelled"):
+            task.in_domain.check_labelled()
         given, test = task.in_domain.read(task.form), task.in_domain.read_test(task.form)
     val = task.split.val if test is None else HELD
     if task.measured == UNLABELLED:
@@ -66,6 +68,9 @@ def _of_domain(kind: Any, task: Task, name: str) -> dict[str, Examples]:
             raise UserError(f"{where}: has {len(given)} examples; train, val and test need one each, so at least {LEAST}")
         given, test = (part and replace(part, classes=task.names) for part in (given, test))
         return split(kind, given, test, where, val, task.split.test)
+    if task.classes is not None:
+        with about(f"task.{name}.classes"):
+            given, test = (part and kind.of(part, task.names) for part in (given, test))
     _check(kind, given, test, where)
     if task.teachers:
         given, test = (part and _ordered(part, task, f"task.{name}") for part in (given, test))

@@ -13,7 +13,7 @@ from stages.settings.catalogue import MAKES
 from stages.settings.rates import Falling
 from stages.support.files import distinct, listed
 from stages.support.plugins import OWN, leading, plugin
-from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight
+from stages.support.sections import Positive, Rate, Section, Seed, Share, Weight, Word
 
 LABELLED, UNLABELLED, HELD_OUT = "labels", "in_domain", "pool"  # by what students are measured; see `Task.measured`
 STUDENT_DOMAIN = "student_domain"  # a labelled domain that the student is for: its source, its splits, its scores
@@ -162,7 +162,7 @@ class Teacher(Section):
 class PartTeacher(Teacher):
     """One of several teachers, which knows some of the task's classes: their names, or text files (.txt) with one name a line."""
 
-    classes: Annotated[list[Annotated[str, BeforeValidator(str)]], Field(min_length=1)]
+    classes: Annotated[list[Word], Field(min_length=1)]
 
     def names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of its logits."""
@@ -280,7 +280,8 @@ class Task(Section):
     """One distillation problem: in-domain data (for the teacher and for scoring only), OOD data, networks, schedule.
 
     `in_domain` may be left out: then a part of the OOD data is held out, on which students are compared with the teacher.
-    `classes` names the teacher's classes where no labels do: a list, a text file with one name a line, or how many there are.
+    `classes` names the teacher's classes in the order of its logits: a list, a text file with one name a line, or how many there
+    are. Where there are labels, these are put in that order, and others left out.
     Several `teachers`, each of classes of its own, answer as one. Where the OOD data is a `student_domain`, students are scored
     on it too. `curate` is checked by the rule that it names. `precision` of teacher and students, where it is not the run's.
     """
@@ -289,7 +290,7 @@ class Task(Section):
     image: ImageForm | None = None
     text: TextForm | None = None
     in_domain: Annotated[Any, PlainValidator(_in_domain)] = None
-    classes: Annotated[list[Annotated[str, BeforeValidator(str)]] | str | None, BeforeValidator(_numbered)] = None
+    classes: Annotated[list[Word] | str | None, BeforeValidator(_numbered)] = None
     ood: Annotated[Any, PlainValidator(_ood)]
     teacher: Teacher | None = None
     teachers: list[PartTeacher] = Field([])
@@ -326,8 +327,6 @@ class Task(Section):
     @model_validator(mode="after")
     def _labels_where_needed(self) -> Self:
         if self.measured == LABELLED:
-            if self.classes is not None:
-                raise ValueError("`classes` names what no labels name; here the labels of `in_domain` do, so leave it out")
             return self
         fix = "give labelled images under `in_domain`"
         if any(part.train for part in self.parts):

@@ -17,7 +17,14 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key '{key.value}' stands there twice")
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        """A whole number; raises YAMLError for one that begins with 0, which YAML takes for octal."""
+        if re.fullmatch(r"[-+]?0\d+", node.value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} begins with 0; put it in quotes if it is a name")
+        return super().construct_yaml_int(node)
 
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

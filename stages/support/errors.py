@@ -1,5 +1,6 @@
 """Errors that a user can mend: one clear line, a non-zero exit and nothing half-written."""
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,16 @@ import yaml
 places: list[Callable[[str], str | None]] = []
 NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress|export)\.[^\s:`]+(?=: |`)")
 
+# What mends an error of the operating system.
+FIXES = {
+    errno.ENOSPC: ": make room there, then run again",
+    errno.EDQUOT: ": make room there, then run again",
+    errno.EACCES: ": change the rights of that place, then run again",
+    errno.EPERM: ": change the rights of that place, then run again",
+    errno.EROFS: ": nothing can be written there; take another place",
+    errno.EFBIG: ": a file may not be so large there; take another place, or raise the limit (`ulimit -f`)",
+    errno.EMFILE: ": allow more open files (`ulimit -n`), then run again",
+}
 ANY = "..."  # words that a script reads itself
 
 
@@ -69,9 +80,15 @@ def run_script(main: Callable[..., None], *names: str) -> None:
         _leave(1, f"error: {error.filename} is missing; {remake(Path(error.filename))} builds it")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        _leave(1, f"error: {error.strerror or error}{where}: check the free space and the rights of that place, then run again")
+        _leave(1, f"error: {error.strerror or error}{where}{FIXES.get(_number(error), '')}")
     except KeyboardInterrupt:
         _leave(130, "interrupted: run the same command again; training goes on from where it was saved")
+
+
+def _number(error: OSError) -> int:
+    """Its number; libraries that are not written in Python put it into their words."""
+    told = re.search(r"os error (\d+)", str(error))
+    return error.errno or (int(told[1]) if told else 0)
 
 
 def _name() -> str:

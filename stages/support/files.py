@@ -1,9 +1,12 @@
 """Writing files so that a crash leaves either the old file or the new one, never half of one."""
 
+import codecs
+import errno
 import hashlib
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from torch import Tensor
 from stages.support.errors import UserError, remake
 
 INFO = "info"
+UNKNOWN_HERE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what a file system says of a call that it does not know
 # As Hugging Face's library calls weights, and the list of those that it wrote in several files.
 OF_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 BESIDE = CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"  # what says how they are used
@@ -87,7 +91,19 @@ def lists(names: list[str] | str) -> list[str]:
 
 
 def _lines(path: str) -> list[str]:
-    return [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    return [line.strip() for line in readable(Path(path).read_bytes(), path).splitlines() if line.strip()]
+
+
+def readable(content: bytes, where: str) -> str:
+    """A text file's content, UTF-8 or, where it begins with their mark, UTF-16; names are in one form of Unicode (NFC).
+
+    Raises UserError that names the file `where` for another encoding.
+    """
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return unicodedata.normalize("NFC", content.decode(encoding))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
 def _umask() -> int:
@@ -101,6 +117,9 @@ def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNKNOWN_HERE or not path.is_dir():  # shared folders do not know it of a folder
+            raise
     finally:
         os.close(descriptor)
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from stages.support.errors import UserError
 from stages.support.plugins import nearest
@@ -13,6 +13,15 @@ Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        raise ValueError(f"`{value}` is no name: YAML reads no, yes, on, off and null as something else; put it in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+Word = Annotated[str, BeforeValidator(_word)]  # a name in a list, which may look like a number
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -76,12 +76,15 @@ def coloured(folder):
     [
         (wrong_id, r"train/labels/b\.png has pixels of class 5, which classes\.txt has not"),
         (smaller, r"train/labels/b\.png has \(24, 15\) pixels, its image train/images/b\.png has \(24, 16\)"),
-        (coloured, r"train/labels/b\.png has no class ids of 8 bits, but colours"),
+        (coloured, r"train/labels/b\.png has colours, and no numbers of classes .*; say by `colours`"),
         (lambda folder: (folder / "train/labels/b.png").unlink(), r"train/images/b\.png has no mask of its name"),
         (lambda folder: (folder / "train/images/b.png").unlink(), r"train/labels/b\.png has no image of its name"),
         (lambda folder: (folder / "train/images/b.png").write_bytes(b"no"), r"train/images/b\.png is broken"),
-        (lambda folder: (folder / "classes.txt").unlink(), r"has no classes\.txt; expected PATH/SPLIT/images"),
-        (lambda folder: (folder / "classes.txt").write_text("sky\n"), r"classes\.txt: 'sky' is not an id of 0 to 255 and a name"),
+        (lambda folder: (folder / "classes.txt").unlink(), r"has no classes\.txt, a number and a name a line; or give `classes`"),
+        (
+            lambda folder: (folder / "classes.txt").write_text("sky\n"),
+            r"classes\.txt: 'sky' is not a number of 0 to 65535 and a name",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(spoil, message, street):
@@ -93,7 +96,8 @@ def test_what_is_wrong_is_named(spoil, message, street):
 def test_a_missing_set_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere is missing"):
         read(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="has no image under 'train/images'"):
+    (tmp_path / "classes.txt").write_text("0 sky\n")
+    with pytest.raises(UserError, match=r"has no image 'train/images/\{stem\}\.\*'; say by `images` where they lie"):
         read(tmp_path)
 
 
@@ -121,3 +125,120 @@ def test_a_mask_lies_where_the_ink_is():
         ink = label > 0
         near = torch.nn.functional.max_pool2d(ink[None].float(), 7, 1, 3)[0].bool() & ~ink
         assert image[ink].mean() > image[near].mean() + 25
+
+
+def drawn(value=4, size=(16, 24)):
+    mask = np.full(size, value, dtype=np.uint8)
+    mask[: size[0] // 2, : size[1] // 2] = 7  # the upper left quarter
+    return mask
+
+
+def test_an_image_that_exif_turns_lies_on_its_mask_whichever_way_this_was_drawn(street):
+    """Turned by a quarter, the stored pixels are as wide as the upright ones are high."""
+    mask = drawn()
+    upright = Image.fromarray(np.stack([mask * 20] * 3, 2))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    for name in "ab":
+        stored.save(street / f"train/images/{name}.png", exif=exif)
+    Image.fromarray(mask).save(street / "train/labels/a.png")
+    Image.fromarray(mask).transpose(Image.Transpose.ROTATE_90).save(street / "train/labels/b.png")
+    examples = read(street)
+    for n in (0, 1):
+        image, label = examples.input[n, 0], examples.label[n]
+        assert torch.equal(label == 1, image > 110), n  # road, 7, is brighter
+        assert label[:4, :6].eq(1).all()
+    exif[0x0112] = 3  # upside down: as large as before
+    upright.transpose(Image.Transpose.ROTATE_180).save(street / "train/images/c.png", exif=exif)
+    with pytest.raises(UserError, match=r"train/images/c\.png: its EXIF data turns it, and nothing says whether the mask"):
+        read(street)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+def test_numbers_of_classes_are_read_in_every_mode_that_has_some(street, mode):
+    made = Image.fromarray(drawn().astype(np.uint16 if mode == "I;16" else np.uint8))
+    if mode == "P":
+        made.putpalette([value for k in range(256) for value in (k, 255 - k, 3)])
+    assert made.mode == mode
+    made.save(street / "train/labels/a.png")
+    assert read(street).label[0].eq(1).sum() == 4 * 6
+
+
+def test_names_of_several_words_are_whole_and_one_name_is_one_class(street, capsys):
+    (street / "classes.txt").write_text("7 traffic light 1 2 3\n4, traffic light\n9 void\n5 traffic sign\n")
+    examples = read(street)
+    assert examples.classes == ("traffic light", "traffic sign")
+    assert examples.label[examples.label != UNKNOWN].unique().tolist() == [0]
+    assert "no pixel under 'train' is of 'traffic sign'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_of_classes_may_begin_with_a_mark(street, encoding):
+    (street / "classes.txt").write_text("7 straße\n4 sky\n9 void\n", encoding=encoding)
+    assert read(street).classes == ("sky", "straße")
+
+
+def test_a_list_of_another_encoding_is_named(street):
+    (street / "classes.txt").write_bytes("7 straße\n4 sky\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt is not UTF-8 \(byte 6\); save it as UTF-8"):
+        read(street)
+
+
+def test_the_layout_of_cityscapes(tmp_path):
+    """Towns between the split and the file, masks by another ending of the name, 255 for nothing."""
+    for split, town, stem in (("train", "ulm", "ulm_0"), ("train", "bonn", "bonn_0"), ("val", "ulm", "ulm_1")):
+        for top, end in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelTrainIds")):
+            (tmp_path / top / split / town).mkdir(parents=True, exist_ok=True)
+            mask = np.where(drawn() == 7, 1, 255 if stem == "ulm_0" else 0).astype(np.uint8)
+            image = np.stack([mask] * 3, 2) if top == "leftImg8bit" else mask
+            Image.fromarray(image).save(tmp_path / top / split / town / f"{stem}_{end}.png")
+        Image.fromarray(mask).save(tmp_path / "gtFine" / split / town / f"{stem}_gtFine_color.png")  # of no use
+    options = {
+        "images": "leftImg8bit/{split}/*/{stem}_leftImg8bit.png",
+        "labels": "gtFine/{split}/*/{stem}_gtFine_labelTrainIds.png",
+        "classes": ["road", "sidewalk"],
+        "ignore": 255,
+    }
+    source = Masks(source="masks", path=str(tmp_path), test="val", **options)
+    train, test = source.read(FORM), source.read_test(FORM)
+    assert (len(train), len(test)) == (2, 1)
+    assert [label.unique().tolist() for label in train.label] == [[0, 1], [UNKNOWN, 1]]
+
+
+def test_the_layout_of_voc(tmp_path, capsys):
+    """Lists of names, masks in colours of a palette, images of which some have no mask."""
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets"):
+        (tmp_path / name).mkdir()
+    for n in range(4):
+        Image.fromarray(np.stack([drawn()] * 3, 2)).save(tmp_path / f"JPEGImages/{n}.jpg")
+    for n in range(3):
+        mask = Image.fromarray(np.where(drawn() == 7, 15, 0).astype(np.uint8))
+        mask.putpalette([0, 0, 0] * 15 + [192, 128, 128] + [0, 0, 0] * 240)
+        mask.save(tmp_path / f"SegmentationClass/{n}.png")
+    (tmp_path / "ImageSets/train.txt").write_text("0\n1\n")
+    (tmp_path / "ImageSets/val.txt").write_text("2\n")
+    layout = {"images": "JPEGImages/{stem}.jpg", "labels": "SegmentationClass/{stem}.png"}
+    by_number = {"classes": [str(k) for k in range(16)]}
+    by_colour = {"colours": {"background": [0, 0, 0], "person": [192, 128, 128]}}
+    lists = {"train": "ImageSets/train.txt", "test": "ImageSets/val.txt"}
+    one = Masks(source="masks", path=str(tmp_path), **layout, **by_number, **lists)
+    assert (len(one.read(FORM)), len(one.read_test(FORM))) == (2, 1)
+    assert one.read(FORM).label.unique().tolist() == [0, 15]
+    assert Masks(source="masks", path=str(tmp_path), **layout, **by_colour, **lists).read(FORM).label.unique().tolist() == [0, 1]
+    capsys.readouterr()
+    assert len(Masks(source="masks", path=str(tmp_path), **layout, **by_colour).read(FORM)) == 3
+    assert "1 of 4 images have no mask and are left out" in capsys.readouterr().out
+    (tmp_path / "ImageSets/train.txt").write_text("0\n3\n")
+    with pytest.raises(UserError, match=r"'ImageSets/train\.txt' lists '3', of which there is no image with a mask"):
+        one.read(FORM)
+
+
+def test_a_colour_that_is_no_class_is_named(street):
+    Image.fromarray(np.full((16, 24, 3), 9, dtype=np.uint8)).save(street / "train/labels/a.png")
+    for name in "bc":
+        Image.fromarray(np.full((16, 24, 3), 8, dtype=np.uint8)).save(street / f"train/labels/{name}.png")
+    source = {"source": "masks", "path": str(street), "colours": {"road": [8, 8, 8]}}
+    with pytest.raises(UserError, match=r"train/labels/a\.png has pixels of colour \[9, 9, 9\], which `colours` has not"):
+        Masks(**source).read(FORM)
+    assert Masks(**source, ignore=[9, 9, 9]).read(FORM).label[0].unique().tolist() == [UNKNOWN]

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from stages.datasets.examples import Examples
 from stages.datasets.images import to_pixels
 from stages.datasets.sources import Source
+from stages.kinds.classification import splits
 from stages.support.errors import UserError
 from stages.support.files import listed
 from tests.small import form
@@ -211,3 +212,62 @@ def test_a_list_of_classes_has_a_name_a_line(tmp_path):
     assert listed([str(tmp_path / "names.txt"), "cat"]) == ["polar bear", "owl", "cat"]
     with pytest.raises(UserError, match=r"list of classes none\.txt is missing"):
         listed("none.txt")
+
+
+def pictures(top, *names):
+    for name in names:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(GREYS).save(top / name)
+
+
+def read_folder(path, **keys):
+    return TypeAdapter(Source).validate_python({"source": "folder", "path": str(path), **keys})
+
+
+def test_folders_that_tools_leave_are_no_classes(tmp_path, capsys):
+    pictures(tmp_path, "cat/0.png", "dog/0.png", "@eaDir/0.png", "__MACOSX/cat/0.png", ".ipynb_checkpoints/0.png")
+    pictures(tmp_path, "cat/.thumbnails/0.png", "dog/@eaDir/0.png/1.png")
+    found = read_folder(tmp_path).read(form(1, 8))
+    assert found.classes == ("cat", "dog")
+    assert len(found) == 2
+    said = capsys.readouterr().out
+    assert all(f"{name}/" in said for name in ("@eaDir", "__MACOSX", ".ipynb_checkpoints", ".thumbnails"))
+
+
+def test_a_name_is_the_same_whether_its_accent_is_a_letter_of_its_own(tmp_path):
+    """As macOS and others write it."""
+    pictures(tmp_path, "e\u0301cole/0.png", "chat/0.png")
+    (tmp_path / "names.txt").write_text("\u00e9cole\nchat\n", encoding="utf-8")
+    found = read_folder(tmp_path, classes=str(tmp_path / "names.txt")).read(form(1, 8))
+    assert found.classes == ("\u00e9cole", "chat")
+    assert sorted(found.label.tolist()) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("0.png", "1.png"), r"0\.png lies in no class's folder; expected PATH/CLASS/image\.png"),
+        (("images/train/0.png", "labels/train/0.png"), "has the layout of YOLO, whose labels are boxes"),
+    ],
+)
+def test_a_set_without_folders_of_classes_is_refused_before_it_is_read(tmp_path, names, message):
+    pictures(tmp_path, *names)
+    with pytest.raises(UserError, match=message):
+        read_folder(tmp_path).check_labelled()
+
+
+def test_parts_of_a_set_are_no_classes(tmp_path):
+    pictures(tmp_path, *(f"{part}/{name}/{n}.png" for part in ("train", "val", "test") for name in "ab" for n in range(3)))
+    with pytest.raises(UserError, match="its classes are test, train, val, which are parts of a set; say `train: train`"):
+        splits.check(read_folder(tmp_path).read(form(1, 8)), "task.t.in_domain")
+    assert read_folder(tmp_path, train="train", test="test").read(form(1, 8)).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_of_classes_in_any_unicode_that_says_which(tmp_path, encoding):
+    (tmp_path / "names.txt").write_text("stra\u00dfe\nweg\n", encoding=encoding)
+    if encoding == "utf-16-le":  # without a mark nothing says so: it is read as UTF-8, or refused
+        with pytest.raises(UserError, match=r"names\.txt is not UTF-8"):
+            listed(str(tmp_path / "names.txt"))
+    else:
+        assert listed(str(tmp_path / "names.txt")) == ["stra\u00dfe", "weg"]

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import struct
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,13 @@ from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
 from stages.support.files import listed
 from stages.support.progress import progress
-from stages.support.sections import Rate, Section
+from stages.support.sections import Rate, Section, Word
 
 ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
 AT_ONCE = 2 * (os.cpu_count() or 1)  # files that are open; those of an archive are in memory
 MAC = "._"  # how files begin that macOS leaves beside others
+TOOLS = ("@eaDir", "__MACOSX", "#recycle")  # folders that tools leave, beside those whose names begin with a dot
+YOLO = {"images", "labels"}
 LAYOUT = "expected PATH/CLASS/image.png (.jpg, ...) with one sub-folder a class; a pool of OOD images needs no sub-folders"
 
 
@@ -38,7 +41,7 @@ class Tree(Section):
     path: str
     train: str = "."
     test: str | None = None
-    classes: list[str] | str | None = None
+    classes: list[Word] | str | None = None
     pack_gb: Rate = PACK_GB
 
     def read(self, form: ImageForm) -> Examples:
@@ -52,6 +55,23 @@ class Tree(Section):
     def _under(self, top: str, form: ImageForm) -> Examples:
         raise NotImplementedError
 
+    def _listed(self) -> list[str]:
+        """The names of all files."""
+        raise NotImplementedError
+
+    def check_labelled(self) -> None:
+        """Raise UserError, before anything is read, where the images are not in sub-folders, a class each."""
+        class_of, classes = self._members(self._listed(), self.train)
+        if set(classes) and set(classes) <= YOLO:
+            raise UserError(
+                f"{self.path} has the layout of YOLO, whose labels are boxes; give images in one sub-folder a class, or "
+                "`labels: none`"
+            )
+        if bare := next((name for name, label in class_of.items() if not label), None):
+            raise UserError(
+                f"{self.path}/{bare} lies in no class's folder; {LAYOUT}. Where nobody knows the classes, say `labels: none`"
+            )
+
     def _fits(self, count: int, form: ImageForm) -> bool:
         return count * math.prod(form.shape) <= self.pack_gb * 1e9
 
@@ -63,12 +83,15 @@ class Tree(Section):
             path = PurePosixPath(name)
             if not path.is_relative_to(top):
                 continue
+            if tool := next((part for part in path.relative_to(top).parent.parts if of_a_tool(part)), None):
+                others[f"{tool}/"] += 1
+                continue
             what = f"{MAC}..." if path.name.startswith(MAC) else path.suffix.lower()
             if what not in ENDINGS:
                 others[what or path.name] += 1
             else:
                 inner = path.relative_to(top).parts
-                label = inner[0] if len(inner) > 1 else ""
+                label = unicodedata.normalize("NFC", inner[0]) if len(inner) > 1 else ""
                 if kept is None or label in kept:
                     files.append(name)
                     classes.append(label)
@@ -81,6 +104,11 @@ class Tree(Section):
             raise UserError(f"{self.path} has no image of {', '.join(absent[:5])} under '{top}', which `classes` names")
         order = sorted(set(classes) - {""}, key=natural) if kept is None else kept
         return dict(zip(files, classes, strict=True)), tuple(order)
+
+
+def of_a_tool(folder: str) -> bool:
+    """Whether a program left it beside a user's images."""
+    return folder.startswith(".") or folder in TOOLS
 
 
 def natural(name: str) -> list[tuple[str, int]]:

@@ -13,9 +13,11 @@ from stages.datasets.examples import Examples, written
 from stages.datasets.sources._files import Files, folder_or_archive
 from stages.datasets.texts import TEXTS, TextForm
 from stages.support.errors import UserError
+from stages.support.files import readable
 from stages.support.sections import Section
 
 LISTED = "classes.txt"
+DELIMITERS, SOME = ",;\t", 50  # and rows by which they are told
 Column = Annotated[int, Field(ge=0)] | str
 
 csv.field_size_limit(2**24)  # whole articles
@@ -68,10 +70,8 @@ class Source(Section):
 
     def _rows(self, files: Files, name: str) -> list[tuple[int, str, str]]:
         """The number of each row in the file, its text, and its label ('' without `label`)."""
-        try:
-            table = list(csv.reader(io.StringIO(self._text(files, name), newline="")))
-        except csv.Error as error:
-            raise UserError(f"{self.path}/{name} is no table ({error}); is a quote left open?") from None
+        content = self._text(files, name)
+        table = _table(content, _delimiter(content), f"{self.path}/{name}")
         wanted = [*self.text, *([] if self.label is None else [self.label])]
         titled = any(isinstance(column, str) for column in wanted)
         columns = [self._column(column, table[0] if titled and table else [], name) for column in wanted]
@@ -105,16 +105,38 @@ class Source(Section):
         ((_, file),) = files.opened([name])
         with file:
             content = file.read()
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}/{name} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        return readable(content, f"{self.path}/{name}")
 
 
-def _order(label: str) -> tuple[bool, int, str]:
-    """Numbers first, by their size."""
-    number = re.fullmatch(r"-?\d+", label)
-    return not number, int(label) if number else 0, label
+def _order(label: str) -> tuple[bool, float, str]:
+    """Numbers first, by their size: 2 before 10, and 2.0 before 10.0."""
+    number = re.fullmatch(r"-?\d+(\.\d+)?", label)
+    return not number, float(label) if number else 0, label
+
+
+def _delimiter(content: str) -> str:
+    """What separates the columns of the first rows, alike in each of them: a comma, or else a semicolon or a tab."""
+    lines = [line for line in content.splitlines()[:SOME] if line.strip()]
+    for mark in DELIMITERS:
+        if len({len(row) for row in csv.reader(lines, delimiter=mark)} - {1}) == 1:
+            return mark
+    return DELIMITERS[0]
+
+
+def _table(content: str, delimiter: str, where: str) -> list[list[str]]:
+    """The rows; raises UserError that names the one whose quote is left open, so that it swallows others."""
+    table, begun = [], 1
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            inner = [line for cell in row for line in cell.splitlines()[1:]]
+            if sum(line.count(delimiter) >= max(1, len(row) - 1) for line in inner) > 1:
+                raise UserError(f"{where}, row {begun}: it swallows {reader.line_num - begun} lines; is a quote left open?")
+            table.append(row)
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{where}, row {begun}: it is no row of a table ({error}); is a quote left open?") from None
+    return table
 
 
 def _few(names: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
 from stages.datasets.sources._files import Folder, elsewhere
-from stages.datasets.sources._tree import LAYOUT, Tree, decode
+from stages.datasets.sources._tree import LAYOUT, Tree, decode, of_a_tool
 from stages.support.errors import UserError
 
 
@@ -15,13 +15,19 @@ class Source(Tree):
 
     source: Literal["folder"]
 
-    def _under(self, top: str, form: ImageForm) -> Examples:
+    def _opened(self) -> Folder:
         root = Path(self.path)
         if not root.is_dir():
             raise UserError(f"the image folder {root} is missing; {LAYOUT}{elsewhere()}")
-        found = Folder(root)
+        return Folder(root)
+
+    def _listed(self) -> list[str]:
+        return self._opened().names
+
+    def _under(self, top: str, form: ImageForm) -> Examples:
+        root, found = Path(self.path), self._opened()
         class_of, classes = self._members(found.names, top)
-        folders = {path.name for path in (root / top).iterdir() if path.is_dir() and not path.name.startswith(".")}
+        folders = {path.name for path in (root / top).iterdir() if path.is_dir() and not of_a_tool(path.name)}
         if self.classes is None and (bare := sorted(folders - set(classes))):
             print(f"{self.path}: {len(bare)} folders under '{top}' hold no image and are no class: {', '.join(bare[:5])}")
         keep = self._fits(len(class_of), form)

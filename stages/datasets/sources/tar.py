@@ -14,6 +14,10 @@ class Source(Tree):
 
     source: Literal["tar"]
 
+    def _listed(self) -> list[str]:
+        with archive(self.path) as found:
+            return found.names
+
     def _under(self, top: str, form: ImageForm) -> Examples:
         with archive(self.path) as found:
             class_of, classes = self._members(found.names, top)

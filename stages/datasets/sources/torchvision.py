@@ -2,16 +2,15 @@
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BeforeValidator
 
 from stages.datasets.examples import Examples, pack
 from stages.datasets.images import ImageForm, to_pixels
 from stages.support.errors import UserError
 from stages.support.progress import progress
-from stages.support.sections import Section
+from stages.support.sections import Section, Word
 
 
 class Source(Section):
@@ -23,7 +22,7 @@ class Source(Section):
     source: Literal["torchvision"]
     name: str
     root: str = "data/raw"
-    classes: list[Annotated[str, BeforeValidator(str)]] | None = None
+    classes: list[Word] | None = None
 
     def read(self, form: ImageForm) -> Examples:
         """Read the training part of the data set."""

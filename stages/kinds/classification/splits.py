@@ -7,13 +7,25 @@ from stages.kinds._images import packer, twins
 from stages.support.errors import UserError
 from stages.support.seeds import mix
 
-__all__ = ["check", "held_out", "packer", "twins"]
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # no names of classes
+
+__all__ = ["check", "held_out", "of", "packer", "twins"]
+
+
+def of(examples: Examples, classes: tuple[str, ...]) -> Examples:
+    """Those of these classes, numbered in that order; raises UserError for one that there is not."""
+    return examples.of(classes)
 
 
 def check(examples: Examples, where: str, least: int = 3) -> None:
     """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with; for too few, `least`."""
     if len(examples.classes) < 2 or LABEL not in examples.columns or (examples.label == UNKNOWN).any():
         raise UserError(f"{where}: needs labelled examples of two classes or more; of a folder, one sub-folder a class")
+    if {name.lower() for name in examples.classes} <= SPLITS:
+        raise UserError(
+            f"{where}: its classes are {', '.join(examples.classes)}, which are parts of a set; say `train: train` and "
+            "`test: test` beside `path`"
+        )
     counts = torch.bincount(examples.label, minlength=len(examples.classes))
     if counts.min() < least:
         few = examples.classes[int(counts.argmin())]

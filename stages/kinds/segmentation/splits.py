@@ -1,12 +1,24 @@
 """How images with label maps are split, and which of them are the same."""
 
+from dataclasses import replace
+
 import torch
 
 from stages.datasets.examples import LABEL, UNKNOWN, Examples
 from stages.kinds._images import packer, twins
 from stages.support.errors import UserError
+from stages.support.plugins import nearest
 
-__all__ = ["check", "held_out", "packer", "twins"]
+__all__ = ["check", "held_out", "of", "packer", "twins"]
+
+
+def of(examples: Examples, classes: tuple[str, ...]) -> Examples:
+    """The examples with their classes in that order; pixels of others are not labelled. Raises UserError for an unknown one."""
+    if missing := [name for name in classes if name not in examples.classes]:
+        raise UserError(f"there is no class '{missing[0]}' in the masks; {nearest(missing[0], examples.classes)}")
+    numbers = torch.full((len(examples.classes) + 1,), UNKNOWN)  # the last is that of UNKNOWN, -1
+    numbers[[examples.classes.index(name) for name in classes]] = torch.arange(len(classes))
+    return replace(examples.having(label=numbers[examples.label]), classes=classes)
 
 
 def check(examples: Examples, where: str, least: int = 3) -> None:

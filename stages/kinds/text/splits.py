@@ -10,12 +10,12 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, LENGTH, Examples
 from stages.datasets.texts import TextForm, Vocabulary
-from stages.kinds.classification.splits import check, held_out
+from stages.kinds.classification.splits import check, held_out, of
 from stages.support.errors import UserError
 from stages.support.extras import optional
 from stages.support.files import replacing
 
-__all__ = ["check", "held_out", "packer", "twins"]
+__all__ = ["check", "held_out", "of", "packer", "twins"]
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WITHIN = "##"  # begins a piece that goes on in a word

@@ -192,7 +192,8 @@ def test_a_teacher_whose_answers_say_nothing_is_pointed_out(brought):
 
 BAD = [
     ({"in_domain": {"source": "digits", "labels": "yes"}}, "`labels` is `none`, or left out"),
-    ({"classes": ["a", "b"]}, "`classes` names what no labels name"),
+    ({"classes": ["0", "one"]}, "there is no class 'one' among the labelled images"),
+    ({"in_domain": None, "classes": ["a", False]}, "`False` is no name: YAML reads no, yes, on, off .* put it in quotes"),
     ({"in_domain": None}, "classes: nothing says how the teacher's classes are called"),
     ({"in_domain": None, "classes": 3}, "answers for 10 classes, and the task has 3"),
     ({"in_domain": None, "classes": 1}, "`classes` is two or more"),
@@ -252,6 +253,15 @@ def test_names_that_are_missing_are_asked_for_before_anything_is_read(brought):
     brought.change("task.digits", in_domain=None)
     with pytest.raises(UserError, match=r"^tasks/digits.yaml: digits.classes: nothing says how"):
         plan.main()
+
+
+def test_classes_beside_labels_say_their_order(brought):
+    """Of any source; others are left out."""
+    brought.change("task.digits", classes=["7", "3", "5"])
+    prepare.main("digits")
+    train = Examples.load(Places("digits").split("train"))
+    assert train.classes == ("7", "3", "5")
+    assert sorted(train.label.unique().tolist()) == [0, 1, 2]
 
 
 def test_a_name_that_stands_twice_is_numbered(brought):

@@ -1,8 +1,11 @@
 """The form every data set takes: named columns, one file a split; or a list of image files that are read when asked for."""
 
+import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,9 @@ from stages.support.errors import UserError
 from stages.support.files import read_tensors, save_tensors
 from stages.support.plugins import nearest
 
+PATIENCE = 600  # seconds that a batch may take to be read
+AHEAD = 3  # batches a worker has in shared memory at a time, and one more to spare
+SHARED = "/dev/shm"
 PACK_GB = 2.0  # of pixels, up to which a set of images is packed into one file, by default
 ODD = "surrogateescape"  # names of files that are not UTF-8
 UNKNOWN = -1  # the label of an example whose class is not known
@@ -104,10 +110,26 @@ class Examples:
         from torch.utils.data import DataLoader
 
         # A generator of its own: a loader draws from torch's default one when it begins, and a resumed run begins elsewhere.
-        own = torch.Generator()
-        yield from DataLoader(
-            _Files(self), batch_sampler=_Rows(batches), num_workers=workers, collate_fn=torch.stack, generator=own
+        own, asked = torch.Generator(), iter(batches)
+        first = next(asked, torch.empty(0, dtype=torch.int64))
+        workers = _fitting(workers, len(first) * math.prod(self.shape))
+        loader = DataLoader(
+            _Files(self),
+            batch_sampler=_Rows(chain([first] if len(first) else [], asked)),
+            num_workers=workers,
+            collate_fn=torch.stack,
+            generator=own,
+            timeout=PATIENCE if workers else 0,
         )
+        try:
+            yield from loader
+        except RuntimeError as error:  # a worker that died, or that says nothing
+            if "worker" not in str(error):
+                raise
+            raise UserError(
+                f"the processes that read {self.files[0]} and others were ended, or stand still ({str(error).splitlines()[0]}); "
+                "in a container allow more shared memory (--shm-size=1g), or raise `pack_gb` so that images are read once"
+            ) from None
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield all inputs in order, `size` at a time (the last ones may be fewer)."""
@@ -186,6 +208,16 @@ def channel_statistics(images: Examples) -> tuple[Tensor, Tensor]:
         pixels += values[:, 0].numel()
     mean = total / pixels
     return mean.float(), (squares / pixels - mean**2).clamp(min=0).sqrt().float()
+
+
+def _fitting(workers: int, batch: int) -> int:
+    """How many workers have room in shared memory for their batches of so many bytes; none where there is none."""
+    if not os.path.isdir(SHARED):
+        return workers
+    room = shutil.disk_usage(SHARED).free // max(1, AHEAD * batch)
+    if room < workers:
+        print(f"{SHARED} has room for the batches of {room} of {workers} processes that read images; more (--shm-size) is faster")
+    return min(workers, room)
 
 
 class _Files(torch.utils.data.Dataset):

@@ -81,7 +81,10 @@ class Runtime:
     def share(self, batch: int, key: str) -> int:
         """This rank's part of a batch; raises UserError where the ranks do not divide it."""
         if batch % self.world:
-            raise UserError(f"{key} is {batch}, which {self.world} processes cannot share evenly; change one of them")
+            raise UserError(
+                f"{key} is {batch}, which {self.world} processes cannot share evenly; change `distill.batch`, or that of the method, or the "
+                "number of processes"
+            )
         return batch // self.world
 
 

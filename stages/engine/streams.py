@@ -44,7 +44,7 @@ class Stream:
         self.passes = passes  # over the examples, in an epoch
         self.examples = _near(examples, runtime)
         self.columns = {key: column.to(runtime.device) for key, column in examples.columns.items() if key != INPUT}
-        self.batch, self.share = batch, runtime.share(batch, "a batch")
+        self.batch, self.share = batch, runtime.share(batch, f"the batch of {name}")
         self.seed, self.runtime = (seed, zlib.crc32(name.encode())), runtime
         self.view, self.weights = view, weights
         self.position = 0

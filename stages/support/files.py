@@ -20,7 +20,12 @@ from torch import Tensor
 from stages.support.errors import UserError, remake
 
 INFO = "info"
-UNKNOWN_HERE = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # what a file system says of a call that it does not know
+UNKNOWN_HERE = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.ENOLCK,
+)  # what a file system says of a call that it does not know
 # As Hugging Face's library calls weights, and the list of those that it wrote in several files.
 OF_FOLDERS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 BESIDE = CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"  # what says how they are used

@@ -186,3 +186,37 @@ def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty holds no tokenizer that can be read"):
         packed(form=TextForm(length=12, tokenizer=str(tmp_path / "empty")), folder=tmp_path)
+
+
+def test_numbers_as_pandas_writes_them_beside_a_gap_are_in_their_order(tmp_path):
+    table(tmp_path, "train.csv", "".join(f"{k}.0,a word\n" for k in (10, 2, 0, 11, 1)))
+    assert read(str(tmp_path)).classes == ("0.0", "1.0", "2.0", "10.0", "11.0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['0,a good one\n1,"never closed\n0,lost\n1,lost too\n', '0,fine\n1,"open\n0,lost\n1,lost\n0,here it ends"\n1,fine\n'],
+)
+def test_a_quote_that_swallows_rows_is_named(tmp_path, text):
+    table(tmp_path, "train.csv", text)
+    with pytest.raises(UserError, match=r"train\.csv, row 2: .*is a quote left open\?"):
+        read(str(tmp_path))
+
+
+def test_texts_of_several_lines_are_whole(tmp_path):
+    table(tmp_path, "train.csv", '0,"two lines,\nand a comma"\n1,one\n')
+    assert read(str(tmp_path)).texts == ("two lines,\nand a comma", "one")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_what_separates_columns_is_seen(tmp_path, mark):
+    """Commas in the texts, more in some than in others, are no columns."""
+    table(tmp_path, "train.csv", f"good, nice{mark}2\nbad{mark}1\nwell, well, well{mark}2\n")
+    found = read(str(tmp_path), text=[0], label=1)
+    assert found.texts == ("good, nice", "bad", "well, well, well")
+    assert found.classes == ("1", "2")
+
+
+def test_a_table_of_utf_16_is_read(tmp_path):
+    table(tmp_path, "train.csv", "0,caf\u00e9\n1,th\u00e9\n", "utf-16")
+    assert read(str(tmp_path)).texts == ("caf\u00e9", "th\u00e9")

@@ -94,6 +94,8 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
             continue
         on_pool = headline.endswith("_pool")
         table = tables.summarise(runs, headline, None if on_pool else baseline)
+        if "gain" in table:
+            table["gain"] = table["gain"].where(~table.index.isin(tested_otherwise(rows)))
         common, words = tables.in_words(table, shown, called)
         above = [*([tables.UNRANKED] if on_pool else []), *([common] if common else [])]
         written.text[task] += [f"### {title}", *above, tables.to_markdown(words), *below]
@@ -168,6 +170,14 @@ def marks(row: str, known: records.Rows, here: dict[str, Any]) -> list[str]:
         tables.OLDER: older,
     }
     return [mark for mark, so in says.items() if so]
+
+
+def tested_otherwise(rows: records.Rows) -> set[str]:
+    """Rows that were scored on another test set than the baseline beside them: a gain over it would mean nothing."""
+    if tables.BASELINE not in rows:
+        return set()
+    prepared = {row: {identity.get("prepare") for identity in records.identities(known)} for row, known in rows.items()}
+    return {row for row, found in prepared.items() if found != prepared[tables.BASELINE]}
 
 
 def notes(rows: dict[str, Any]) -> list[str]:

@@ -71,7 +71,7 @@ def _of_domain(kind: Any, task: Task, name: str) -> dict[str, Examples]:
     if task.classes is not None:
         with about(f"task.{name}.classes"):
             given, test = (part and kind.of(part, task.names) for part in (given, test))
-    _check(kind, given, test, where)
+    check(kind, given, test, where)
     if task.teachers:
         given, test = (part and _ordered(part, task, f"task.{name}") for part in (given, test))
     return split(kind, given, test, where, val, task.split.test)
@@ -108,7 +108,7 @@ def _shifted(kind: Any, task: Task, name: str, classes: tuple[str, ...]) -> dict
     where, source = f"task.{name}.ood", task.ood.images
     with about(f"{where}.images"):
         given, test = source.read(task.form), source.read_test(task.form)
-    _check(kind, given, test, f"{where}.images")
+    check(kind, given, test, f"{where}.images")
     found = split(kind, given, test, f"{where}.images", task.ood.val or HELD, 0.0, task.ood.train or FIRST)
     if found["train"].classes != classes:
         raise UserError(
@@ -158,7 +158,7 @@ def split(
     return {"train": chosen, "val": second, "test": rest if test is None else test}
 
 
-def _check(kind: Any, labelled: Examples, test: Examples | None, where: str) -> None:
+def check(kind: Any, labelled: Examples, test: Examples | None, where: str) -> None:
     """Raise UserError for a set without labels, with a class of too few images, or with other classes in its test part."""
     kind.check(labelled, where)
     if test is not None and test.classes != labelled.classes:

@@ -100,6 +100,13 @@ def test_seconds_are_those_of_one_device(results):
     assert rows_of(section("digits"))["mosaickd"]["distil. s"] == "10.5"
 
 
+def test_a_row_that_was_tested_on_other_images_has_no_gain(results):
+    with edited() as rows:
+        for found in rows["mosaickd"]["seeds"].values():
+            found["made"]["identity"]["prepare"] = "other"
+    assert rows_of(section("digits"))["mosaickd ‡"]["gain"] == "–"
+
+
 def test_a_student_of_another_teacher_is_marked(results):
     with edited() as rows:
         rows["teacher"]["seeds"]["0"]["made"]["weights"] = "a"

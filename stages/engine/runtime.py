@@ -82,8 +82,8 @@ class Runtime:
         """This rank's part of a batch; raises UserError where the ranks do not divide it."""
         if batch % self.world:
             raise UserError(
-                f"{key} is {batch}, which {self.world} processes cannot share evenly; change `distill.batch`, or that of the method, or the "
-                "number of processes"
+                f"{key} is {batch}, which {self.world} processes cannot share evenly; change `distill.batch`, the method's or "
+                "their number"
             )
         return batch // self.world
 

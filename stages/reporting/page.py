@@ -15,6 +15,20 @@ from PIL import Image
 from stages.reporting import tables
 
 WIDTH = 1100  # pixels of a figure at most
+COLUMNS = 9  # of a table that stand open; the others are folded
+CAPTIONS = {
+    "samples": "What methods learn from, by the class that the teacher sees",
+    "curves": "Learning curves on the validation split",
+    "accuracy": "Scores of all rows",
+    "confusion": "Which classes are taken for which",
+    "diversity": "How varied the images of each method are",
+    "pool-scores": "What the teacher says of the other images",
+    "pool-classes": "The classes that the teacher sees in them",
+    "pool-extremes": "The best and the worst of them",
+    "segmented": "What each network sees in the same images",
+    "classes": "Each class's IoU",
+    "space": "The common space of several teachers",
+}
 BUNDLE = Path(itables.__file__).parent / "html" / "dt_bundle.js"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1400px; padding: 1rem 2rem; color: #222; }
@@ -25,6 +39,7 @@ figure img { max-width: 640px; width: 100%; height: auto; }
 figure img.wide { max-width: 1100px; }
 figcaption, .note { color: #555; font-size: 13px; }
 td.text { max-width: 46rem; white-space: normal; }
+table, .dt-container { font: inherit !important; }
 """
 
 
@@ -54,12 +69,24 @@ def page(title: str, sections: Sequence[Section], note: str) -> str:
 
 
 def _section(one: Section) -> str:
-    parts = [f'<section id="{_anchor(one.title)}"><h2>{html.escape(one.title)}</h2>', _sortable(one.table)]
+    parts = [f'<section id="{_anchor(one.title)}"><h2>{html.escape(one.title)}</h2>', _sortable(one.table.iloc[:, :COLUMNS])]
+    if said := [f"{mark} {what}" for mark, what in tables.MARKS.items() if one.table["method"].str.contains(mark).any()]:
+        parts.append(f'<p class="note">{html.escape("; ".join(said))}.</p>')
+    if len(one.table.columns) > COLUMNS:
+        rest = one.table.iloc[:, [0, *range(COLUMNS, len(one.table.columns))]]
+        parts += ["<details><summary>More columns: networks and cost</summary>", _sortable(rest), "</details>"]
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in one.notes]
     if len(one.rows):
         parts += ["<details><summary>What each row is, and how it was made</summary>", _sortable(one.rows), "</details>"]
-    parts += [f"<figure>{_embedded(path)}<figcaption>{html.escape(path.stem)}</figcaption></figure>" for path in one.figures]
+    parts += [
+        f"<figure>{_embedded(path)}<figcaption>{html.escape(_caption(path.stem))}</figcaption></figure>" for path in one.figures
+    ]
     return "\n".join([*parts, "</section>"])
+
+
+def _caption(name: str) -> str:
+    """What a figure shows, by the name of its file."""
+    return next((f"{words} ({name})" for known, words in CAPTIONS.items() if name.startswith(known)), name)
 
 
 def _sortable(table: pd.DataFrame) -> str:

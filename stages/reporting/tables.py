@@ -31,6 +31,11 @@ THOUSANDS = ("images", "forwards", "backwards")
 # Gains are points over these rows: blind distillation, and on the student's domain learning from its labels alone.
 BASELINE, ALONE = "kd_ood", "supervised_student_domain"
 UPPER_BOUND, RESCHEDULED, OLDER = "†", "§", "‡"
+MARKS = {
+    UPPER_BOUND: "upper bound: sees the teacher's own training images",
+    RESCHEDULED: "a schedule of its own, said below",
+    OLDER: "made by other code or parameters than now, or of another teacher",
+}
 NOTE = (
     "Mean over n seeds with a 95 % t-interval, which covers the student's seed alone: teacher, split and pool are one draw. "
     "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`. ms: one image on a CPU thread, "

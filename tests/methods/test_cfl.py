@@ -214,7 +214,7 @@ def test_an_image_without_a_label_is_no_class_of_several_teachers():
     assert ordered.label.tolist() == [1, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert 1 not in ordered.index
     with pytest.raises(UserError, match=r"task\.t\.in_domain: its test part: needs labelled examples"):
-        prepare.split(splits, examples.of(("a", "b", "c")), examples, "task.t.in_domain", 0.1, 0.3)
+        prepare.check(splits, examples.of(("a", "b", "c")), examples, "task.t.in_domain")
 
 
 def test_what_is_wrong_with_several_teachers_is_said(project):

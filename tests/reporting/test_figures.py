@@ -15,6 +15,8 @@ from tests.small import kind
 def test_curves_of_rows_with_many_points_and_with_one_are_drawn(project):
     """A row that takes no step stands at its start, beside rows of several seeds."""
     students = []
+    Places("digits").curve("teacher", 0).parent.mkdir(parents=True)
+    pd.DataFrame({"step": [10], "val_top1": [90.0]}).to_csv(Places("digits").curve("teacher", 0), index=False)
     for row, steps in (("initialised", [0]), ("kd_ood", [40, 80]), ("mosaickd", [10, 20])):
         for seed in range(3):
             path = Places("digits").curve(row, seed)

@@ -34,6 +34,20 @@ def test_the_page_is_whole_and_names_nothing_to_fetch(written):
     assert written.count("data:image/webp;base64,") == 1
 
 
+def test_wide_tables_are_folded_and_marks_are_told_where_they_stand(tmp_path):
+    wide = pd.DataFrame({"method": ["teacher", "mosaickd ‡"], **{f"c{k}": ["1.5", "2.5"] for k in range(14)}})
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "confusion-student_domain.png")
+    text = page("Results", [Section("digits", wide, figures=[tmp_path / "confusion-student_domain.png"])], "")
+    open_part, _, folded = text.partition("More columns")
+    assert "<th>c7</th>" in open_part
+    assert "<th>c8</th>" not in open_part
+    assert all(f"<th>c{k}</th>" in folded for k in range(8, 14))
+    assert "<th>method</th>" in folded
+    assert "‡ made by other code" in open_part
+    assert "† upper bound" not in text
+    assert "Which classes are taken for which (confusion-student_domain)" in folded
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_click_on_a_head_sorts_its_numbers(written, tmp_path):
     click = (

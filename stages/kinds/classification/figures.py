@@ -17,6 +17,8 @@ from stages.reporting.figures.pool import extremes
 from stages.settings.paths import Places
 from stages.support.seeds import shuffled
 
+NUMBERED = 12  # classes up to which a confusion has numbers
+
 __all__ = ["extremes", "predictions", "samples"]
 
 
@@ -29,14 +31,12 @@ def samples(places: Places, kind: Any, teacher: Teacher, students: pd.DataFrame)
     classes = min(len(kind.classes), CLASSES)
     columns = min(3, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.0 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.4 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     for ax, (title, images, predicted) in zip(axes.flat, shown, strict=False):
-        show(ax, mosaic(images, predicted, classes), title)
-    figure.suptitle(
-        f"{places.task}: columns are classes as the teacher sees them ({', '.join(kind.classes[:classes])})", fontsize=10
-    )
+        show(ax, mosaic(images, predicted, classes), title, kind.classes[:classes])
+    figure.suptitle(f"{places.task}: columns are classes as the teacher sees them", fontsize=10)
     save(figure, places, "samples")
 
 
@@ -68,10 +68,12 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
         table = pd.crosstab(frame[by], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
         few, first, last = len(order) <= 20, place % columns == 0, place + columns >= len(groups)  # names stand at the edges
         ticks = {"xticklabels": few and last, "yticklabels": few and first}
-        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks)
+        numbers = {"annot": len(order) <= NUMBERED, "fmt": ".0f", "annot_kws": {"fontsize": 5}}
+        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks, **numbers)
         ax.axis("on")
         ax.tick_params(axis="x", rotation=90 if max(map(len, order)) > 2 else 0)
         ax.set_title(label, fontsize=10)
         ax.set(xlabel="predicted" if last else "", ylabel=by if first else "")
-    figure.suptitle(f"{title}: confusion on {kind.tested}, % of each class")
+    figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.6, label="% of the class")
+    figure.suptitle(f"{title}: confusion on {kind.tested}")
     save(figure, places, f"confusion{suffix}")

@@ -1,5 +1,6 @@
 """What the distance of the pool does to each method: tasks beside each other."""
 
+import math
 from collections.abc import Collection
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
-from stages.reporting.figures.panels import titled, write
+from stages.reporting.figures.panels import colours, titled, write
 from stages.reporting.records import Reports
 from stages.settings.params import TEACHER
 
+ACROSS = 3  # panels beside each other
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
 
@@ -63,31 +65,34 @@ def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] 
     Mean and range over seeds; the grey line is the teacher.
     """
     groups = [(group, found) for group in comparable(reports) if not (found := lines(group, elsewhere)).empty]
-    figure, axes = plt.subplots(
-        max(1, len(groups)), 1, figsize=(8, 4.4 * max(1, len(groups))), squeeze=False, layout="constrained"
-    )
+    down, across = max(1, math.ceil(len(groups) / ACROSS)), max(1, min(ACROSS, len(groups)))
+    figure, axes = plt.subplots(down, across, figsize=(5.2 * across, 4.6 * down), squeeze=False, layout="constrained")
+    for ax in axes.flat[len(groups) :]:
+        ax.axis("off")
     for ax, (group, found) in zip(axes.flat, groups, strict=False):
-        headline = next(iter(group.values()))["headline"]
+        first = next(iter(group.values()))
+        headline, rows = first["headline"], found.rename(columns={"method": "row"})
         sns.lineplot(
-            found.rename(columns={"method": "row"}),
+            rows,
             x="distance",
             y=headline,
             hue="row",
             style="row",
+            palette=colours(rows["row"]),
             markers=True,
             dashes=False,
             errorbar=("pi", 100),
             ax=ax,
         )
-        teacher = next(iter(group.values()))["rows"][TEACHER]["seeds"]["0"][headline]
-        ax.axhline(teacher, color="grey", linestyle="--")
-        ax.set(xlabel="Fréchet distance of the pool from the domain, in the teacher's features", ylabel=titled(headline))
-        ax.set_xscale("log")
-        distances = [report["pool"]["fd"] for report in group.values()]
-        for axis, labels in ((ax, [f"{distance:.3g}" for distance in distances]), (ax.secondary_xaxis("top"), list(group))):
-            axis.set_xticks(distances, labels, rotation=20, ha="center" if axis is ax else "left", fontsize=8)
-            axis.minorticks_off()
-        ax.legend(title=None, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        ax.axhline(first["rows"][TEACHER]["seeds"]["0"][headline], color="grey", linestyle="--")
+        ax.set(xlabel="Fréchet distance of the pool, in the teacher's features", ylabel=titled(headline), xscale="log")
+        places = {report["pool"]["fd"]: task for task, report in sorted(group.items(), key=lambda pair: pair[1]["pool"]["fd"])}
+        ax.set_xticks(
+            list(places), [f"{task}\n{distance:.3g}" for distance, task in places.items()], rotation=30, fontsize=7, ha="right"
+        )
+        ax.minorticks_off()
+        ax.set_title(f"{min(group, key=len)} and other pools", fontsize=10)
+        ax.legend(title=None, fontsize=7)
     if not groups:
         axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone and have a row both", ha="center")
         axes[0, 0].axis("off")

@@ -1,5 +1,6 @@
 """Figures of the methods: their learning curves, their results, how varied their images are."""
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import seaborn as sns
 from stages.datasets.examples import Examples, pack
 from stages.engine.teacher import Teacher
 from stages.reporting.features import pair_distances, penultimate
-from stages.reporting.figures.panels import first_samples, save, titled
+from stages.reporting.figures.panels import colours, first_samples, save, titled
 from stages.reporting.intervals import half_interval
 from stages.settings.params import TEACHER
 from stages.settings.paths import Places
@@ -31,27 +32,31 @@ def curves(places: Places, kind: Any, students: pd.DataFrame) -> None:
     for frame in frames:
         frame["done"] = 100 * frame["step"] / max(frame["step"].max(), 1)  # a row that takes no step stands at its start
     every, score = pd.concat(frames, ignore_index=True), f"val_{kind.headline}"
-    groups = list(every.groupby("group", sort=False))
+    groups, palette = list(every.groupby("group", sort=False)), colours(every["method"])
+    taught = pd.read_csv(places.curve(TEACHER, 0))
+    teacher = taught[score].iloc[-1] if score in taught else math.nan
     figure, axes = plt.subplots(
         1, len(groups), figsize=(max(5.5, 4 * len(groups)), 5), sharey=True, squeeze=False, layout="constrained"
     )
     for ax, (group, mine) in zip(axes.flat, groups, strict=True):
         for _, other in every[every["group"] != group].groupby("run"):
             ax.plot(other["done"], other[score], color="0.85", linewidth=1)
-        sns.lineplot(mine, x="done", y=score, hue="method", style="method", errorbar=("pi", 100), ax=ax)
+        sns.lineplot(mine, x="done", y=score, hue="method", style="method", palette=palette, errorbar=("pi", 100), ax=ax)
+        ax.axhline(teacher, color="grey", linestyle="--")
         ax.set(xlabel="schedule done, %", ylabel=f"{titled(kind.headline)}, {kind.held}", title=group)
         ax.title.set_fontsize(10)
         ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, borderaxespad=0)
-    figure.suptitle(f"{places.task}: learning curves (band: all seeds; grey: the other rows)", fontsize=11)
+    figure.suptitle(f"{places.task}: learning curves (band: all seeds; grey: the other rows; dashed: teacher)", fontsize=11)
     save(figure, places, "curves")
 
 
 def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> None:
-    """The headline score of each method with its 95 % t-interval, coloured by group; every seed a dot; the teacher a line."""
+    """The headline score of each row with its 95 % t-interval; every seed a dot; the teacher a line."""
     students = runs[runs["method"] != TEACHER]
     groups = students.groupby("method", sort=False)[kind.headline]
-    figure, ax = plt.subplots(figsize=(7, inches := 0.5 * len(groups) + 1.2))
-    sns.barplot(students, x=kind.headline, y="method", hue="group", errorbar=None, ax=ax, alpha=0.75)
+    figure, ax = plt.subplots(figsize=(7, 0.4 * len(groups) + 1.2))
+    palette = colours(students["method"])
+    sns.barplot(students, x=kind.headline, y="method", hue="method", palette=palette, errorbar=None, ax=ax, legend=False)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
     sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, jitter=False, ax=ax)
@@ -63,7 +68,6 @@ def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str)
         ylabel=None,
         title=f"{title} (95 % t-interval; dots are seeds; dashed: teacher)",
     )
-    ax.legend(title=None, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.7 / inches), ncols=3)
     save(figure, places, f"accuracy{suffix}")
 
 

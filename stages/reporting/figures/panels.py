@@ -1,15 +1,20 @@
 """What several figures need: panels of images, and saving."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from stages.datasets.examples import INPUT, PREDICTED
+from stages.settings.params import FIRST, method_names
 from stages.settings.paths import Places
 from stages.support.files import read_tensors, replacing
 
@@ -28,11 +33,29 @@ def mosaic(images: Tensor, labels: Tensor, classes: int) -> np.ndarray:
     return grid.permute(0, 3, 1, 4, 2).reshape(r * h, k * w, c).squeeze(2).numpy()
 
 
-def show(ax: plt.Axes, image: np.ndarray, title: str) -> None:
-    """One panel of images."""
+def show(ax: plt.Axes, image: np.ndarray, title: str, columns: Sequence[str] = ()) -> None:
+    """One panel of images, with names over its `columns`."""
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    ax.set_title(title, fontsize=10)
+    long = max(map(len, columns), default=0) > 2
+    for k, name in enumerate(columns):
+        place = (k + 0.5) * image.shape[1] / len(columns)
+        turn = {"rotation": 45, "ha": "left"} if long else {"ha": "center"}
+        ax.text(place, -1, name[:14], fontsize=6, va="bottom", **turn)
+    ax.set_title(title, fontsize=10, pad=8 + 4 * min(14, max(map(len, columns), default=0)) * long)
     ax.axis("off")
+
+
+def colours(rows: Iterable[str]) -> dict[str, Any]:
+    """A colour for each row, the same in every figure: that of its method, lighter for its variants one after another."""
+    methods = [*FIRST, *sorted(set(method_names()) - set(FIRST))]
+    palette = [*sns.color_palette("colorblind"), *sns.color_palette("husl", max(1, len(methods) - 10))]
+    found, seen = dict[str, Any](), Counter[str]()
+    for row in dict.fromkeys(rows):
+        method = max((name for name in methods if row == name or row.startswith(f"{name}_")), key=len, default=methods[-1])
+        light = 1 - 0.75 ** seen[method]
+        seen[method] += 1
+        found[row] = tuple(part + (1 - part) * light for part in palette[methods.index(method)])
+    return found
 
 
 def first_samples(places: Places, students: pd.DataFrame) -> list[tuple[str, Tensor, Tensor]]:

@@ -78,12 +78,12 @@ def extremes(places: Places, kind: Any) -> None:
     """The best and the worst images of each class by ODSD's score, or else by the teacher's confidence."""
     names, (order, predicted, unit) = kind.classes[:CLASSES], ranked(places)
     ood = Examples.load(places.split("ood"))
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), layout="constrained")
     for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
         first = _first_of_each(predicted[rows], len(names))
         chosen = ood.subset(rows[first])
-        show(ax, mosaic(chosen.all_inputs(), predicted[rows[first]], len(names)), f"{title} by {unit}")
-    figure.suptitle(f"{places.task}: OOD images; columns are classes as the teacher sees them ({', '.join(names)})", fontsize=10)
+        show(ax, mosaic(chosen.all_inputs(), predicted[rows[first]], len(names)), f"{title} by {unit}", names)
+    figure.suptitle(f"{places.task}: OOD images; columns are classes as the teacher sees them", fontsize=10)
     save(figure, places, "pool-extremes")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from stages.reporting.figures.panels import titled, write
+from stages.reporting.figures.panels import colours, titled, write
 
 
 def draw(students: pd.DataFrame, teacher: dict[str, Any], score: str, title: str, folder: Path) -> None:
@@ -19,7 +19,9 @@ def draw(students: pd.DataFrame, teacher: dict[str, Any], score: str, title: str
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
     panels = (("onnx_kb", "kb", "weights, KB"), ("ms", "ms", "one input on one CPU thread in PyTorch, ms"))
     for ax, (key, of_teacher, label) in zip(axes, panels, strict=True):
-        sns.scatterplot(students, x=key, y=score, hue="row", style="row", s=70, ax=ax, legend=ax is axes[-1])
+        sns.scatterplot(
+            students, x=key, y=score, hue="row", style="row", palette=colours(students["row"]), s=70, ax=ax, legend=ax is axes[-1]
+        )
         if score in teacher and teacher.get(of_teacher):
             ax.scatter(teacher[of_teacher], teacher[score], marker="*", s=220, color="grey", label="teacher")
         ax.set(xscale="log", xlabel=label, ylabel=titled(score))

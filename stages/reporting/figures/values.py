@@ -14,6 +14,7 @@ from stages.reporting.records import Reports
 
 Sections = dict[str, dict[str, tuple[str, dict[str, Any]]]]  # task -> row -> its method, and its parameters
 
+FAR = 10  # times the least value, from which on the axis is logarithmic
 LEAST = 3  # values, of which a task has runs
 WIDE = 2  # panels beside each other
 PANEL = ["of", "key", "headline"]  # what tasks share that stand in one
@@ -63,14 +64,15 @@ def draw(found: pd.DataFrame, folder: Path) -> None:
         ax.axis("off")
     for ax, ((method, key, score), runs) in zip(axes.flat, panels, strict=False):
         headline = str(score)
-        # Values at equal distances, for they may be 1, 4, 20 as well as 0, 0.5, 1.
-        order = sorted(runs["value"].unique())
-        places = runs.assign(place=runs["value"].map({value: i for i, value in enumerate(order)}))
         sns.lineplot(
-            places, x="place", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
+            runs, x="value", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
         )
-        ax.set_xticks(range(len(order)), [f"{value:g}" for value in order])
-        ax.set(xlabel=key, ylabel=titled(headline), title=method)
+        order = sorted(runs["value"].unique())
+        if order[-1] > FAR * (least := min(value for value in order if value > 0)):
+            ax.set_xscale("symlog", linthresh=least) if order[0] <= 0 else ax.set_xscale("log")
+        ax.set_xticks(order, [f"{value:g}" for value in order])
+        ax.minorticks_off()
+        ax.set(xlabel=f"`{key}` of {method}", ylabel=titled(headline), title=f"{method}: {key}")
         ax.legend(title=None, fontsize=8)
     if not panels:
         axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")

@@ -1,10 +1,13 @@
 """Whatever a user gets wrong gives one clear line that names the key or file and the fix, and leaves earlier outputs alone."""
 
 import csv
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -500,6 +503,41 @@ def test_two_processes_are_not_at_one_run(project):
             "error: another process is at this very run and holds .cache/checkpoints/one; wait for it, or end it"
         )
     assert not list(paths.CHECKPOINTS.iterdir())
+
+
+def test_what_a_file_system_does_not_know_of_a_folder_ends_no_run(project, monkeypatch):
+    """Shared folders of virtual machines know no fsync of a folder, and some network mounts no locks."""
+    flush = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write_json(Path("kept/file.json"), {"a": 1})
+    with replacing_folder(Path("folder")) as new, until_done("one", params.load().run, 0):
+        (new / "file").write_text("x")
+    assert Path("kept/file.json").exists()
+    assert Path("folder/file").read_text() == "x"
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(Path("kept/other.json"), {})
+
+
+def test_numbers_that_begin_with_nought_are_names_in_quotes(project):
+    project.write("mine: {of: digits, classes: [007, 008]}\n", "tasks/mine.yaml")
+    project.change("run", tasks=["mine"])
+    with pytest.raises(UserError, match=r"tasks/mine\.yaml is not valid YAML: line 1: 007 begins with 0; put it in quotes"):
+        params.load()
 
 
 def test_a_network_that_cannot_take_the_images_is_refused_and_costs_are_told(project, capsys):

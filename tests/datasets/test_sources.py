@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
+from stages.datasets import examples
 from stages.datasets.examples import UNKNOWN, Examples, channel_statistics
 from stages.datasets.sources import Source, _files
 from stages.datasets.sources.letters import LETTERS
@@ -346,3 +347,13 @@ def test_splits_are_disjoint_and_of_the_size_that_was_asked_for(train, val, size
 def test_a_split_that_leaves_nothing_for_test_is_refused():
     with pytest.raises(UserError, match=r"task\.x: 64 examples do not make 50 for train, 10 for val and some for test"):
         split(splits, images(64), None, "task.x", 10, 0.3, 50)
+
+
+def test_workers_are_as_many_as_shared_memory_has_room_for(monkeypatch, capsys):
+    """A container's default of 64 MB: fewer processes read ahead, or none, and the images are the same."""
+    room = shutil.disk_usage(examples.SHARED)._replace(free=64 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    assert examples._fitting(4, 1000) == 4
+    assert examples._fitting(4, 8 * 2**20) == 2
+    assert examples._fitting(4, 128 * 3 * 224 * 224 * 4) == 0
+    assert "has room for the batches of 2 of 4 processes" in capsys.readouterr().out

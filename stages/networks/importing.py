@@ -61,7 +61,7 @@ def tell(line: str) -> None:
 def checked(path: str, sha256: str | None, where: str) -> Path:
     """The user's file; raises UserError where it is missing, or has another hash than the one that is given."""
     if not (found := files.weights_in(Path(path))).is_file():
-        raise UserError(f"the weights {path} are missing; put the file there, or mend `{where}.path`")
+        raise UserError(f"the weights {path} are missing; put the file there, or mend `{where}.path`{files.elsewhere()}")
     if sha256 and (actual := files.sha256(found)) != sha256:
         raise UserError(f"{path} has sha256 {actual}, and `{where}.sha256` says {sha256}; take the right file, or mend the line")
     return found

@@ -20,6 +20,7 @@ from torch import Tensor
 from stages.support.errors import UserError, remake
 
 INFO = "info"
+WORK_SPACE = ".dvc/tmp/exps"  # where `dvc exp run --queue` and `--temp` run
 UNKNOWN_HERE = (
     errno.EINVAL,
     errno.ENOTSUP,
@@ -83,6 +84,12 @@ def listed(names: list[str] | str) -> list[str]:
         return [name for one in given for name in (_lines(one) if one in lists(names) else [one])]
     except FileNotFoundError as error:
         raise UserError(f"the list of classes {error.filename} is missing; write one class's name a line") from None
+
+
+def elsewhere() -> str:
+    """What else to say of a missing file or folder, where this runs in a work space of DVC, which has only what git has."""
+    inside = WORK_SPACE in Path.cwd().as_posix()
+    return "; this is a work space of `dvc exp run`, which has what git has: give an absolute path" if inside else ""
 
 
 def distinct(names: Sequence[str]) -> tuple[str, ...]:

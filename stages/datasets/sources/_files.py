@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stages.support.errors import UserError
+from stages.support.files import elsewhere
 
 LARGEST = 2**28  # bytes of a file in an archive that are read into memory
-WORK_SPACE = ".dvc/tmp/exps"  # where `dvc exp run --queue` and `--temp` run
 
 
 class Files:
@@ -68,12 +68,6 @@ class Archive(Files):
                 file = None
             content = file.read(LARGEST + 1) if file else b""
             yield name, io.BytesIO(content if len(content) <= LARGEST else b"")
-
-
-def elsewhere() -> str:
-    """What else to say of a missing file or folder, where this runs in a work space of DVC, which has only what git has."""
-    inside = WORK_SPACE in Path.cwd().as_posix()
-    return "; this is a work space of `dvc exp run`, which has what git has: give an absolute path" if inside else ""
 
 
 @contextmanager

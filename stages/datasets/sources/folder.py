@@ -5,9 +5,10 @@ from typing import Literal
 
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
-from stages.datasets.sources._files import Folder, elsewhere
+from stages.datasets.sources._files import Folder
 from stages.datasets.sources._tree import LAYOUT, Tree, decode, of_a_tool
 from stages.support.errors import UserError
+from stages.support.files import elsewhere
 
 
 class Source(Tree):

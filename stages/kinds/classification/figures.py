@@ -68,8 +68,9 @@ def predictions(places: Places, kind: Any, runs: pd.DataFrame, title: str, file:
         table = pd.crosstab(frame[by], frame["predicted"], normalize="index").reindex(index=order, columns=order, fill_value=0)
         few, first, last = len(order) <= 20, place % columns == 0, place + columns >= len(groups)  # names stand at the edges
         ticks = {"xticklabels": few and last, "yticklabels": few and first}
-        numbers = {"annot": len(order) <= NUMBERED, "fmt": ".0f", "annot_kws": {"fontsize": 5}}
-        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks, **numbers)
+        numbers = (100 * table).map(lambda share: f"{share:.0f}" if share >= 0.5 else "") if len(order) <= NUMBERED else None
+        told = {"annot": numbers, "fmt": "", "annot_kws": {"fontsize": 5}}
+        sns.heatmap(100 * table, vmin=0, vmax=100, cmap="rocket_r", cbar=False, square=True, ax=ax, **ticks, **told)
         ax.axis("on")
         ax.tick_params(axis="x", rotation=90 if max(map(len, order)) > 2 else 0)
         ax.set_title(label, fontsize=10)

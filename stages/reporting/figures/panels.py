@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from stages.datasets.examples import INPUT, PREDICTED
-from stages.settings.params import FIRST, method_names
+from stages.settings.params import method_names
 from stages.settings.paths import Places
 from stages.support.files import read_tensors, replacing
 
 ROWS, CLASSES = 4, 10  # of a panel of images
+# Methods with the ten colours that are told apart best.
+USUAL = ("mosaickd", "kd_ood", "fast", "tessera", "kd_ood_strong", "supervised", "cmi", "kd_noise", "kd_in_domain", "dfad")
 
 
 def mosaic(images: Tensor, labels: Tensor, classes: int) -> np.ndarray:
@@ -47,8 +49,8 @@ def show(ax: plt.Axes, image: np.ndarray, title: str, columns: Sequence[str] = (
 
 def colours(rows: Iterable[str]) -> dict[str, Any]:
     """A colour for each row, the same in every figure: that of its method, lighter for its variants one after another."""
-    methods = [*FIRST, *sorted(set(method_names()) - set(FIRST))]
-    palette = [*sns.color_palette("colorblind"), *sns.color_palette("husl", max(1, len(methods) - 10))]
+    methods = [*USUAL, *sorted(set(method_names()) - set(USUAL))]
+    palette = [*sns.color_palette("colorblind"), *sns.color_palette("husl", len(methods))]
     found, seen = dict[str, Any](), Counter[str]()
     for row in dict.fromkeys(rows):
         method = max((name for name in methods if row == name or row.startswith(f"{name}_")), key=len, default=methods[-1])

@@ -72,7 +72,7 @@ def draw(found: pd.DataFrame, folder: Path) -> None:
             ax.set_xscale("symlog", linthresh=least) if order[0] <= 0 else ax.set_xscale("log")
         ax.set_xticks(order, [f"{value:g}" for value in order])
         ax.minorticks_off()
-        ax.set(xlabel=f"`{key}` of {method}", ylabel=titled(headline), title=f"{method}: {key}")
+        ax.set(xlabel=f"{key} of {method}", ylabel=titled(headline), title=f"{method}: {key}")
         ax.legend(title=None, fontsize=8)
     if not panels:
         axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")

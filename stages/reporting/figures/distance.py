@@ -14,6 +14,7 @@ from stages.reporting.records import Reports
 from stages.settings.params import TEACHER
 
 ACROSS = 3  # panels beside each other
+NEXT_LINE = "\n\n"  # before every other label, for tasks may stand close to each other
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
 
@@ -59,12 +60,17 @@ def lines(group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.Dat
     return rows[rows["method"].isin(list(filter(stands, tasks)))]
 
 
+def _telling(found: pd.DataFrame) -> bool:
+    """Whether there is more to see than one line between two points."""
+    return found["method"].nunique() > 1 or found["task"].nunique() > 2
+
+
 def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
     """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable.
 
     Mean and range over seeds; the grey line is the teacher.
     """
-    groups = [(group, found) for group in comparable(reports) if not (found := lines(group, elsewhere)).empty]
+    groups = [(group, found) for group in comparable(reports) if len(found := lines(group, elsewhere)) and _telling(found)]
     down, across = max(1, math.ceil(len(groups) / ACROSS)), max(1, min(ACROSS, len(groups)))
     figure, axes = plt.subplots(down, across, figsize=(5.2 * across, 4.6 * down), squeeze=False, layout="constrained")
     for ax in axes.flat[len(groups) :]:
@@ -87,9 +93,8 @@ def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] 
         ax.axhline(first["rows"][TEACHER]["seeds"]["0"][headline], color="grey", linestyle="--")
         ax.set(xlabel="Fréchet distance of the pool, in the teacher's features", ylabel=titled(headline), xscale="log")
         places = {report["pool"]["fd"]: task for task, report in sorted(group.items(), key=lambda pair: pair[1]["pool"]["fd"])}
-        ax.set_xticks(
-            list(places), [f"{task}\n{distance:.3g}" for distance, task in places.items()], rotation=30, fontsize=7, ha="right"
-        )
+        labels = [f"{NEXT_LINE * (k % 2)}{task}\n{distance:.3g}" for k, (distance, task) in enumerate(places.items())]
+        ax.set_xticks(list(places), labels, fontsize=7)
         ax.minorticks_off()
         ax.set_title(f"{min(group, key=len)} and other pools", fontsize=10)
         ax.legend(title=None, fontsize=7)

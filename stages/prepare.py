@@ -69,6 +69,8 @@ def _of_domain(kind: Any, task: Task, name: str) -> dict[str, Examples]:
         given, test = (part and replace(part, classes=task.names) for part in (given, test))
         return split(kind, given, test, where, val, task.split.test)
     if task.classes is not None:
+        if left := sorted(set(given.classes) - set(task.names)):
+            print(f"{name}: `classes` does not name {', '.join(left[:5])}; such examples are left out")
         with about(f"task.{name}.classes"):
             given, test = (part and kind.of(part, task.names) for part in (given, test))
     check(kind, given, test, where)

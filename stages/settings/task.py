@@ -209,6 +209,8 @@ class Unlabelled(Section):
 def _in_domain(content: Any) -> Any:
     if isinstance(content, Unlabelled) or not (isinstance(content, dict) and "labels" in content):
         return _SOURCE.validate_python(content)
+    if content["labels"] != "none" and "labels" in plugin(FOLDER, str(content.get("source")), "Source", "source").model_fields:
+        return _SOURCE.validate_python(content)  # which says by it where masks lie
     if content["labels"] != "none":
         raise ValueError(
             f"`labels` is `none`, or left out where the source has labels (it is {content['labels']!r}); `classes` names classes"

@@ -271,3 +271,15 @@ def test_a_list_of_classes_in_any_unicode_that_says_which(tmp_path, encoding):
             listed(str(tmp_path / "names.txt"))
     else:
         assert listed(str(tmp_path / "names.txt")) == ["stra\u00dfe", "weg"]
+
+
+def test_images_that_no_part_names_are_counted(tmp_path, capsys):
+    pictures(tmp_path, *(f"{part}/{name}/{n}.png" for part in ("train", "val", "test") for name in "ab" for n in range(3)))
+    read_folder(tmp_path, train="train", test="test").check_labelled()
+    assert "6 images are under none of train, test, and are left out" in capsys.readouterr().out
+
+
+def test_a_folder_whose_name_is_written_otherwise_is_its_class(tmp_path, capsys):
+    pictures(tmp_path, "e\u0301cole/0.png", "chat/0.png")
+    assert read_folder(tmp_path).read(form(1, 8)).classes == ("chat", "\u00e9cole")
+    assert "are no class" not in capsys.readouterr().out

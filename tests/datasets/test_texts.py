@@ -220,3 +220,23 @@ def test_what_separates_columns_is_seen(tmp_path, mark):
 def test_a_table_of_utf_16_is_read(tmp_path):
     table(tmp_path, "train.csv", "0,caf\u00e9\n1,th\u00e9\n", "utf-16")
     assert read(str(tmp_path)).texts == ("caf\u00e9", "th\u00e9")
+
+
+def test_a_path_may_be_that_of_one_table(tmp_path):
+    table(tmp_path, "pool.tsv", "one\t0\ntwo\t1\n")
+    assert read(str(tmp_path / "pool.tsv"), text=[0], label=None).texts == ("one", "two")
+    with pytest.raises(UserError, match=r"has no train\.csv; it has pool\.tsv; say `train: pool\.tsv`"):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,bank\n1,bank,money\n", "row 2: has 3 columns, and the first has 2; put the text into quotes"),
+        ("label,text\n0,bank\n1,money\n", "row 1: 'label' is no number .*; if these are titles, name the columns by them"),
+    ],
+)
+def test_what_a_table_would_lose_is_said(tmp_path, text, message):
+    table(tmp_path, "train.csv", text)
+    with pytest.raises(UserError, match=message):
+        read(str(tmp_path))

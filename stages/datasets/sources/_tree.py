@@ -61,7 +61,12 @@ class Tree(Section):
 
     def check_labelled(self) -> None:
         """Raise UserError, before anything is read, where the images are not in sub-folders, a class each."""
-        class_of, classes = self._members(self._listed(), self.train)
+        names = self._listed()
+        class_of, classes = self._members(names, self.train)
+        known = [top for top in (self.train, self.test) if top is not None]
+        pictures = [PurePosixPath(name) for name in names if PurePosixPath(name).suffix.lower() in ENDINGS]
+        if left := sum(not any(path.is_relative_to(top) for top in known) for path in pictures):
+            print(f"{self.path}: {left:,} images are under none of {', '.join(known)}, and are left out")
         if set(classes) and set(classes) <= YOLO:
             raise UserError(
                 f"{self.path} has the layout of YOLO, whose labels are boxes; give images in one sub-folder a class, or "

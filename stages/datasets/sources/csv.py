@@ -4,10 +4,10 @@ import csv
 import io
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.datasets.examples import Examples, written
 from stages.datasets.sources._files import Files, folder_or_archive
@@ -17,6 +17,7 @@ from stages.support.files import readable
 from stages.support.sections import Section
 
 LISTED = "classes.txt"
+TABLES = (".csv", ".tsv")
 DELIMITERS, SOME = ",;\t", 50  # and rows by which they are told
 Column = Annotated[int, Field(ge=0)] | str
 
@@ -24,7 +25,7 @@ csv.field_size_limit(2**24)  # whole articles
 
 
 class Source(Section):
-    """Tables `train` and `test` in a folder or tar archive: the columns `text` side by side, and the `label` of each row.
+    """Tables `train` and `test` in a folder or tar archive, or one table: columns `text` side by side, and each row's `label`.
 
     A column is its number, from 0, or its name in the first row. Labels are what stands in the training table, numbers in their
     order; `classes.txt` beside it, where there is one, names them, a line each, or says their order. Without `label` texts have
@@ -38,6 +39,15 @@ class Source(Section):
     test: str | None = None
     label: Column | None = None
     text: Annotated[list[Column], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_table(cls, values: Any) -> Any:
+        """A path to a table is that of its folder, with the table as `train`."""
+        path = values.get("path") if isinstance(values, dict) else None
+        if not isinstance(path, str) or not path.endswith(TABLES) or "train" in values:
+            return values
+        return {**values, "path": str(PurePosixPath(path).parent), "train": PurePosixPath(path).name}
 
     def read(self, form: TextForm) -> Examples:
         """The rows of `train`. Raises UserError that names file and row for what is missing, empty or of another encoding."""
@@ -82,6 +92,8 @@ class Source(Section):
             where = f"{self.path}/{name}, row {number}"
             if max(columns) >= len(row):
                 raise UserError(f"{where}: has {len(row)} columns, column {max(columns)} is asked for")
+            if len(row) > len(table[0]):
+                raise UserError(f"{where}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
             text = " ".join(row[column] for column in columns[: len(self.text)]).strip()
             label = "" if self.label is None else row[columns[-1]].strip()
             if not text or (self.label is not None and not label):
@@ -89,6 +101,12 @@ class Source(Section):
             rows.append((number, text, label))
         if not rows:
             raise UserError(f"{self.path}/{name} has no rows")
+        labels = [label for _, _, label in rows]
+        if not titled and len(rows) > 2 and _order(labels[0])[0] and not any(_order(label)[0] for label in labels[1:]):
+            raise UserError(
+                f"{self.path}/{name}, row 1: '{labels[0]}' is no number as all other labels are; if these are titles, name the "
+                f"columns by them: `label: {labels[0]}`, `text: [...]`"
+            )
         return rows
 
     def _column(self, column: int | str, title: list[str], name: str) -> int:
@@ -100,8 +118,9 @@ class Source(Section):
 
     def _text(self, files: Files, name: str) -> str:
         if name not in files.names:
-            tables = [known for known in sorted(files.names) if known.endswith(".csv")]
-            raise UserError(f"{self.path} has no {name}; it has {_few(tables) or 'no table'}")
+            tables = [known for known in sorted(files.names) if known.endswith(TABLES)]
+            hint = f"; say `train: {tables[0]}`" if tables else ""
+            raise UserError(f"{self.path} has no {name}; it has {_few(tables) or 'no table'}{hint}")
         ((_, file),) = files.opened([name])
         with file:
             content = file.read()

@@ -1,5 +1,6 @@
 """An image folder in torchvision's ImageFolder layout."""
 
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,11 @@ class Source(Tree):
     def _under(self, top: str, form: ImageForm) -> Examples:
         root, found = Path(self.path), self._opened()
         class_of, classes = self._members(found.names, top)
-        folders = {path.name for path in (root / top).iterdir() if path.is_dir() and not of_a_tool(path.name)}
+        folders = {
+            unicodedata.normalize("NFC", path.name)
+            for path in (root / top).iterdir()
+            if path.is_dir() and not of_a_tool(path.name)
+        }
         if self.classes is None and (bare := sorted(folders - set(classes))):
             print(f"{self.path}: {len(bare)} folders under '{top}' hold no image and are no class: {', '.join(bare[:5])}")
         keep = self._fits(len(class_of), form)

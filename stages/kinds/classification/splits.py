@@ -20,7 +20,10 @@ def of(examples: Examples, classes: tuple[str, ...]) -> Examples:
 def check(examples: Examples, where: str, least: int = 3) -> None:
     """Raise UserError, with `where` in it, for labels that no teacher can be trained and scored with; for too few, `least`."""
     if len(examples.classes) < 2 or LABEL not in examples.columns or (examples.label == UNKNOWN).any():
-        raise UserError(f"{where}: needs labelled examples of two classes or more; of a folder, one sub-folder a class")
+        found = ", ".join(examples.classes[:5]) or "none"
+        raise UserError(
+            f"{where}: needs labelled examples of two classes or more; of a folder, one sub-folder a class (it has {found})"
+        )
     if {name.lower() for name in examples.classes} <= SPLITS:
         raise UserError(
             f"{where}: its classes are {', '.join(examples.classes)}, which are parts of a set; say `train: train` and "

@@ -63,7 +63,8 @@ def translate(room: Room) -> pd.DataFrame:
         ["source", "impression shifted", "impression replaced"],
         room.folder,
         "translation",
-        f"{room.name}: " + ", ".join(f"{names[k]} to {names[aims[k]]}" for k in images.classes[:5]) + ", ...",
+        f"{room.name}: an image of each class on its way to another",
+        columns=[f"{names[k]} → {names[aims[k]]}" for k in images.classes[:CLASSES]],
     )
     return pd.DataFrame(lines).assign(table="translation")
 

@@ -31,20 +31,31 @@ def relations(distances: Tensor, names: Sequence[str], folder: Path, name: str, 
     side = min(max(5.0, 0.24 * len(names)), 8.0)
     figure, ax = plt.subplots(figsize=(side + 1.5, side), layout="constrained")
     shown = len(names) <= 40
-    sns.heatmap(frame, vmin=0, vmax=1, cmap="viridis", square=True, xticklabels=False, yticklabels=False, ax=ax)
+    bar = {"label": "similarity of two impressions: exp(-D / median D)"}
+    sns.heatmap(frame, vmin=0, vmax=1, cmap="viridis", square=True, xticklabels=False, yticklabels=False, ax=ax, cbar_kws=bar)
     if shown:
         ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=7)
         ax.set_yticks(np.arange(len(names)) + 0.5, names, rotation=0, fontsize=7)
     else:  # images, class after class: each class named once, in its middle
         firsts = [i for i, one in enumerate(names) if i == 0 or names[i - 1] != one]
         middles = [(a + b) / 2 for a, b in zip(firsts, [*firsts[1:], len(names)], strict=True)]
-        ax.set_yticks(middles, [names[i] for i in firsts], rotation=0, fontsize=8)
+        for put in (ax.set_xticks, ax.set_yticks):
+            put(middles, [names[i] for i in firsts], rotation=0, fontsize=8)
+        ax.set(xlabel="class of the one image", ylabel="class of the other")
     ax.set_title(title, fontsize=10)
     write(figure, folder, name)
 
 
-def rows(images: Sequence[Tensor], names: Sequence[str], folder: Path, name: str, title: str, gap: Sequence[int] = ()) -> None:
-    """Rows of images (n, C, H, W) in [0, 1], each with its name; white columns before the places in `gap`."""
+def rows(
+    images: Sequence[Tensor],
+    names: Sequence[str],
+    folder: Path,
+    name: str,
+    title: str,
+    gap: Sequence[int] = (),
+    columns: Sequence[str] = (),
+) -> None:
+    """Rows of images (n, C, H, W) in [0, 1], each with its name; names over `columns`; white ones before the places in `gap`."""
     count, (channels, height, width) = max(map(len, images)), images[0].shape[1:]
     canvas = torch.ones(channels, len(images) * (height + 2), count * (width + 2) + 6 * len(gap))
     for i, row in enumerate(images):
@@ -56,7 +67,8 @@ def rows(images: Sequence[Tensor], names: Sequence[str], folder: Path, name: str
     figure, ax = plt.subplots(figsize=(1.4 + scale * pixels.shape[1], 0.5 + scale * pixels.shape[0]), layout="constrained")
     ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_yticks([(i + 0.5) * (height + 2) for i in range(len(names))], names, fontsize=8)
-    ax.set_xticks([])
+    ax.set_xticks([(j + 0.5) * (width + 2) for j in range(len(columns))], columns, fontsize=8)
+    ax.xaxis.tick_top()
     ax.grid(False)
     sns.despine(ax=ax, left=True, bottom=True)
     ax.set_title(title, fontsize=9)

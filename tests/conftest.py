@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from stages import curate, prepare, train_teacher
+from stages import curate, distill, evaluate, prepare, train_teacher
 from stages.settings.catalogue import Catalogue, patched
 from stages.settings.yaml import Loader
 from tests.clones import REPOSITORY
@@ -74,6 +74,13 @@ class Project:
         """All that comes before a student: the examples, the teacher and the pool."""
         for stage in (prepare, train_teacher, curate):
             stage.main(task)
+
+    def score(self, task, rows):
+        """All that comes before a report: one student of each row, and its scores."""
+        self.teach(task)
+        for row in rows:
+            distill.main(task, row, "0")
+        evaluate.main(task)
 
     def write(self, text, file="params.yaml"):
         (self.folder / file).write_text(text)

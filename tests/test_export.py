@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 from safetensors.torch import load_file
 
-from stages import distill, evaluate, export, plan
+from stages import export, plan
 from stages.datasets.examples import Examples
 from stages.networks import shipped, weights
 from stages.networks.build import build
@@ -36,10 +36,7 @@ def shipping(project, task="digits", rows=("kd_ood",), **changes):
     if changes:
         project.change(f"task.{task}", **changes)
     plan.main()
-    project.teach(task)
-    for row in rows:
-        distill.main(task, row, "0")
-    evaluate.main(task)
+    project.score(task, rows)
     export.main(task)
     return Places(task).exported / rows[0] / "0"
 

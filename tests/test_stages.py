@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages import distill, evaluate, overview, plan, report
+from stages import overview, plan, report
 from tests.conftest import Project
 from tests.tables import columns, named, rows_of
 
@@ -31,10 +31,7 @@ def made(tmp_path_factory):
 def reported(project, task, rows):
     project.change("run", tasks=[task], methods=rows)
     plan.main()
-    project.teach(task)
-    for row in rows:
-        distill.main(task, row, "0")
-    evaluate.main(task)
+    project.score(task, rows)
     report.main(task)
 
 

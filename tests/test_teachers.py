@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from stages import curate, distill, evaluate, overview, plan, prepare, report, train_teacher
+from stages import curate, distill, overview, plan, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.datasets.images import to_pixels, to_unit
 from stages.networks import weights
@@ -54,12 +54,8 @@ def through(project, teacher):
     """All stages with this teacher; the table's rows."""
     project.change("task.digits", teacher=teacher)
     plan.main()
-    for stage in (prepare, train_teacher, curate):
-        stage.main("digits")
-    for row in ROWS:
-        distill.main("digits", row, "0")
-    for stage in (evaluate, report):
-        stage.main("digits")
+    project.score("digits", ROWS)
+    report.main("digits")
     overview.main()
     return rows_of((project.folder / "results/smoke/table.md").read_text())
 

@@ -24,6 +24,10 @@ LONGEST = (
     "test_run.py",
     "test_repro.py",
     "test_own_task.py",
+    "test_plan.py",
+    "test_teachers.py",
+    "test_stages.py",
+    "test_augkd.py",
 )  # of minutes: one begun last would run alone
 
 

@@ -78,9 +78,17 @@ def edit(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_a_comment_and_a_docstring_re_run_nothing(project):
+def test_words_and_what_no_run_can_load_re_run_nothing(project):
+    """A comment, a docstring, an error's words; a new network, kind and task; a value of a method that does not run."""
     edit(project / "stages/engine/loop.py", '"""The one training loop', '# a better comment\n"""A better sentence')
     edit(project / "stages/methods/cmi.py", '"""A fresh generator', '# a comment\n    """Another')
+    edit(project / "stages/engine/loop.py", "a loss is not finite", "a loss is no number")
+    edit(project / "stages/support/files.py", "exist_ok=True", "exist_ok=bool(1)")
+    (project / "stages/networks/fresh.py").write_text('"""A network."""\n\nFORMS = {"fresh": "fresh"}\n')
+    (project / "stages/kinds/other").mkdir()
+    (project / "stages/kinds/other/__init__.py").write_text('"""A kind."""\n\nfrom stages import kinds\n\nKind = kinds.Kind\n')
+    (project / "tasks/mine.yaml").write_text("mine: {of: digits, distill: {lr: 0.05}}\n")
+    change(project, lambda params: params["method"]["fast"].update(lr=0.5))
     assert changed(project) == set()
 
 
@@ -92,13 +100,6 @@ def test_an_edit_of_a_method_re_runs_its_rows_alone(project):
 def test_an_edit_of_the_loop_re_runs_every_training(project):
     edit(project / "stages/engine/loop.py", "points: int = 20", "points: int = 10")
     assert changed(project) >= {"train_teacher@digits", *DISTILLED.values()}
-
-
-def test_a_new_network_and_another_kind_re_run_nothing(project):
-    (project / "stages/networks/fresh.py").write_text('"""A network."""\n\nFORMS = {"fresh": "fresh"}\n')
-    (project / "stages/kinds/other").mkdir()
-    (project / "stages/kinds/other/__init__.py").write_text('"""A kind."""\n\nfrom stages import kinds\n\nKind = kinds.Kind\n')
-    assert changed(project) == set()
 
 
 def test_an_edit_of_a_network_re_runs_only_what_it_is_in(project):
@@ -158,18 +159,6 @@ def test_every_task_has_stages_of_its_own(project):
 def test_a_value_re_runs_a_method_and_the_variants_that_inherit_it(project):
     change(project, lambda params: params["method"]["mosaickd"].update(local=0.5))
     assert changed(project) == {DISTILLED["mosaickd"], DISTILLED["mosaickd_image"], "overview"}
-
-
-def test_a_value_of_a_method_that_does_not_run_re_runs_nothing(project):
-    change(project, lambda params: params["method"]["fast"].update(lr=0.5))
-    assert changed(project) == set()
-
-
-def test_another_task_and_words_of_errors_re_run_nothing(project):
-    (project / "tasks/mine.yaml").write_text("mine: {of: digits, distill: {lr: 0.05}}\n")
-    edit(project / "stages/engine/loop.py", "a loss is not finite", "a loss is no number")
-    edit(project / "stages/support/files.py", "exist_ok=True", "exist_ok=bool(1)")
-    assert changed(project) == set()
 
 
 def test_what_methods_share_re_runs_those_that_have_it(project):

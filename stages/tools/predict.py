@@ -9,7 +9,6 @@ Usage: python -m stages.tools.predict EXPORTED INPUTS... [--column COLUMN] [--ma
 import argparse
 import csv
 import io
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +21,12 @@ from torch import Tensor
 
 from stages.datasets.images import to_pixels, to_unit
 from stages.datasets.sources._files import folder_or_archive
-from stages.datasets.sources._tree import ENDINGS
+from stages.datasets.sources._tree import BROKEN, ENDINGS
+from stages.datasets.sources.csv import rows_of
 from stages.networks.shipped import ONNX, PROGRAM, Reader
 from stages.support.errors import ANY, UserError, run_script
 from stages.support.extras import optional
-from stages.support.files import replacing
+from stages.support.files import readable, replacing
 from stages.support.progress import progress
 
 BATCH, BEST = 64, 5
@@ -95,7 +95,7 @@ def _images(paths: list[Path], reader: Reader) -> Named:
             try:
                 with Image.open(content) as image:
                     pixels = to_pixels(image, shape)
-            except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+            except BROKEN as error:
                 print(f"skipped {name}: {error}", file=sys.stderr)
                 continue
             found += 1
@@ -125,16 +125,9 @@ def _texts(paths: list[Path], reader: Reader, column: str) -> Named:
     for path in paths:
         if not path.is_file():
             raise UserError(f"the table {path} is missing")
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-        titled = not column.isdecimal()
-        if not rows or (titled and column not in rows[0]) or (not titled and int(column) >= len(rows[0])):
-            raise UserError(f"{path} has no column '{column}'" + (f"; it has {', '.join(rows[0][:6])}" if rows else ""))
-        place = rows[0].index(column) if titled else int(column)
-        for number, row in list(enumerate(rows, 1))[titled:]:
-            if place >= len(row):
-                raise UserError(f"{path}, row {number}: it has {len(row)} columns, and column '{column}' is asked for")
-            ids = tokenizer.encode(row[place]).ids[:length]
+        content = readable(path.read_bytes(), str(path))
+        for number, text, _ in rows_of(content, str(path), [int(column) if column.isdecimal() else column]):
+            ids = tokenizer.encode(text).ids[:length]
             yield f"{path}:{number}", torch.tensor(ids + [reader.facts["pad"]] * (length - len(ids)))
 
 

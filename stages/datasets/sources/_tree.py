@@ -23,6 +23,7 @@ from stages.support.progress import progress
 from stages.support.sections import Rate, Section, Word
 
 ENDINGS = {".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".ppm", ".pgm"}
+BROKEN = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)  # what reading a damaged file raises
 AT_ONCE = 2 * (os.cpu_count() or 1)  # files that are open; those of an archive are in memory
 MAC = "._"  # how files begin that macOS leaves beside others
 TOOLS = ("@eaDir", "__MACOSX", "#recycle")  # folders that tools leave, beside those whose names begin with a dot
@@ -143,7 +144,7 @@ def decode(
         try:
             with file, Image.open(file) as image:
                 pixels = to_pixels(image, form.shape)
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        except BROKEN as error:
             return error
         if keep:
             whole[place[name]] = pixels

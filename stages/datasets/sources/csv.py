@@ -79,42 +79,7 @@ class Source(Section):
         return written(texts, torch.tensor([number[label] for _, _, label in rows]), tuple(names))
 
     def _rows(self, files: Files, name: str) -> list[tuple[int, str, str]]:
-        """The number of each row in the file, its text, and its label ('' without `label`)."""
-        content = self._text(files, name)
-        table = _table(content, _delimiter(content), f"{self.path}/{name}")
-        wanted = [*self.text, *([] if self.label is None else [self.label])]
-        titled = any(isinstance(column, str) for column in wanted)
-        columns = [self._column(column, table[0] if titled and table else [], name) for column in wanted]
-        rows = []
-        for number, row in enumerate(table, 1):
-            if not row or (titled and number == 1):
-                continue
-            where = f"{self.path}/{name}, row {number}"
-            if max(columns) >= len(row):
-                raise UserError(f"{where}: has {len(row)} columns, column {max(columns)} is asked for")
-            if len(row) > len(table[0]):
-                raise UserError(f"{where}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
-            text = " ".join(row[column] for column in columns[: len(self.text)]).strip()
-            label = "" if self.label is None else row[columns[-1]].strip()
-            if not text or (self.label is not None and not label):
-                raise UserError(f"{where}: the {'label' if text else 'text'} is empty; remove the row")
-            rows.append((number, text, label))
-        if not rows:
-            raise UserError(f"{self.path}/{name} has no rows")
-        labels = [label for _, _, label in rows]
-        if not titled and len(rows) > 2 and _order(labels[0])[0] and not any(_order(label)[0] for label in labels[1:]):
-            raise UserError(
-                f"{self.path}/{name}, row 1: '{labels[0]}' is no number as all other labels are; if these are titles, name the "
-                f"columns by them: `label: {labels[0]}`, `text: [...]`"
-            )
-        return rows
-
-    def _column(self, column: int | str, title: list[str], name: str) -> int:
-        if isinstance(column, int):
-            return column
-        if column not in title:
-            raise UserError(f"{self.path}/{name} has no column '{column}' in its first row; it has {_few(title)}")
-        return title.index(column)
+        return rows_of(self._text(files, name), f"{self.path}/{name}", self.text, self.label)
 
     def _text(self, files: Files, name: str) -> str:
         if name not in files.names:
@@ -125,6 +90,45 @@ class Source(Section):
         with file:
             content = file.read()
         return readable(content, f"{self.path}/{name}")
+
+
+def rows_of(content: str, where: str, text: list[Column], label: Column | None = None) -> list[tuple[int, str, str]]:
+    """The number of each row in a table, its text, and its label ('' without `label`); `where` is the table's name in errors."""
+    table = _table(content, _delimiter(content), where)
+    wanted = [*text, *([] if label is None else [label])]
+    titled = any(isinstance(column, str) for column in wanted)
+    columns = [_column(column, table[0] if titled and table else [], where) for column in wanted]
+    rows = []
+    for number, row in enumerate(table, 1):
+        if not row or (titled and number == 1):
+            continue
+        here = f"{where}, row {number}"
+        if max(columns) >= len(row):
+            raise UserError(f"{here}: has {len(row)} columns, column {max(columns)} is asked for")
+        if len(row) > len(table[0]):
+            raise UserError(f"{here}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
+        words = " ".join(row[column] for column in columns[: len(text)]).strip()
+        name = "" if label is None else row[columns[-1]].strip()
+        if not words or (label is not None and not name):
+            raise UserError(f"{here}: the {'label' if words else 'text'} is empty; remove the row")
+        rows.append((number, words, name))
+    if not rows:
+        raise UserError(f"{where} has no rows")
+    names = [name for _, _, name in rows]
+    if not titled and len(rows) > 2 and _order(names[0])[0] and not any(_order(name)[0] for name in names[1:]):
+        raise UserError(
+            f"{where}, row 1: '{names[0]}' is no number as all other labels are; if these are titles, name the "
+            f"columns by them: `label: {names[0]}`, `text: [...]`"
+        )
+    return rows
+
+
+def _column(column: int | str, title: list[str], where: str) -> int:
+    if isinstance(column, int):
+        return column
+    if column not in title:
+        raise UserError(f"{where} has no column '{column}' in its first row; it has {_few(title)}")
+    return title.index(column)
 
 
 def _order(label: str) -> tuple[bool, float, str]:

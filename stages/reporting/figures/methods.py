@@ -81,7 +81,8 @@ def diversity(places: Places, kind: Any, teacher: Teacher, students: pd.DataFram
         [pd.DataFrame({"distance": values, "images": label}) for label, values in distances.items()], ignore_index=True
     )
     figure, ax = plt.subplots(figsize=(6.5, 0.45 * len(shown) + 1))
-    sns.boxplot(frame, x="distance", y="images", hue="images", whis=(5, 95), showfliers=False, ax=ax)
+    palette = {**colours(row for row in shown if row != kind.held), kind.held: "lightgrey"}
+    sns.boxplot(frame, x="distance", y="images", hue="images", palette=palette, whis=(5, 95), showfliers=False, ax=ax)
     ax.axvline(float(np.median(distances[kind.held])), color="grey", linestyle="--")
     ax.set(
         xlabel="distance of two images in the teacher's features (box: quartiles)", ylabel=None, title=f"{places.task}: diversity"

@@ -14,7 +14,7 @@ from stages.methods import section
 from stages.methods._described import described
 from stages.methods._identities import with_reported
 from stages.reporting import records, tables
-from stages.reporting.figures import distance, values
+from stages.reporting.figures import distance, sizes, values
 from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
@@ -42,7 +42,7 @@ class Written:
 
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json, report.html, distance.png and values.png, of all files under results/tasks.
+    """Write table.md, table.csv, summary.json, report.html and three figures of tasks, of all files under results/tasks.
 
     At smoke scale they are written of its own files too, under results/smoke.
     """
@@ -63,6 +63,7 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
     sweeps = values.sweeps(_sections(params, reports), reports)
     values.draw(sweeps, out / "figures")
     distance.draw(reports, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
+    sizes.draw(reports, out / "figures")
     note, beside = " ".join([*written.notes, tables.NOTE]), tables.beside_each_other(written.cells)
     first = ["### Tasks beside each other", beside] if beside else []
     with replacing(out / "report.html") as temporary:

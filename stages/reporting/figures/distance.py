@@ -1,19 +1,15 @@
 """What the distance of the pool does to each method: tasks beside each other."""
 
-import math
 from collections.abc import Collection
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 
 from stages.reporting import tables
-from stages.reporting.figures.panels import colours, titled, write
+from stages.reporting.figures.panels import draw_rows, side_by_side, write
 from stages.reporting.records import Reports
 from stages.settings.params import TEACHER
 
-ACROSS = 3  # panels beside each other
 NEXT_LINE = "\n\n"  # before every other label, for tasks may stand close to each other
 APART = 1.1  # how much farther than another a pool is
 BESIDE = ("made", "ms", "kb", "fd", "spread")  # what a teacher's row has beside what it answers; older rows lack some
@@ -66,39 +62,16 @@ def _telling(found: pd.DataFrame) -> bool:
 
 
 def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
-    """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable.
-
-    Mean and range over seeds; the grey line is the teacher.
-    """
+    """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable."""
     groups = [(group, found) for group in comparable(reports) if len(found := lines(group, elsewhere)) and _telling(found)]
-    down, across = max(1, math.ceil(len(groups) / ACROSS)), max(1, min(ACROSS, len(groups)))
-    figure, axes = plt.subplots(down, across, figsize=(5.2 * across, 4.6 * down), squeeze=False, layout="constrained")
-    for ax in axes.flat[len(groups) :]:
-        ax.axis("off")
-    for ax, (group, found) in zip(axes.flat, groups, strict=False):
+    figure, axes = side_by_side(len(groups), "no two tasks here differ in their pool alone and have a row both")
+    for ax, (group, found) in zip(axes, groups, strict=True):
         first = next(iter(group.values()))
-        headline, rows = first["headline"], found.rename(columns={"method": "row"})
-        sns.lineplot(
-            rows,
-            x="distance",
-            y=headline,
-            hue="row",
-            style="row",
-            palette=colours(rows["row"]),
-            markers=True,
-            dashes=False,
-            errorbar=("pi", 100),
-            ax=ax,
-        )
-        ax.axhline(first["rows"][TEACHER]["seeds"]["0"][headline], color="grey", linestyle="--")
-        ax.set(xlabel="Fréchet distance of the pool, in the teacher's features", ylabel=titled(headline), xscale="log")
+        headline = first["headline"]
+        draw_rows(ax, found, "distance", headline, first["rows"][TEACHER]["seeds"]["0"][headline])
+        ax.set_xlabel("Fréchet distance of the pool, in the teacher's features")
         places = {report["pool"]["fd"]: task for task, report in sorted(group.items(), key=lambda pair: pair[1]["pool"]["fd"])}
         labels = [f"{NEXT_LINE * (k % 2)}{task}\n{distance:.3g}" for k, (distance, task) in enumerate(places.items())]
         ax.set_xticks(list(places), labels, fontsize=7)
-        ax.minorticks_off()
         ax.set_title(f"{min(group, key=len)} and other pools", fontsize=10)
-        ax.legend(title=None, fontsize=7)
-    if not groups:
-        axes[0, 0].text(0.5, 0.5, "no two tasks here differ in their pool alone and have a row both", ha="center")
-        axes[0, 0].axis("off")
     write(figure, folder, "distance")

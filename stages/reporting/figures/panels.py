@@ -1,5 +1,6 @@
 """What several figures need: panels of images, and saving."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from stages.settings.paths import Places
 from stages.support.files import read_tensors, replacing
 
 ROWS, CLASSES = 4, 10  # of a panel of images
+ACROSS = 3  # panels of lines beside each other
 # Methods with the ten colours that are told apart best.
 USUAL = ("mosaickd", "kd_ood", "fast", "tessera", "kd_ood_strong", "supervised", "cmi", "kd_noise", "kd_in_domain", "dfad")
 
@@ -81,6 +83,29 @@ def titled(score: str) -> str:
     agreement = "agreement with the teacher"
     words = {"top1": "top-1", "miou": "mean IoU", "agree": agreement, "agree_pool": agreement}
     return f"{words.get(score, score)}, %"
+
+
+def draw_rows(ax: plt.Axes, runs: pd.DataFrame, x: str, score: str, teacher: float | None) -> None:
+    """Each row's `score` over the column `x`, mean and range over seeds; the grey line is a `teacher` that was scored."""
+    rows = runs.rename(columns={"method": "row"})
+    style = {"hue": "row", "style": "row", "palette": colours(rows["row"]), "markers": True, "dashes": False}
+    sns.lineplot(rows, x=x, y=score, errorbar=("pi", 100), ax=ax, **style)
+    if teacher is not None:
+        ax.axhline(teacher, color="grey", linestyle="--")
+    ax.set(ylabel=titled(score), xscale="log")
+    ax.minorticks_off()
+    ax.legend(title=None, fontsize=7)
+
+
+def side_by_side(count: int, nothing: str) -> tuple[plt.Figure, list[plt.Axes]]:
+    """A figure of `count` panels, three in a row; with none it says `nothing`."""
+    down, across = max(1, math.ceil(count / ACROSS)), max(1, min(ACROSS, count))
+    figure, axes = plt.subplots(down, across, figsize=(5.2 * across, 4.6 * down), squeeze=False, layout="constrained")
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    if not count:
+        axes[0, 0].text(0.5, 0.5, nothing, ha="center")
+    return figure, list(axes.flat[:count])
 
 
 def save(figure: plt.Figure, places: Places, name: str) -> None:

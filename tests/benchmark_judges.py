@@ -1,0 +1,135 @@
+"""Which label-free score orders students as their true accuracy does? All scores of all students of a task, and how they do.
+
+Usage: python -m tests.benchmark_judges TASK   in a folder where its teacher, pool and students lie; writes docs/judging/TASK.csv
+       python -m tests.benchmark_judges        reads these files, and prints Kendall's tau and the regret of every score
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor
+
+from stages.curation.weights import class_deviations, matching, sketched
+from stages.datasets.examples import Examples
+from stages.datasets.images import to_uint8, to_unit
+from stages.engine import runtime as rt
+from stages.engine.teacher import BATCH_NORM, Teacher
+from stages.jobs.setup import open_teacher, schedule_of
+from stages.kinds import Kind
+from stages.losses.distillation import kl_divergence
+from stages.methods import deepinversion, method_class, upper_bound
+from stages.methods.bases.method import Setting
+from stages.methods.blocks.composer import shares, tile_weights
+from stages.networks import weights
+from stages.networks.deviations import deviations
+from stages.reporting.fitted import class_agreement, fitted
+from stages.settings.params import load
+from stages.settings.paths import Places
+from stages.support.progress import progress
+
+FOLDER = Path("docs/judging")
+IMAGES, INVERTED = 1024, 512  # of the pool, and made by inversion or fitting
+ABOUT = ["row", "seed", "bound", "top1", "agree"]
+
+
+def measure(task: str) -> pd.DataFrame:
+    """A line a student: its accuracy and agreement on the test split, and what each score says of it."""
+    places, cpu = Places(task), rt.Runtime(torch.device("cpu"))
+    blueprint, kind, teacher = open_teacher(places, load().task(task), cpu)
+    test, pool = Examples.load(places.split("test")), Examples.load(places.pool / "pool.safetensors")
+    torch.manual_seed(0)
+    sets = images_of(task, kind, teacher, blueprint, pool)
+    said = {name: answers(teacher, images) for name, images in sets.items()}
+    truth, weight = kind.answers(teacher, test), weights_of(kind, teacher, sets["pool"])
+    sure = said["pool"].softmax(1).amax(1)
+    students = {(file.parts[-3], file.parts[-2]): weights.load(file.parent)[1].eval() for file in found(task)}
+    answered = {run: {name: answers(net, images) for name, images in sets.items()} for run, net in students.items()}
+    lines = []
+    for (row, seed), net in progress(students.items(), f"judge {task}"):
+        mine, logits = answered[row, seed], kind.answers(net, test)
+        same = (mine["pool"].argmax(1) == said["pool"].argmax(1)).double()
+        confidence = mine["pool"].softmax(1).amax(1)
+        threshold = confidence.double().quantile(1 - same.mean())  # above it lie as many as agree (Garg et al. 2022)
+        above = {name: (mine[name].softmax(1).amax(1) > threshold).double().mean().item() for name in mine if name == "fitted"}
+        others = [answered[run]["pool"] for run in students if run[0] == row and run[1] != seed]
+        lines.append(
+            {
+                "row": row,
+                "seed": seed,
+                "bound": upper_bound(method_class(load(), row)),
+                "top1": kind.measure(logits, test),
+                "agree": kind.agreement(logits, truth),
+                "pool": 100 * same.mean().item(),
+                "pool_kl": -kl_divergence(said["pool"], mine["pool"]).item(),
+                "pool_sure": 100 * (same * sure).sum().item() / sure.sum().item(),
+                "pool_weighted": 100 * (same * weight).sum().item() / weight.sum().item(),
+                "pool_classes": class_agreement(mine["pool"], said["pool"]),
+                "seeds": sum(kind.agreement(mine["pool"], other) for other in others) / len(others) if others else None,
+                **{name: class_agreement(mine[name], said[name]) for name in sets if name != "pool"},
+                "threshold": 100 * above["fitted"] if above else None,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def found(task: str) -> list[Path]:
+    return sorted(Path("models/students", task).glob("*/*/weights.safetensors"))
+
+
+def images_of(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, pool: Examples) -> dict[str, Tensor]:
+    """Images by name, uint8. No student has learned from the made ones."""
+    drawn = tile_weights(pool, len(kind.classes), 1.0)
+    first, second = (pool.input[torch.multinomial(drawn, IMAGES, replacement=True)] for _ in range(2))
+    part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
+    sets = {
+        "pool": pool.input[torch.randperm(len(pool))[:IMAGES]],
+        "composed": to_uint8(to_unit(first) * part + to_unit(second) * (1 - part)),
+    }
+    if BATCH_NORM in teacher.can:
+        sets["fitted"] = to_uint8(fitted(teacher, to_unit(first[:INVERTED]), f"fit {task}"))
+        sets["inverted"] = inverted(task, kind, teacher, blueprint)
+    return sets
+
+
+def inverted(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint) -> Tensor:
+    """DeepInversion from noise, every class equally often, of a teacher alone."""
+    schedule, about = schedule_of(load().task(task).distill), (blueprint.mean or [], blueprint.std or [], blueprint.known)
+    setting = Setting(kind, teacher, blueprint.build(), schedule, 0, rt.Runtime(torch.device("cpu")), {}, *about)
+    method = deepinversion.Method(setting, deepinversion.Method.Params(steps=200, bn=1.0, lr=0.05, adversarial=0.0))
+    parts = [method.synthesise(kind.aims(method.share))[0] for _ in progress(range(INVERTED // method.share), f"invert {task}")]
+    return to_uint8(torch.cat(parts))
+
+
+def weights_of(kind: Kind, teacher: Teacher, images: Tensor) -> Tensor:
+    """Weights of images by which their moments and classes are those of T's training data, as `curate.weights: moments` has."""
+    if BATCH_NORM not in teacher.can:
+        return torch.ones(len(images))
+    moments, _ = sketched(deviations(teacher, (to_unit(batch) for batch in images.split(64))))
+    classes = class_deviations(answers(teacher, images).softmax(1))
+    return matching(torch.cat([classes, moments], 1))[0]
+
+
+@torch.no_grad()
+def answers(net: torch.nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([net(to_unit(batch)) for batch in images.split(256)]).float()
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each score: tau over all students, and the accuracy lost by shipping the one that it likes best of those that may be."""
+    open_to_all, lines = table[~table["bound"]], []
+    for score in table.columns.difference(ABOUT, sort=False):
+        if table[score].notna().all():
+            lost = open_to_all["top1"].max() - open_to_all.loc[open_to_all[score].idxmax(), "top1"]
+            lines.append({"score": score, "tau": kendalltau(table[score], table["top1"])[0], "regret": lost, "n": len(table)})
+    return pd.DataFrame(lines).set_index("score")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        measure(name).to_csv(FOLDER / f"{name}.csv", index=False, float_format="%.4f")
+    for file in sorted(FOLDER.glob("*.csv")):
+        print(f"{file.stem}\n{judged(pd.read_csv(file)).round(2).to_string()}\n")

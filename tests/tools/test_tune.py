@@ -20,7 +20,7 @@ def test_trials_are_kept_and_not_run_again(made, capsys):
     tune.main("digits", "kd_ood", "-; tau=2.0")
     found = pd.read_csv(tune.TUNING)
     assert found["trial"].tolist() == ["-", "tau=2.0"]
-    assert found["steps"].tolist() == [2, 2]  # a quarter of the ten steps of smoke scale
+    assert found["steps"].tolist() == [10, 10]  # all of smoke scale
     assert found["val_top1"].between(0, 100).all()
     assert found["key"].nunique() == 2
     tune.main("digits", "kd_ood", "tau=2.0; tau=3.0")

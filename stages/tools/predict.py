@@ -96,12 +96,16 @@ def _images(paths: list[Path], reader: Reader) -> Named:
                 with Image.open(content) as image:
                     pixels = to_pixels(image, shape)
             except BROKEN as error:
-                print(f"skipped {name}: {error}", file=sys.stderr)
+                _skipped(f"{name}: {error}")
                 continue
             found += 1
             yield name, to_unit(pixels)
     if not found:
         raise UserError(f"there is no image in {', '.join(map(str, paths))}")
+
+
+def _skipped(what: str) -> None:
+    print(f"skipped {what}", file=sys.stderr)
 
 
 def _opened(path: Path) -> Iterator[tuple[str, Any]]:
@@ -126,7 +130,7 @@ def _texts(paths: list[Path], reader: Reader, column: str) -> Named:
         if not path.is_file():
             raise UserError(f"the table {path} is missing")
         content = readable(path.read_bytes(), str(path))
-        for number, text, _ in rows_of(content, str(path), [int(column) if column.isdecimal() else column]):
+        for number, text, _ in rows_of(content, str(path), [int(column) if column.isdecimal() else column], bad=_skipped):
             ids = tokenizer.encode(text).ids[:length]
             yield f"{path}:{number}", torch.tensor(ids + [reader.facts["pad"]] * (length - len(ids)))
 

@@ -156,6 +156,11 @@ def test_a_student_of_texts_ships_with_its_tokenizer(brought, project, capsys):
     with torch.no_grad():
         said = student(ids)
     assert float(line[2]) == pytest.approx(said.softmax(1).max().item(), abs=1e-3)
+    Path("holes.csv").write_text("a;b\nthe river;1\n;2\nthe song;3\n")
+    predict.main(str(folder), "holes.csv", "--column", "a")
+    said = capsys.readouterr()
+    assert [line.split(",")[0] for line in said.out.splitlines()[1:]] == ["holes.csv:2", "holes.csv:4"]
+    assert "skipped holes.csv, row 3: the text is empty" in said.err
     snippet = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
     done = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == 2

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -92,8 +93,18 @@ class Source(Section):
         return readable(content, f"{self.path}/{name}")
 
 
-def rows_of(content: str, where: str, text: list[Column], label: Column | None = None) -> list[tuple[int, str, str]]:
-    """The number of each row in a table, its text, and its label ('' without `label`); `where` is the table's name in errors."""
+def refuse(message: str) -> None:
+    """Raise UserError with that message."""
+    raise UserError(message)
+
+
+def rows_of(
+    content: str, where: str, text: list[Column], label: Column | None = None, bad: Callable[[str], None] = refuse
+) -> list[tuple[int, str, str]]:
+    """The number of each row in a table, its text, and its label ('' without `label`); `where` is the table's name in errors.
+
+    `bad` is told of each row that cannot be taken; where it raises nothing, that row is left out.
+    """
     table = _table(content, _delimiter(content), where)
     wanted = [*text, *([] if label is None else [label])]
     titled = any(isinstance(column, str) for column in wanted)
@@ -104,13 +115,16 @@ def rows_of(content: str, where: str, text: list[Column], label: Column | None =
             continue
         here = f"{where}, row {number}"
         if max(columns) >= len(row):
-            raise UserError(f"{here}: has {len(row)} columns, column {max(columns)} is asked for")
+            bad(f"{here}: has {len(row)} columns, column {max(columns)} is asked for")
+            continue
         if len(row) > len(table[0]):
-            raise UserError(f"{here}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
+            bad(f"{here}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
+            continue
         words = " ".join(row[column] for column in columns[: len(text)]).strip()
         name = "" if label is None else row[columns[-1]].strip()
         if not words or (label is not None and not name):
-            raise UserError(f"{here}: the {'label' if words else 'text'} is empty; remove the row")
+            bad(f"{here}: the {'label' if words else 'text'} is empty; remove the row")
+            continue
         rows.append((number, words, name))
     if not rows:
         raise UserError(f"{where} has no rows")

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from stages.support.errors import ANY, UserError, run_script
@@ -35,21 +34,17 @@ def main(*words: str) -> None:
         ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
     except ConnectionError:
         raise UserError("there is no Ray cluster here; `ray start --head` begins one, RAY_ADDRESS names another") from None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     task = ray.remote(num_cpus=asked.num_cpus, num_gpus=asked.num_gpus, max_retries=0, num_returns="streaming")(work)
     for _ in range(AGAIN):
         stream = task.remote(command, os.getcwd())
+        for number in (signal.SIGTERM, signal.SIGINT):  # an exception that a handler raises may be lost in Ray
+            signal.signal(number, lambda *_, stream=stream: ray.cancel(stream))
         try:
-            status = followed(ray, stream)
+            sys.exit(followed(ray, stream))
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             print(f"{' '.join(command)}: its machine is lost ({type(error).__name__}); it starts again", flush=True)
-        except (SystemExit, KeyboardInterrupt):
-            ray.cancel(stream)
-            with suppress(ray.exceptions.RayError):
-                followed(ray, stream)
-            raise
-        else:
-            sys.exit(status)
+        except ray.exceptions.TaskCancelledError:
+            raise UserError(f"{' '.join(command)} was asked to end") from None
     raise UserError(f"{' '.join(command)} lost its machine {AGAIN} times")
 
 

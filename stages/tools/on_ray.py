@@ -62,6 +62,7 @@ def followed(ray: Any, stream: Any) -> int:
 
 def work(command: list[str], folder: str) -> Iterator[bytes | int]:
     """On the worker: what the command prints, each step of a bar a line, and at last its status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # by which Ray cancels; a cluster begun by nohup ignores it
     gentle = GENTLE if shutil.which(GENTLE[0]) else ()
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen([*gentle, sys.executable, *command], cwd=folder, **pipes) as child:

@@ -128,7 +128,7 @@ def test_no_experiment_loses_a_student(clone):
     """Of a narrower matrix: in a copy, and where one is applied. What is away comes back without training."""
     students = {path.parent for path in clone.glob("models/students/digits/*/0/run.json")}
     run(clone, "git", "checkout", "-q", "params.yaml")
-    run(clone, "dvc", "exp", "run", "--temp", "-n", "away", "-S", "run.methods=[mosaickd]", "plan")
+    run(clone, "dvc", "exp", "run", "--temp", "-n", "away", "-S", "run.methods=[mosaickd]", "overview")
     assert all(path.exists() for path in students)
     run(clone, "dvc", "exp", "apply", "away")
     assert "2 finished students are only in DVC's cache" in run(clone, sys.executable, "-m", "stages.plan")
@@ -139,6 +139,9 @@ def test_no_experiment_loses_a_student(clone):
 
 def test_a_task_of_ones_own_is_for_copies_once_git_knows_it(clone):
     (clone / "tasks/mine.yaml").write_text("mine: {of: digits}\n")
+    plan = ["-S", "run.tasks=[mine]", "plan"]
     assert "git add tasks/mine.yaml" in run(clone, sys.executable, "-m", "stages.plan")
+    with pytest.raises(AssertionError, match="unknown task 'mine'"):
+        run(clone, "dvc", "exp", "run", "--temp", *plan)
     run(clone, "git", "add", "tasks/mine.yaml")
-    run(clone, "dvc", "exp", "run", "--temp", "-S", "run.tasks=[mine]", "plan")
+    run(clone, "dvc", "exp", "run", "--temp", *plan)

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 from torch import Tensor
 
 from stages.curation.weights import class_deviations, matching, sketched
-from stages.datasets.examples import Examples
+from stages.datasets.examples import Examples, pack
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
@@ -21,7 +21,7 @@ from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import Kind
 from stages.losses.distillation import kl_divergence
 from stages.methods import deepinversion, method_class, upper_bound
-from stages.methods.bases.method import Setting
+from stages.methods.bases.method import Schedule, Setting
 from stages.methods.blocks.composer import shares, tile_weights
 from stages.networks import weights
 from stages.networks.deviations import deviations
@@ -38,28 +38,29 @@ ABOUT = ["row", "seed", "bound", "top1", "agree"]
 def measure(task: str) -> pd.DataFrame:
     """A line a student: its accuracy and agreement on the test split, and what each score says of it."""
     places, cpu = Places(task), rt.Runtime(torch.device("cpu"))
-    blueprint, kind, teacher = open_teacher(places, load().task(task), cpu)
+    settings = load()
+    blueprint, kind, teacher = open_teacher(places, settings.task(task), cpu)
     test, pool = Examples.load(places.split("test")), Examples.load(places.pool / "pool.safetensors")
     torch.manual_seed(0)
-    sets = images_of(task, kind, teacher, blueprint, pool)
-    said = {name: answers(teacher, images) for name, images in sets.items()}
-    truth, weight = kind.answers(teacher, test), weights_of(kind, teacher, sets["pool"])
+    sets = images_of(task, kind, teacher, blueprint, pool, schedule_of(settings.task(task).distill))
+    said = {name: kind.answers(teacher, images) for name, images in sets.items()}
+    truth, weight = kind.answers(teacher, test), weights_of(teacher, sets["pool"], said["pool"])
     sure = said["pool"].softmax(1).amax(1)
     students = {(file.parts[-3], file.parts[-2]): weights.load(file.parent)[1].eval() for file in found(task)}
-    answered = {run: {name: answers(net, images) for name, images in sets.items()} for run, net in students.items()}
+    answered = {run: {name: kind.answers(net, images) for name, images in sets.items()} for run, net in students.items()}
     lines = []
     for (row, seed), net in progress(students.items(), f"judge {task}"):
         mine, logits = answered[row, seed], kind.answers(net, test)
         same = (mine["pool"].argmax(1) == said["pool"].argmax(1)).double()
         confidence = mine["pool"].softmax(1).amax(1)
         threshold = confidence.double().quantile(1 - same.mean())  # above it lie as many as agree (Garg et al. 2022)
-        above = {name: (mine[name].softmax(1).amax(1) > threshold).double().mean().item() for name in mine if name == "fitted"}
+        surer = (mine["fitted"].softmax(1).amax(1) > threshold).double() if "fitted" in mine else None
         others = [answered[run]["pool"] for run in students if run[0] == row and run[1] != seed]
         lines.append(
             {
                 "row": row,
                 "seed": seed,
-                "bound": upper_bound(method_class(load(), row)),
+                "bound": upper_bound(method_class(settings, row)),
                 "top1": kind.measure(logits, test),
                 "agree": kind.agreement(logits, truth),
                 "pool": 100 * same.mean().item(),
@@ -69,7 +70,7 @@ def measure(task: str) -> pd.DataFrame:
                 "pool_classes": class_agreement(mine["pool"], said["pool"]),
                 "seeds": sum(kind.agreement(mine["pool"], other) for other in others) / len(others) if others else None,
                 **{name: class_agreement(mine[name], said[name]) for name in sets if name != "pool"},
-                "threshold": 100 * above["fitted"] if above else None,
+                "threshold": None if surer is None else 100 * surer.mean().item(),
             }
         )
     return pd.DataFrame(lines)
@@ -79,8 +80,10 @@ def found(task: str) -> list[Path]:
     return sorted(Path("models/students", task).glob("*/*/weights.safetensors"))
 
 
-def images_of(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, pool: Examples) -> dict[str, Tensor]:
-    """Images by name, uint8. No student has learned from the made ones."""
+def images_of(
+    task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, pool: Examples, schedule: Schedule
+) -> dict[str, Examples]:
+    """Images by name. No student has learned from the made ones."""
     drawn = tile_weights(pool, len(kind.classes), 1.0)
     first, second = (pool.input[torch.multinomial(drawn, IMAGES, replacement=True)] for _ in range(2))
     part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
@@ -90,31 +93,25 @@ def images_of(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Bluepr
     }
     if BATCH_NORM in teacher.can:
         sets["fitted"] = to_uint8(fitted(teacher, to_unit(first[:INVERTED]), f"fit {task}"))
-        sets["inverted"] = inverted(task, kind, teacher, blueprint)
-    return sets
+        sets["inverted"] = inverted(task, kind, teacher, blueprint, schedule)
+    return {name: pack(images) for name, images in sets.items()}
 
 
-def inverted(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint) -> Tensor:
+def inverted(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, schedule: Schedule) -> Tensor:
     """DeepInversion from noise, every class equally often, of a teacher alone."""
-    schedule, about = schedule_of(load().task(task).distill), (blueprint.mean or [], blueprint.std or [], blueprint.known)
+    about = (blueprint.mean or [], blueprint.std or [], blueprint.known)
     setting = Setting(kind, teacher, blueprint.build(), schedule, 0, rt.Runtime(torch.device("cpu")), {}, *about)
     method = deepinversion.Method(setting, deepinversion.Method.Params(steps=200, bn=1.0, lr=0.05, adversarial=0.0))
     parts = [method.synthesise(kind.aims(method.share))[0] for _ in progress(range(INVERTED // method.share), f"invert {task}")]
     return to_uint8(torch.cat(parts))
 
 
-def weights_of(kind: Kind, teacher: Teacher, images: Tensor) -> Tensor:
+def weights_of(teacher: Teacher, images: Examples, logits: Tensor) -> Tensor:
     """Weights of images by which their moments and classes are those of T's training data, as `curate.weights: moments` has."""
     if BATCH_NORM not in teacher.can:
         return torch.ones(len(images))
-    moments, _ = sketched(deviations(teacher, (to_unit(batch) for batch in images.split(64))))
-    classes = class_deviations(answers(teacher, images).softmax(1))
-    return matching(torch.cat([classes, moments], 1))[0]
-
-
-@torch.no_grad()
-def answers(net: torch.nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([net(to_unit(batch)) for batch in images.split(256)]).float()
+    moments, _ = sketched(deviations(teacher, (to_unit(batch) for batch in images.input.split(64))))
+    return matching(torch.cat([class_deviations(logits.softmax(1)), moments], 1))[0]
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:

@@ -130,7 +130,7 @@ def _texts(paths: list[Path], reader: Reader, column: str) -> Named:
         if not path.is_file():
             raise UserError(f"the table {path} is missing")
         content = readable(path.read_bytes(), str(path))
-        for number, text, _ in rows_of(content, str(path), [int(column) if column.isdecimal() else column], bad=_skipped):
+        for number, text, _ in rows_of(content, str(path), [int(column) if column.isdecimal() else column], skip=_skipped):
             ids = tokenizer.encode(text).ids[:length]
             yield f"{path}:{number}", torch.tensor(ids + [reader.facts["pad"]] * (length - len(ids)))
 

@@ -93,17 +93,12 @@ class Source(Section):
         return readable(content, f"{self.path}/{name}")
 
 
-def refuse(message: str) -> None:
-    """Raise UserError with that message."""
-    raise UserError(message)
-
-
 def rows_of(
-    content: str, where: str, text: list[Column], label: Column | None = None, bad: Callable[[str], None] = refuse
+    content: str, where: str, text: list[Column], label: Column | None = None, skip: Callable[[str], None] | None = None
 ) -> list[tuple[int, str, str]]:
     """The number of each row in a table, its text, and its label ('' without `label`); `where` is the table's name in errors.
 
-    `bad` is told of each row that cannot be taken; where it raises nothing, that row is left out.
+    Where there is `skip`, it is told of each row that cannot be taken, which is then left out.
     """
     table = _table(content, _delimiter(content), where)
     wanted = [*text, *([] if label is None else [label])]
@@ -113,19 +108,12 @@ def rows_of(
     for number, row in enumerate(table, 1):
         if not row or (titled and number == 1):
             continue
-        here = f"{where}, row {number}"
-        if max(columns) >= len(row):
-            bad(f"{here}: has {len(row)} columns, column {max(columns)} is asked for")
-            continue
-        if len(row) > len(table[0]):
-            bad(f"{here}: has {len(row)} columns, and the first has {len(table[0])}; put the text into quotes")
-            continue
-        words = " ".join(row[column] for column in columns[: len(text)]).strip()
-        name = "" if label is None else row[columns[-1]].strip()
-        if not words or (label is not None and not name):
-            bad(f"{here}: the {'label' if words else 'text'} is empty; remove the row")
-            continue
-        rows.append((number, words, name))
+        try:
+            rows.append((number, *_taken(row, columns, len(text), len(table[0]), f"{where}, row {number}")))
+        except UserError as error:
+            if not skip:
+                raise
+            skip(str(error))
     if not rows:
         raise UserError(f"{where} has no rows")
     names = [name for _, _, name in rows]
@@ -135,6 +123,24 @@ def rows_of(
             f"columns by them: `label: {names[0]}`, `text: [...]`"
         )
     return rows
+
+
+def _taken(row: list[str], columns: list[int], texts: int, width: int, where: str) -> tuple[str, str]:
+    """The text in the first `texts` of the `columns` of a row, and the label in the one after them, or ''.
+
+    Raises UserError for a row that has not the columns, is wider than the first, or has nothing in one of both.
+    """
+    if max(columns) >= len(row):
+        raise UserError(f"{where}: has {len(row)} columns, column {max(columns)} is asked for")
+    if len(row) > width:
+        raise UserError(f"{where}: has {len(row)} columns, and the first has {width}; put the text into quotes")
+    text, labels = (
+        " ".join(row[column] for column in columns[:texts]).strip(),
+        [row[column].strip() for column in columns[texts:]],
+    )
+    if not text or not all(labels):
+        raise UserError(f"{where}: the {'label' if text else 'text'} is empty; remove the row")
+    return text, "".join(labels)
 
 
 def _column(column: int | str, title: list[str], where: str) -> int:

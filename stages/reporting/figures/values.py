@@ -1,15 +1,13 @@
 """What one number of a method does: variants that differ in it alone, task by task."""
 
-import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
 from stages.reporting import tables
-from stages.reporting.figures.panels import titled, write
+from stages.reporting.figures.panels import side_by_side, titled, write
 from stages.reporting.records import Reports
 
 Sections = dict[str, dict[str, tuple[str, dict[str, Any]]]]  # task -> row -> its method, and its parameters
@@ -58,11 +56,8 @@ def draw(found: pd.DataFrame, folder: Path) -> None:
     Mean and range over seeds; values as the catalogue has them now.
     """
     panels = list(found.groupby(PANEL, sort=False))
-    down = max(1, math.ceil(len(panels) / WIDE))
-    figure, axes = plt.subplots(down, WIDE, figsize=(5.5 * WIDE, 4.2 * down), squeeze=False, layout="constrained")
-    for ax in axes.flat[len(panels) :]:
-        ax.axis("off")
-    for ax, ((method, key, score), runs) in zip(axes.flat, panels, strict=False):
+    figure, axes = side_by_side(len(panels), "no method has three values of one number here", WIDE, (5.5, 4.2))
+    for ax, ((method, key, score), runs) in zip(axes, panels, strict=True):
         headline = str(score)
         sns.lineplot(
             runs, x="value", y=headline, hue="task", style="task", markers=True, dashes=False, errorbar=("pi", 100), ax=ax
@@ -74,6 +69,4 @@ def draw(found: pd.DataFrame, folder: Path) -> None:
         ax.minorticks_off()
         ax.set(xlabel=f"{key} of {method}", ylabel=titled(headline), title=f"{method}: {key}")
         ax.legend(title=None, fontsize=8)
-    if not panels:
-        axes[0, 0].text(0.5, 0.5, "no method has three values of one number here", ha="center")
     write(figure, folder, "values")

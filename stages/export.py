@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from stages.datasets.examples import Examples
+from stages.jobs.fitted import SCORE
 from stages.jobs.job import Job, open_job
 from stages.kinds import IMAGES, Kind, aspect, open_kind
 from stages.methods import method_class
@@ -69,6 +70,7 @@ def _ship(job: Job, row: str, seed: int, teacher: dict[str, Any], test: Examples
     blueprint, net = weights.load(places.student(row, seed))
     kind, net = open_kind(job.task, blueprint.classes), net.eval()
     scores = read_json(places.scores(row, seed) / "metrics.json")
+    score = SCORE if SCORE in scores else kind.headline
     facts = {"kind": job.task.kind, "classes": list(blueprint.classes), **_takes(kind, blueprint)}
     facts |= {"task": job.name, "row": row, "seed": seed}
     folder.mkdir(parents=True)
@@ -77,7 +79,7 @@ def _ship(job: Job, row: str, seed: int, teacher: dict[str, Any], test: Examples
     if IMAGES not in kind.has:
         shutil.copy(places.split("train").with_name("tokenizer.json"), folder)
     some = test.subset(torch.arange(min(COMPARED, len(test))))
-    line: dict[str, Any] = {"row": row, "seed": seed, "score": kind.headline, kind.headline: scores[kind.headline]}
+    line: dict[str, Any] = {"row": row, "seed": seed, "score": score, score: scores[score]}
     line |= {key: scores[key] for key in ("params", "macs", "kb", "ms")} | {"compared": len(some)}
     for what, file in (("onnx", shipped.ONNX), ("program", shipped.PROGRAM)):
         reader = shipped.Reader(folder / file, threads=1)
@@ -85,16 +87,16 @@ def _ship(job: Job, row: str, seed: int, teacher: dict[str, Any], test: Examples
         line |= {f"{what}_kb": (folder / file).stat().st_size / 1024, f"{what}_ms": latency(reader, example)}
         line |= {f"{what}_same": same, f"{what}_difference": difference}
     columns = aspect(job.task.kind, "scores").COLUMNS
-    (folder / "README.md").write_text(card(facts, scores, teacher, line, _origin(job, row, kind), columns))
+    (folder / "README.md").write_text(card(facts, scores, teacher, line, _origin(job, row, kind, score), columns))
     return line
 
 
-def _origin(job: Job, row: str, kind: Kind) -> Origin:
+def _origin(job: Job, row: str, kind: Kind, score: str) -> Origin:
     """What the card says of where a student comes from."""
     task, sees = job.task, method_class(job.params, row).sees
     ood, domain = (source and source.model_dump(mode="json") for source in (task.ood, task.in_domain))
     learned = {POOL: ood, STUDENT_DOMAIN: ood, IN_DOMAIN: domain}
-    every = [read_json(job.places.scores(row, seed) / "metrics.json")[kind.headline] for seed in job.run.seeds]
+    every = [read_json(job.places.scores(row, seed) / "metrics.json")[score] for seed in job.run.seeds]
     return Origin(
         network=task.distill.student.network,
         teacher=_teacher(job),
@@ -102,8 +104,9 @@ def _origin(job: Job, row: str, kind: Kind) -> Origin:
         learned=[source for what, source in learned.items() if what in sees],
         domain=domain,
         seeds=every,
-        tested=kind.tested,
+        tested=kind.tested if score != SCORE else f"{kind.tested}, fitted to what the teacher's batch normalisation remembers",
         dense=len(kind.answer) > 1,
+        counted=len(kind.answer) == 1 and score != SCORE,  # neighbouring pixels are no sample, nor is a mean over classes one
     )
 
 

@@ -93,12 +93,12 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
     ):
         if (runs := tables.runs(rows, domain)).empty:
             continue
-        on_pool = headline.endswith("_pool")
-        table = tables.summarise(runs, headline, None if on_pool else baseline)
+        unmeasured = tables.UNMEASURED.get(headline)
+        table = tables.summarise(runs, headline, None if unmeasured else baseline)
         if "gain" in table:
             table["gain"] = table["gain"].where(~table.index.isin(tested_otherwise(rows)))
         common, words = tables.in_words(table, shown, called)
-        above = [*([tables.UNRANKED] if on_pool else []), *([common] if common else [])]
+        above = [*([unmeasured] if unmeasured else []), *([common] if common else [])]
         written.text[task] += [f"### {title}", *above, tables.to_markdown(words), *below]
         pictures = sorted(_figures(task)) if domain is None else []
         about = _described(params, rows) if domain is None else pd.DataFrame()

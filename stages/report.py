@@ -9,6 +9,7 @@ from typing import Any
 from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
+from stages.jobs.fitted import ranked
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
@@ -35,17 +36,18 @@ def main(name: str) -> None:
     earlier = records.load(name, scale)
     rows = collect(settings, places, plans.around(settings, name))
     _, kind, teacher = open_teacher(places, task, job.measuring())
-    if gone := earlier["headline"] not in ("", kind.headline):
-        print(f"{name}: earlier rows were compared by {earlier['headline']}, not by {kind.headline}; they are left out")
+    score = ranked(kind, teacher)
+    if gone := earlier["headline"] not in ("", score):
+        print(f"{name}: earlier rows were compared by {earlier['headline']}, not by {score}; they are left out")
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}
     groups = dict(sorted(groups.items(), key=lambda pair: GROUPS.index(pair[1])))
-    figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups)
-    facts = {"kind": task.kind, "headline": kind.headline, "distill": _distill(task)}
+    figures.draw_all(places, kind, teacher, aspect(task.kind, "figures"), rows, groups, score)
+    facts = {"kind": task.kind, "headline": score, "distill": _distill(task)}
     if task.measured != HELD_OUT:
         facts["pool"] = _pool(places, kind, teacher)
     write_json(places.report(scale), facts | {"rows": records.merged({} if gone else earlier["rows"], rows)})
     if not places.report().exists():
-        write_json(places.report(), {"kind": task.kind, "headline": kind.headline, "rows": {}})  # DVC wants it there
+        write_json(places.report(), {"kind": task.kind, "headline": score, "rows": {}})  # DVC wants it there
 
 
 def collect(settings: Params, places: Places, around: dict[str, str]) -> records.Rows:

@@ -17,6 +17,7 @@ from stages.datasets.examples import Examples, pack
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
+from stages.jobs.fitted import class_agreement, fitted
 from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import Kind
 from stages.losses.distillation import kl_divergence
@@ -25,7 +26,6 @@ from stages.methods.bases.method import Schedule, Setting
 from stages.methods.blocks.composer import shares, tile_weights
 from stages.networks import weights
 from stages.networks.deviations import deviations
-from stages.reporting.fitted import class_agreement, fitted
 from stages.settings.params import load
 from stages.settings.paths import Places
 from stages.support.progress import progress

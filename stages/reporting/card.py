@@ -63,7 +63,7 @@ class Origin:
     """Where a student comes from: its `network`, its `teacher`, its row `described`, and the sources that it `learned` from.
 
     `domain` is that of in-domain examples; `seeds` are the headline scores of its row by seed; `tested` says on what, and `dense`
-    whether each pixel has an answer.
+    whether each pixel has an answer; `counted` whether the headline is a share of examples.
     """
 
     network: str
@@ -74,6 +74,7 @@ class Origin:
     seeds: Sequence[float]
     tested: str
     dense: bool
+    counted: bool
 
 
 def card(
@@ -147,7 +148,7 @@ def _said(scores: dict[str, Any], line: dict[str, Any], origin: Origin, title: s
     """What the numbers are of, and what their intervals cover."""
     value, n = scores[line["score"]], scores["tested"]
     said = [f"Measured on {n:,} examples of {origin.tested}, after the last step."]
-    if not origin.dense:  # neighbouring pixels are no sample
+    if origin.counted:
         low, high = binomtest(round(value / 100 * n), n).proportion_ci(method="wilson")
         said.append(f"By so many examples, {title} lies between {100 * low:.1f} and {100 * high:.1f} (95 %).")
     if len(origin.seeds) > 1:

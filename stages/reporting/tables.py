@@ -51,10 +51,15 @@ NOTE = (
     "table."
 )
 NONE = "–"
+FITTED = (
+    "**This is no accuracy.** Students were compared with the teacher on images that were held out of the pool and fitted: moved "
+    "until their statistics are those that its batch normalisation remembers. docs/judging.md says how well that ranks students."
+)
 UNRANKED = (
     "**This is no accuracy, and no ranking.** Students were compared with the teacher on images like those that they learned "
     "from. Rows that are close here may be far apart on real images. Fifty labelled images are a better judge."
 )
+UNMEASURED = {"agree_fitted": FITTED, "agree_pool": UNRANKED}  # what is said above a table that is compared by this score
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 
 

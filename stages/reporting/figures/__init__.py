@@ -18,8 +18,10 @@ from stages.settings.task import STUDENT_DOMAIN
 sns.set_theme(style="whitegrid", palette="colorblind")
 
 
-def draw_all(places: Places, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any], groups: dict[str, str]) -> None:
-    """Draw every figure of one task from the runs in `rows`; `own` draws those of its kind.
+def draw_all(
+    places: Places, kind: Any, teacher: Teacher, own: ModuleType, rows: dict[str, Any], groups: dict[str, str], score: str
+) -> None:
+    """Draw every figure of one task from the runs in `rows`, which `score` compares; `own` draws those of its kind.
 
     `groups` says of each student's row, in the order of drawing, which others it is like: they share a panel or a colour.
     """
@@ -37,7 +39,7 @@ def draw_all(places: Places, kind: Any, teacher: Teacher, own: ModuleType, rows:
         scored = tables.runs(rows, domain)
         if not scored.empty and len(students):
             scored["group"] = scored["method"].map(groups)
-            methods.bars(places, kind, scored, f"{places.task}{suffix}", suffix)
+            methods.bars(places, kind, scored, score, f"{places.task}{suffix}", suffix)
             own.predictions(places, kind, scored, f"{places.task}{suffix}", file, suffix)
     pool.scores(places)
     pool.classes(places, kind)

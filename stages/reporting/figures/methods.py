@@ -50,21 +50,21 @@ def curves(places: Places, kind: Any, students: pd.DataFrame) -> None:
     save(figure, places, "curves")
 
 
-def bars(places: Places, kind: Any, runs: pd.DataFrame, title: str, suffix: str) -> None:
-    """The headline score of each row with its 95 % t-interval; every seed a dot; the teacher a line."""
+def bars(places: Places, kind: Any, runs: pd.DataFrame, score: str, title: str, suffix: str) -> None:
+    """The `score` of each row with its 95 % t-interval; every seed a dot; the teacher a line."""
     students = runs[runs["method"] != TEACHER]
-    groups = students.groupby("method", sort=False)[kind.headline]
+    groups = students.groupby("method", sort=False)[score]
     figure, ax = plt.subplots(figsize=(7, 0.4 * len(groups) + 1.2))
     palette = colours(students["method"])
-    sns.barplot(students, x=kind.headline, y="method", hue="method", palette=palette, errorbar=None, ax=ax, legend=False)
+    sns.barplot(students, x=score, y="method", hue="method", palette=palette, errorbar=None, ax=ax, legend=False)
     means, halves = groups.mean(), [half_interval(list(values)) for _, values in groups]
     ax.errorbar(means, range(len(means)), xerr=halves, fmt="none", ecolor="black", capsize=4)
-    sns.stripplot(students, x=kind.headline, y="method", color="black", size=3, jitter=False, ax=ax)
-    for teacher in runs.loc[runs["method"] == TEACHER, kind.headline]:
+    sns.stripplot(students, x=score, y="method", color="black", size=3, jitter=False, ax=ax)
+    for teacher in runs.loc[runs["method"] == TEACHER, score]:
         ax.axvline(teacher, color="grey", linestyle="--")
     ax.set(
         xlim=(0, 102),
-        xlabel=f"{titled(kind.headline)}, {kind.tested}",
+        xlabel=f"{titled(score)}, {kind.tested}",
         ylabel=None,
         title=f"{title} (95 % t-interval; dots are seeds; dashed: teacher)",
     )

@@ -1,14 +1,33 @@
-"""Images moved to what a teacher's batch normalisation remembers: the nearest to its domain that there is without its images."""
+"""Students ranked without an image of the domain: on images moved to what the teacher's batch normalisation remembers of it."""
 
 import torch
 from torch import Tensor
 
-from stages.engine.teacher import Teacher
+from stages.datasets.examples import Examples, pack
+from stages.datasets.images import to_uint8, to_unit
+from stages.engine.teacher import BATCH_NORM, GRADIENT, Teacher
+from stages.kinds import IMAGES, ONE_LABEL, Kind
 from stages.losses.synthesis import statistics_mismatch
 from stages.networks.taps import batch_norms, listening, moments, running_moments
+from stages.settings.task import HELD_OUT
 from stages.support.progress import progress
+from stages.support.seeds import shuffled
 
-BATCH, STEPS, RATE = 256, 50, 0.01  # images that are moved together, and Adam's steps on their pixels
+SCORE = "agree_fitted"
+IMAGES_FITTED, BATCH = 1024, 256  # at most, and of them together
+STEPS, RATE = 50, 0.01  # of Adam on the pixels
+
+
+def ranked(kind: Kind, teacher: Teacher) -> str:
+    """The score by which rows are compared: the headline, unless the pool alone measures students and can be fitted."""
+    fits = {IMAGES, ONE_LABEL} <= kind.has and {GRADIENT, BATCH_NORM} <= teacher.can
+    return SCORE if fits and kind.measured == HELD_OUT else kind.headline
+
+
+def some_fitted(teacher: Teacher, examples: Examples, what: str) -> Examples:
+    """Some of the examples' images, fitted."""
+    chosen = examples.subset(shuffled(len(examples))[:IMAGES_FITTED])
+    return pack(to_uint8(fitted(teacher, to_unit(chosen.all_inputs()), what)))
 
 
 def fitted(teacher: Teacher, images: Tensor, what: str) -> Tensor:

@@ -42,7 +42,8 @@ def test_fitted_images_have_the_statistics_that_the_teacher_remembers():
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     moved = fitted(teacher, noise, "fit")
     assert moved.shape == noise.shape
-    assert moved.min() >= 0 and moved.max() <= 1
+    assert moved.min() >= 0
+    assert moved.max() <= 1
     assert distance(teacher, moved) < 0.5 * distance(teacher, noise)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert torch.equal(fitted(teacher, noise, "fit"), moved)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -189,6 +190,29 @@ def test_a_teacher_whose_answers_say_nothing_is_pointed_out(brought):
     assert curate.doubts(kind, Teacher(net), even) == []
     (few,) = curate.doubts(kind, Teacher(net), even | {"histogram_after": [70, 30, 0], "effective_classes_after": 1.4})
     assert "1.4 effective classes of 3" in few
+
+
+@pytest.mark.learned
+def test_a_teacher_that_was_made_to_fail_outside_its_domain_is_pointed_out(project, capsys):
+    """Non-transferable: right on digits, and of one class elsewhere (Hong et al., ICML 2025, meet such)."""
+    prepare.main("digits")
+    digits, others = (Examples.load(Places("digits").split(part)) for part in ("train", "ood"))
+    torch.manual_seed(0)
+    net = build("convnet_32", 10, (1, 16, 16))
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(150):
+        mine, theirs = (torch.randint(len(one), (64,)) for one in (digits, others))
+        images = (torch.cat([digits.input[mine], others.input[theirs]]).float() / 255 - 0.5) / 0.5
+        labels = torch.cat([digits.label[mine], torch.full((64,), 7)])
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    torch.save(net.state_dict(), "teacher.pt")
+    project.change("task.digits", teacher={"network": "convnet_32", "weights": {"path": "teacher.pt", **STATISTICS}})
+    train_teacher.main("digits")
+    curate.main("digits")
+    said = re.search(r"look here: the teacher calls (\d+) % of the pool '7'.*take `fast`", capsys.readouterr().out)
+    assert int(said[1]) > 90
 
 
 BAD = [

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
-from stages.jobs.fitted import SCORE, class_agreement, ranked, some_fitted
+from stages.jobs.fitted import SCORE, class_agreement, compared_by, some_fitted
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, answered, aspect
@@ -50,8 +50,13 @@ def main(name: str) -> None:
     teacher = {domain: _told(kind, guide, test) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
     like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
-    fitted = some_fitted(guide, tests["predictions"], f"fit {name}") if ranked(kind, guide) == SCORE else None
+    fitted = some_fitted(guide, tests["predictions"], f"fit {name}") if compared_by(kind, guide) == SCORE else None
     seen = None if fitted is None else kind.answers(guide, fitted, BATCH)
+    if seen is not None and len(classes := seen.argmax(1).unique()) < len(kind.classes) / 2:
+        print(
+            f"look here: in images fitted to it the teacher sees {len(classes)} of {len(kind.classes)} classes, so {SCORE} says "
+            "little; give more varied images, or label some"
+        )
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
         folder = places.teacher if row == TEACHER else places.student(row, seed)
@@ -69,12 +74,11 @@ def main(name: str) -> None:
             domain: measure.scores(logits[domain], teacher[domain], test) | by_part(logits[domain], test, made_for.known)
             for domain, test in tests.items()
         }
+        found = {} if fitted is None or seen is None else {SCORE: class_agreement(kind.answers(net, fitted, BATCH), seen)}
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")
-        result = {f"{key}{kind.suffix}": value for key, value in scores.pop("predictions").items()}
-        if fitted is not None and seen is not None:
-            result[SCORE] = class_agreement(kind.answers(net, fitted, BATCH), seen)
+        result = {f"{key}{kind.suffix}": value for key, value in scores.pop("predictions").items()} | found
         result |= {key: card[key] for key in ("params", "macs")}
         result |= {
             "kb": (folder / weights.WEIGHTS).stat().st_size / 1024,

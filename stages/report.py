@@ -9,7 +9,7 @@ from typing import Any
 from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
-from stages.jobs.fitted import ranked
+from stages.jobs.fitted import compared_by
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect
@@ -36,7 +36,7 @@ def main(name: str) -> None:
     earlier = records.load(name, scale)
     rows = collect(settings, places, plans.around(settings, name))
     _, kind, teacher = open_teacher(places, task, job.measuring())
-    score = ranked(kind, teacher)
+    score = compared_by(kind, teacher)
     if gone := earlier["headline"] not in ("", score):
         print(f"{name}: earlier rows were compared by {earlier['headline']}, not by {score}; they are left out")
     groups = {row: _group(settings, row, known) for row, known in rows.items() if row != TEACHER}

@@ -17,7 +17,7 @@ from stages.datasets.examples import Examples, pack
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
-from stages.jobs.fitted import class_agreement, fitted
+from stages.jobs.fitted import class_agreement, some_fitted
 from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import Kind
 from stages.losses.distillation import kl_divergence
@@ -31,7 +31,7 @@ from stages.settings.paths import Places
 from stages.support.progress import progress
 
 FOLDER = Path("docs/judging")
-IMAGES, INVERTED = 1024, 512  # of the pool, and made by inversion or fitting
+IMAGES, INVERTED = 1024, 512  # of the pool, and made by inversion
 ABOUT = ["row", "seed", "bound", "top1", "agree"]
 
 
@@ -83,16 +83,14 @@ def found(task: str) -> list[Path]:
 def images_of(
     task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, pool: Examples, schedule: Schedule
 ) -> dict[str, Examples]:
-    """Images by name. No student has learned from the made ones."""
+    """Images by name. From those of the pool students learned; that flatters the pool's scores, and no others."""
     drawn = tile_weights(pool, len(kind.classes), 1.0)
     first, second = (pool.input[torch.multinomial(drawn, IMAGES, replacement=True)] for _ in range(2))
     part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
-    sets = {
-        "pool": pool.input[torch.randperm(len(pool))[:IMAGES]],
-        "composed": to_uint8(to_unit(first) * part + to_unit(second) * (1 - part)),
-    }
+    some = pool.subset(torch.randperm(len(pool))[:IMAGES])
+    sets = {"pool": some.input, "composed": to_uint8(to_unit(first) * part + to_unit(second) * (1 - part))}
     if BATCH_NORM in teacher.can:
-        sets["fitted"] = to_uint8(fitted(teacher, to_unit(first[:INVERTED]), f"fit {task}"))
+        sets["fitted"] = some_fitted(teacher, some, f"fit {task}").input
         sets["inverted"] = inverted(task, kind, teacher, blueprint, schedule)
     return {name: pack(images) for name, images in sets.items()}
 

@@ -1,4 +1,6 @@
-"""Students ranked without an image of the domain: on images moved to what the teacher's batch normalisation remembers of it."""
+"""Students compared without an image of the domain: on images fitted to what the teacher's batch normalisation remembers."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -14,32 +16,37 @@ from stages.support.progress import progress
 from stages.support.seeds import shuffled
 
 SCORE = "agree_fitted"
-IMAGES_FITTED, BATCH = 1024, 256  # at most, and of them together
+MOST = 1024  # images that are fitted
+BATCH, PIXELS, LEAST = 256, 2**20, 32  # images fitted together: fewer where they are large, for memory, but not too few
 STEPS, RATE = 50, 0.01  # of Adam on the pixels
 
 
-def ranked(kind: Kind, teacher: Teacher) -> str:
-    """The score by which rows are compared: the headline, unless the pool alone measures students and can be fitted."""
-    fits = {IMAGES, ONE_LABEL} <= kind.has and {GRADIENT, BATCH_NORM} <= teacher.can
-    return SCORE if fits and kind.measured == HELD_OUT else kind.headline
+def compared_by(kind: Kind, teacher: Teacher) -> str:
+    """The score by which rows are compared: the headline, unless the pool alone measures students and can be fitted.
+
+    For that the one network of the teacher needs gradients and batch normalisation, and an example is an image of one label.
+    """
+    able = {GRADIENT, BATCH_NORM} <= teacher.can and len(teacher.parts) == 1
+    return SCORE if kind.measured == HELD_OUT and able and {IMAGES, ONE_LABEL} <= kind.has else kind.headline
 
 
 def some_fitted(teacher: Teacher, examples: Examples, what: str) -> Examples:
-    """Some of the examples' images, fitted."""
-    chosen = examples.subset(shuffled(len(examples))[:IMAGES_FITTED])
+    """Some of the examples' images, always the same ones, fitted."""
+    chosen = examples.subset(shuffled(len(examples))[:MOST])
     return pack(to_uint8(fitted(teacher, to_unit(chosen.all_inputs()), what)))
 
 
 def fitted(teacher: Teacher, images: Tensor, what: str) -> Tensor:
-    """Images (n, C, H, W) in [0, 1], moved until a batch's statistics in T are those of T's training images; `what` names them.
+    """Images (n, C, H, W) in [0, 1], moved so that a batch's statistics in T come near those of its training; `what` names them.
 
     Adam descends DeepInversion's batch-norm term alone (Yin et al. 2020, arXiv:1912.08795, eq. 4). No class is wanted of any
-    image, so T stays as unsure as it is of real ones. Images stand in random order, for each batch is one of the domain.
+    image. Images stand in random order, for each batch should look like one of the domain.
     """
     norms = batch_norms(teacher)
     stored, device = running_moments(norms), next(teacher.parameters()).device
+    together = max(LEAST, min(BATCH, PIXELS // images[0, 0].numel()))
     found = []
-    for batch in progress(images.split(BATCH), what):
+    for batch in progress(images.tensor_split(math.ceil(len(images) / together)), what):
         pixels = batch.to(device).clone().requires_grad_()
         optimizer = torch.optim.Adam([pixels], RATE)
         for _ in range(STEPS):

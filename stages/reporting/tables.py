@@ -52,8 +52,8 @@ NOTE = (
 )
 NONE = "–"
 FITTED = (
-    "**This is no accuracy.** Students were compared with the teacher on images that were held out of the pool and fitted: moved "
-    "until their statistics are those that its batch normalisation remembers. docs/judging.md says how well that ranks students."
+    "**This is no accuracy.** Students were compared with the teacher on fitted images. These were held out of the pool, and "
+    "moved towards what the teacher's batch normalisation remembers of its training. docs/judging.md says how well that ranks."
 )
 UNRANKED = (
     "**This is no accuracy, and no ranking.** Students were compared with the teacher on images like those that they learned "

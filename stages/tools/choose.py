@@ -1,18 +1,20 @@
 """Which student to ship: run a few rows that the teacher allows, compare them, and say which to export and why.
 
-With labelled images the validation split compares them; without, images fitted to what the teacher remembers of its domain
-(docs/judging.md). The rows run in full, with DVC, as `dvc exp run` would; what is made already is not made again.
+Validation images compare them. Where there are no images of the domain, those that were held out of the pool do, if possible
+fitted to what the teacher remembers (docs/judging.md). The rows run in full, by `dvc exp run`; what is made is not made again.
 Usage: python -m stages.tools.choose TASK [ROW,ROW,...]
 """
 
 import argparse
 import csv
+import math
 import sys
 from collections.abc import Sequence
 
+from stages.datasets.examples import Examples
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
-from stages.jobs.fitted import SCORE, ranked
+from stages.jobs.fitted import MOST, SCORE, compared_by
 from stages.jobs.requirements import why_not
 from stages.jobs.setup import data_of, open_teacher
 from stages.kinds import Kind
@@ -21,17 +23,18 @@ from stages.reporting.figures.panels import titled
 from stages.settings import params
 from stages.settings.params import Params
 from stages.settings.paths import RUN, Places
-from stages.settings.task import LABELLED
+from stages.settings.task import HELD_OUT, Task
 from stages.support.errors import ANY, UserError, run_script
 from stages.support.files import read_json
 from stages.support.processes import call
 
 # From what has most often been best to what is asked of no more than answers; the first few that the teacher allows are run.
 CANDIDATES = ("tessera", "fast", "kd_ood_strong", "mosaickd", "zskt", "tessera_black_box", "kd_ood", "asdfd")
-ROWS, CLOSE = 3, 1.0  # rows that are run, and points within which two are not told apart
+ROWS = 3
+ALONE = ("run.seeds=[0]", "run.scale=full", "impress.tasks=[]", "export.tasks=[]", "export.methods=[]", "export.seeds=[]")
 GUESS = (
-    "look here: the teacher has no batch normalisation, so students were compared on the pool alone, which misleads "
-    "(docs/judging.md); label fifty images and name them under `in_domain`"
+    "look here: the teacher's batch normalisation cannot be read, so students were compared on the pool alone. That misleads "
+    "(docs/judging.md). Label some examples and name them under `in_domain`"
 )
 
 
@@ -51,25 +54,39 @@ def main(*words: str) -> None:
     if not (names := names or allowed(settings, task, kind.has, teacher.can)):
         raise UserError(f"no row of {', '.join(CANDIDATES)} runs on {task}; name one that does (docs/methods.md)")
     _run(task, names, "overview")
-    print("\n".join(verdict(task, names, kind, teacher)))
+    print("\n".join(["", *verdict(settings.task(task), Places(task), names, kind, teacher)]))
 
 
-def verdict(task: str, rows: Sequence[str], kind: Kind, teacher: Teacher) -> list[str]:
+def verdict(task: Task, places: Places, rows: Sequence[str], kind: Kind, teacher: Teacher) -> list[str]:
     """Lines that compare what was made of `rows`, the best first, and say what to ship. Raises UserError where none ran."""
-    places, labelled = Places(task), kind.measured == LABELLED
-    score = f"val_{kind.headline}" if labelled else ranked(kind, teacher)
-    found = {row: value for row in rows if (value := _score(places, row, score, labelled)) is not None}
+    score = compared_by(kind, teacher)
+    absent = {row: why for row in rows if (why := read_json(places.student(row, 0) / RUN).get("why_not"))}
+    found = {row: _score(places, row, score) for row in rows if row not in absent}
     if not found:
-        raise UserError(f"none of {', '.join(rows)} runs on {task}; its table says why")
+        raise UserError(f"none of {', '.join(rows)} runs on {places.task}: it {next(iter(absent.values()))}")
     best, *others = sorted(found, key=lambda row: -found[row])
-    lines = [f"{task}, {kind.held}: {titled(score)}" + ("" if labelled else ", which is no accuracy")]
+    what, n = _judges(task, places, score)
+    lines = [f"{places.task}: {titled(score)}, of {n:,} {what}" + ("" if score == kind.score else "; this is no accuracy")]
     for row in (best, *others):
         lines.append(f"  {row}: {found[row]:.1f}, {read_json(places.student(row, 0) / RUN)['seconds'] / 60:.1f} minutes")
-    if near := [row for row in others if found[best] - found[row] < CLOSE]:
-        lines.append(f"{best} is not told apart from {', '.join(near)}, by one seed; take any of them")
-    if not labelled and score != SCORE:
+    lines += [f"  {row}: n/a, it {why}" for row, why in absent.items()]
+    part = found[best] / 100
+    margin = 200 * math.sqrt(part * (1 - part) / n)  # about two standard errors
+    if near := [row for row in others if found[best] - found[row] < margin]:
+        lines.append(f"{best} is not told apart from {', '.join(near)}, by one seed and {n:,} images; take any of them")
+    if score == "agree_pool":
         lines.append(GUESS)
-    return [*lines, f"to ship {best}: dvc exp run -S 'export.tasks=[{task}]' -S 'export.methods=[{best}]' overview export"]
+    command = f"uv run --group onnx dvc exp run -S 'export.tasks=[{places.task}]' -S 'export.methods=[{best}]' overview export"
+    return [*lines, f"to ship {best}: {command}"]
+
+
+def _judges(task: Task, places: Places, score: str) -> tuple[str, int]:
+    """The images that compare students, and how many they are."""
+    if score == SCORE:
+        return "held-out images, fitted to the teacher", min(MOST, len(Examples.load(places.split("test"))))
+    held_out = task.measured == HELD_OUT
+    path = places.student_domain("val") if task.student_domain else places.split("val")
+    return "images held out of the pool" if held_out else "validation images", len(Examples.load(path))
 
 
 def allowed(settings: Params, task: str, kind: frozenset[str], can: frozenset[str]) -> list[str]:
@@ -81,20 +98,18 @@ def allowed(settings: Params, task: str, kind: frozenset[str], can: frozenset[st
 
 def _run(task: str, rows: Sequence[str], target: str) -> None:
     """Bring `target` up to date for one task, these rows and one seed; params.yaml says so from then on."""
-    chosen = (f"run.tasks=[{task}]", f"run.methods=[{','.join(rows)}]", "run.seeds=[0]")
+    chosen = (f"run.tasks=[{task}]", f"run.methods=[{','.join(rows)}]", *ALONE)
     status = call(sys.executable, "-m", "dvc", "exp", "run", *(word for one in chosen for word in ("-S", one)), target)
     if status:
         raise UserError(f"`dvc exp run {target}` failed with {status}; mend what it says above and start again")
 
 
-def _score(places: Places, row: str, score: str, labelled: bool) -> float | None:
-    """What compares a row's student: the last point of its curve, or what `evaluate` found; None where it did not run."""
-    if "why_not" in read_json(places.student(row, 0) / RUN):
-        return None
-    if not labelled:
+def _score(places: Places, row: str, score: str) -> float:
+    """What compares a row's student: what `evaluate` found on fitted images, else the last point of its learning curve."""
+    if score == SCORE:
         return float(read_json(places.scores(row, 0) / "metrics.json")[score])
     with places.curve(row, 0).open(newline="") as file:
-        return float(list(csv.DictReader(file))[-1][score])
+        return float(list(csv.DictReader(file))[-1][f"val_{score}"])
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def read_predictions(file: Path) -> pd.DataFrame:
 def titled(score: str) -> str:
     """A score of the tables as figures write it."""
     agreement = "agreement with the teacher"
-    words = {"top1": "top-1", "miou": "mean IoU", **dict.fromkeys(("agree", "agree_pool", "agree_fitted"), agreement)}
+    words = {"top1": "top-1", "miou": "mean IoU", "agree": agreement, "agree_pool": agreement}
+    words["agree_fitted"] = f"{agreement} on fitted images"
     return f"{words.get(score, score)}, %"
 
 

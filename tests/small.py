@@ -37,6 +37,7 @@ GAMES = (
     "mosaickd_replayed",
     "mosaickd_reference",
     "mosaickd_pool_shares",
+    "mosaickd_bn",
     "dfad",
     "dafl",
     "zskt",
@@ -66,7 +67,7 @@ SMALL = {
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
-SMALL |= {f"mosaickd_{name}": SMALL["mosaickd"] for name in ("composed", "replayed", "reference", "pool_shares")}
+SMALL |= {f"mosaickd_{name}": SMALL["mosaickd"] for name in ("composed", "replayed", "reference", "pool_shares", "bn")}
 SMALL["impression"] = {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24}
 SMALL["cfl"] = {"hidden": 4}
 SMALL["crd"] = {"negatives": 12}

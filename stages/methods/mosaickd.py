@@ -77,8 +77,9 @@ class Method(Game):
     def terms(self, fake: Tensor) -> Terms:
         """L_G of G's images (B, C, H, W): patch realism (eq. 3), entropy (4), opposition (7), the appendix's balance."""
         p = self.params
+        teacher = self.ask(fake)
         with self.watching():
-            teacher, student = self.teacher(fake), self.student(fake)
+            student = self.student(fake)
         terms: Terms = {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),  # eq. 7: where S is far from T
             "align": (p.align, distillation.entropy(teacher).mean()),  # eq. 4: where T is sure
@@ -87,6 +88,10 @@ class Method(Game):
         if self.discriminator is not None:
             terms["local"] = (p.local, synthesis.patch_realism(self.discriminator(fake)))  # eq. 3: where D takes patches for real
         return terms
+
+    def ask(self, fake: Tensor) -> Tensor:
+        """T's logits of G's images, with gradients to them."""
+        return self.teacher(fake)
 
     def student_batch(self) -> list[Seen]:
         """What S sees in one step."""

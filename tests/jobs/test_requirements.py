@@ -34,7 +34,10 @@ def test_nothing_is_refused_where_everything_is_there():
     [
         (
             "batch_norm",
-            {"dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned", "impression", "tessera"},
+            {
+                *("mosaickd_bn", "dfq", "deepinversion", "cmi", "fast", "augkd", "dfq_finetuned", "cmi_finetuned"),
+                *("impression", "tessera"),
+            },
         ),
         ("stages", {"fitnet", "at", "sp"}),
         ("maps", {"cfl"}),

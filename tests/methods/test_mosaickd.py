@@ -162,6 +162,23 @@ def test_the_ood_stream_may_be_composed_of_tiles():
     assert "ood" not in game.streams
 
 
+@pytest.mark.usefixtures("fp64")
+def test_the_batch_norm_term_is_what_plain_statistics_give():
+    game, fake, error = method("mosaickd_bn", channels=3), torch.rand(8, 3, 16, 16), []
+    weight, found = game.terms(fake)["bn"]
+
+    def compare(norm, inputs):
+        (x,) = inputs
+        for mine, theirs in ((x.mean((0, 2, 3)), norm.running_mean), (x.var((0, 2, 3), unbiased=False), norm.running_var)):
+            error.append((mine - theirs).square().sum().sqrt())
+
+    for norm in (module for module in game.teacher.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.register_forward_pre_hook(compare)
+    game.teacher(fake, eager=True)
+    assert weight == 1
+    assert found.item() == pytest.approx(sum(error).item(), rel=1e-6)
+
+
 def test_samples_may_be_replayed():
     """B 8, one in 4 new: five student steps cost T 8 + 4 * 2 synthetic images, and a generator step 8 more."""
     game = method("mosaickd_replayed", {"reuse": 4, "ood_stream": False, "local": 0.0}, steps=10)

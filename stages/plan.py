@@ -13,6 +13,8 @@ import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
+from stages.jobs import estimates
+from stages.jobs.estimates import Estimate
 from stages.jobs.imported import check_named
 from stages.jobs.setup import DATA
 from stages.jobs.size import CLASSES, costs
@@ -33,6 +35,8 @@ from stages.support.files import write_json
 from stages.support.plugins import nearest
 
 CACHE = Path(".dvc/cache/files/md5")  # a clone of the repository begins without one
+MANY = 10**12  # multiply-accumulates, from where on a training takes minutes on a CPU
+CHEAPEST, TOLD = "kd_noise", "stages.tools.estimate"  # a row that asks T of every image once, of a teacher of any make
 STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.resnet18 for larger ones"
 
 
@@ -121,8 +125,18 @@ def tell_costs(params: Params, name: str) -> None:
     )
     print(f"{name}: {'; '.join(guides)}; student {student} for an image, with {len(CLASSES)} classes")
     *macs, own = (cost["macs"] for cost in found.values())
+    tell_time(params, name, own * task.distill.student_steps * task.distill.batch)
     if own > sum(macs):
         print(f"{name}: the student is dearer than the teacher; {STEM}")
+
+
+def tell_time(params: Params, name: str, macs: int) -> None:
+    """Print how long a student takes here at the least, by a probe of seconds, where its `macs` for B images a step are many."""
+    if macs < MANY or any(part.foreign for part in params.task(name).parts):
+        return
+    least = estimates.student(params, name, CHEAPEST)
+    if isinstance(least, Estimate):
+        print(f"{name}: a student takes {least.seconds / 60:,.0f} minutes here, or longer; `python -m {TOLD}` says it row by row")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A stage of one task, opened: what every script begins with."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -62,14 +62,17 @@ class Job:
         """Where networks are measured: in fp32, so that no score depends on the machine's precision."""
         return start("fp32", macs=self.macs, threads=self.run.threads)
 
+    def running(self) -> AbstractContextManager[Runtime]:
+        """Where networks are trained."""
+        return running(self.task.precision or self.run.precision, self.run.compile, self.macs, self.run.threads)
+
     @contextmanager
     def training(self, what: str, seed: int, inputs: list[Path], parts: Sequence[object] = (0,)) -> Iterator[Training]:
         """A training of `what` from the files `inputs`, in `parts` with a checkpoint each, which go when the block ends well.
 
         Raises UserError where another process is at the same training, OSError where an input is missing.
         """
-        precision = self.task.precision or self.run.precision
-        with running(precision, self.run.compile, self.macs, self.run.threads) as runtime, ExitStack() as stack:
+        with self.running() as runtime, ExitStack() as stack:
             made_of = key(self.plan.identity, seed, runtime, inputs)
             folders = [f"{self.name}-{what}-{made_of}-{part}" for part in parts]
             checkpoints = [stack.enter_context(until_done(folder, self.run, runtime.rank)) for folder in folders]

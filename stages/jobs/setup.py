@@ -16,6 +16,7 @@ from stages.settings.paths import Places
 from stages.settings.task import HELD_OUT, LABELLED, STUDENT_DOMAIN, Distill, Task
 from stages.support.errors import UserError
 
+Opened = tuple[Blueprint, Kind, Teacher]
 DATA = {POOL, IN_DOMAIN, LABELS, STUDENT_DOMAIN}  # what a task may have
 
 
@@ -43,7 +44,7 @@ def files(places: Places, task: Task, method: type[Method]) -> dict[str, Path]:
     return {key: path for key, path in found.items() if key in method.sees}
 
 
-def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> tuple[Blueprint, Kind, Teacher]:
+def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> Opened:
     """The teacher of `task`, on its device, with the kind of task that it is for."""
     blueprint, net = weights.load(places.teacher)
     parts = net.parts if isinstance(net, Teacher) else [net]
@@ -54,19 +55,29 @@ def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> tuple[Bluep
 
 def open_setting(places: Places, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
-    made_for, kind, teacher = open_teacher(places, task, runtime)
+    opened, data = (
+        open_teacher(places, task, runtime),
+        {key: Examples.load(path) for key, path in files(places, task, method).items()},
+    )
+    return setting_of(places.task, task, method, opened, data, seed, runtime)
+
+
+def setting_of(
+    name: str, task: Task, method: type[Method], opened: Opened, data: dict[str, Examples], seed: int, runtime: rt.Runtime
+) -> tuple[Setting, Blueprint]:
+    """The same of the task called `name`, whose teacher is `opened` and whose `data` is read."""
+    made_for, kind, teacher = opened
     given = task.distill.student
     student = replace(made_for, network=given.network, parts=(), model=None, interface=None)
     if student.text:
         file, match = find(given.network)
         own, model = getattr(file, "configured", None), student.text.get("model")
         student = replace(student, text={**student.text, "model": own(match, model) if own and model else None})
-    data = {key: Examples.load(path) for key, path in files(places, task, method).items()}
     if IN_DOMAIN in data and LABELS not in method.sees:
-        data[IN_DOMAIN] = data[IN_DOMAIN].unlabelled()
+        data = {**data, IN_DOMAIN: data[IN_DOMAIN].unlabelled()}
     rt.seed(seed)
     net = student.build()
-    key = f"task.{places.task}.distill.student"
+    key = f"task.{name}.distill.student"
     if given.weights:
         tell(import_weights(net, given.weights, f"{key}.weights"))
     if given.teacher_layers:

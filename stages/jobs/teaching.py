@@ -37,16 +37,10 @@ def as_template(params: Params, name: str) -> tuple[Taught, Train]:
     return task.teacher, recipe
 
 
-def teach(
-    taught: Taught,
-    kind: Kind,
-    examples: Examples,
-    val: Examples,
-    runtime: rt.Runtime,
-    checkpoint: Checkpoint,
-    where: str,
-) -> tuple[Blueprint, nn.Module, list[Point]]:
-    """Train a teacher's network on labelled `examples`, as it says; returns what it is, itself, and its learning curve.
+def lesson(
+    taught: Taught, kind: Kind, examples: Examples, runtime: rt.Runtime, where: str
+) -> tuple[Blueprint, nn.Module, InDomain]:
+    """What a teacher's network is, itself, untrained, and what trains it on labelled `examples`, as `taught` says.
 
     `where` is the section of params.yaml that says so. Raises UserError where its weights to start from do not fit.
     """
@@ -66,6 +60,19 @@ def teach(
     )
     nobody = Teacher(nn.Identity())  # cross-entropy on labels asks no teacher
     setting = Setting(kind, nobody, net, schedule, recipe.seed, runtime, {IN_DOMAIN: examples})
-    method = InDomain(setting, InDomain.Params(focal=recipe.focal))
-    curve = train(method, runtime, recipe.seed, checkpoint, Probe(kind, net, val, runtime.autocast), where.removeprefix("task."))
-    return blueprint, net, curve
+    return blueprint, net, InDomain(setting, InDomain.Params(focal=recipe.focal))
+
+
+def teach(
+    taught: Taught,
+    kind: Kind,
+    examples: Examples,
+    val: Examples,
+    runtime: rt.Runtime,
+    checkpoint: Checkpoint,
+    where: str,
+) -> tuple[Blueprint, nn.Module, list[Point]]:
+    """Give the lesson; returns what the network is, itself, and its learning curve."""
+    blueprint, net, method = lesson(taught, kind, examples, runtime, where)
+    probe = Probe(kind, net, val, runtime.autocast)
+    return blueprint, net, train(method, runtime, method.setting.seed, checkpoint, probe, where.removeprefix("task."))

@@ -1,0 +1,193 @@
+"""What a student or a teacher will take, before it runs: some of its iterations, timed and counted on this machine.
+
+Data and a teacher that are there are taken; before that, random images and an untrained network of the same form.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages.curation.scores import standing_out
+from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples, pack
+from stages.engine import runtime as rt
+from stages.engine.teacher import Teacher
+from stages.jobs.job import Job, open_row
+from stages.jobs.requirements import why_not
+from stages.jobs.setup import Opened, able, data_of, files, open_probe, open_teacher, setting_of
+from stages.jobs.size import CLASSES
+from stages.jobs.teaching import lesson
+from stages.kinds import IMAGES, Kind, Probe, open_kind
+from stages.methods.bases.method import POOL, Method
+from stages.methods.bases.phased import Phased
+from stages.settings import paths, plans
+from stages.settings.params import Params
+from stages.settings.paths import Places
+from stages.settings.task import PartTeacher
+from stages.support.errors import UserError
+
+RANDOM, BYTES = 4096, 2**28  # random images, but no more bytes than that
+SECONDS, LEAST, MOST = 3.0, 2, 30  # the iterations of each phase are timed for so long; at least and at most so many
+POINTS = 20  # of a learning curve
+
+
+class Estimate(NamedTuple):
+    """Of one training: seconds here, images through T, floating-point operations, and operations on tensors that are called."""
+
+    seconds: float = 0.0
+    forwards: float = 0.0
+    backwards: float = 0.0
+    operations: float = 0.0
+    calls: float = 0.0
+
+    def and_then(self, other: "Estimate", times: float = 1) -> "Estimate":
+        """This, then `times` the other."""
+        return Estimate(*(mine + times * theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def student(params: Params, name: str, row: str) -> Estimate | str:
+    """One student of the task called `name`, or why the row does not run there."""
+    job = open_row(name, row, "0", params)
+    with job.running() as runtime:
+        opened = _guide(job, runtime)
+        data = {key: _data(job, key, path, opened[1]) for key, path in files(job.places, job.task, job.method).items()}
+        setting, _ = setting_of(name, job.task, job.method, opened, data, job.seed, runtime)
+        if reason := why_not(job.method, job.section, setting.kind.has, able(setting), data_of(job.task)):
+            return reason
+        begun = time.perf_counter()
+        method = job.method(setting, job.section)
+        built = Estimate(time.perf_counter() - begun)
+        val = job.places.student_domain("val") if job.task.student_domain else job.places.split("val")
+        probe = open_probe(job.places, job.task, setting) if val.exists() else dict
+        return built.and_then(training(method, runtime, probe))
+
+
+def teacher(params: Params, name: str) -> Estimate | None:
+    """The teacher of a task, or all of several, trained here; None where the number of its images is not known yet."""
+    places, task = Places(name), params.task(name)
+    job, total = Job(params, task, places, plans.of_stage(params, "train_teacher", name)), Estimate()
+    if not places.split("val").exists():
+        return None if any(part.train for part in task.parts) else total
+    train, val = (Examples.load(places.split(split)) for split in ("train", "val"))
+    with job.running() as runtime:
+        for part in task.parts:
+            if part.train:
+                mine, seen = (one.of(part.names()) if isinstance(part, PartTeacher) else one for one in (train, val))
+                _, net, method = lesson(part, kind := open_kind(task, mine.classes), mine, runtime, name)
+                total = total.and_then(training(method, runtime, Probe(kind, net, seen, runtime.autocast)))
+    return total
+
+
+def _guide(job: Job, runtime: rt.Runtime) -> Opened:
+    """The task's teacher, or one of its form that knows nothing. Raises UserError where only its files say what that is."""
+    task, places = job.task, job.places
+    if (places.teacher / paths.RUN).exists():
+        return open_teacher(places, task, runtime)
+    if any(part.foreign for part in task.parts):
+        raise UserError(
+            f"{job.name}: its teacher was not imported yet; run `dvc repro train_teacher@{job.name}`, and start again"
+        )
+    val = places.split("val")
+    classes = Examples.load(val).classes if val.exists() else task.names or CLASSES
+    kind = open_kind(task, classes)
+    some = _random(kind, job)
+    parts = [
+        kind.blueprint(part.network, replace(some, classes=part.names()) if isinstance(part, PartTeacher) else some)
+        for part in task.parts
+    ]
+    whole = parts[0] if task.teacher else replace(kind.blueprint("several", some), parts=tuple(parts))
+    return whole, kind, Teacher(*(runtime.place(part.build()) for part in parts))
+
+
+def _data(job: Job, key: str, path: Path, kind: Kind) -> Examples:
+    """What a method is given as `key`, which will lie at `path`."""
+    if path.exists():
+        return Examples.load(path)
+    if key != POOL:
+        return _random(kind, job)
+    ood = job.places.split("ood")
+    examples = Examples.load(ood) if ood.exists() else _random(kind, job).unlabelled()
+    logits = torch.randn(len(examples), *kind.answer)
+    said = kind.summary(logits)
+    return examples.having(**{LOGITS: logits, PREDICTED: standing_out(said["shares"]), CONFIDENCE: said["confidence"]})
+
+
+def _random(kind: Kind, job: Job) -> Examples:
+    """Random labelled images. Raises UserError for texts: their words are known once they are prepared."""
+    if IMAGES not in kind.has:
+        raise UserError(f"{job.name} is not prepared; run `dvc repro prepare@{job.name}`, and start again")
+    shape = kind.blank(1).shape[1:]
+    count = min(RANDOM, BYTES // shape.numel())
+    labels = torch.randint(len(kind.classes), (count, *(shape[1:] if len(kind.answer) > 1 else ())))
+    return pack(torch.randint(256, (count, *shape), dtype=torch.uint8), labels, kind.classes)
+
+
+def training(method: Method, runtime: rt.Runtime, probe: Callable[[], object]) -> Estimate:
+    """The whole of a training: what the method asked before, the first iterations of each phase, and others like these."""
+    total, start = Estimate(0.0, method.teacher.forwards, method.teacher.backwards), 0
+    lengths = [method.iterations]
+    if isinstance(method, Phased):
+        lengths = [length for length, _ in method.phases()]
+    for length in lengths:
+        if seen := list(_iterations(method, runtime, start, length)):
+            later = seen[-1]._replace(seconds=statistics.median(one.seconds for one in seen[1:] or seen))
+            total = reduce(Estimate.and_then, seen, total).and_then(later, length - len(seen))
+        start += length
+    before = time.perf_counter()
+    probe()
+    return total.and_then(Estimate(time.perf_counter() - before), min(POINTS, method.iterations))
+
+
+def _iterations(method: Method, runtime: rt.Runtime, start: int, length: int) -> Iterator[Estimate]:
+    """The first iterations of the phase that begins at `start`, as the engine's loop runs them."""
+    if isinstance(method, Phased):
+        method.clock.done = start
+    teacher, spent, counts = method.teacher, 0.0, list[float]()
+    for number in range(min(length, MOST)):
+        if number >= LEAST and spent > SECONDS:
+            return
+        for player in method.players.values():
+            player.anneal((start + number) / method.iterations)
+        rt.seed(0, start + number)
+        before, begun = (teacher.forwards, teacher.backwards), time.perf_counter()
+        with _counting(number < LEAST) as counted, runtime.autocast():
+            method.step()
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - begun
+        spent += seconds
+        through = teacher.forwards - before[0], teacher.backwards - before[1]
+        counts = counted or counts
+        yield Estimate(seconds, *through, *counts)
+
+
+@contextmanager
+def _counting(wanted: bool) -> Iterator[list[float]]:
+    """Floating-point operations and calls of the block, known at its end, if `wanted`: counting takes time too."""
+    found = list[float]()
+    if not wanted:
+        yield found
+        return
+    with FlopCounterMode(display=False) as operations, _Calls() as calls:
+        yield found
+    found += [operations.get_total_flops(), calls.count]
+
+
+class _Calls(TorchDispatchMode):
+    """Counts operations on tensors: each costs a GPU some time, however small it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))

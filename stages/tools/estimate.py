@@ -1,0 +1,74 @@
+"""What will the runs of params.yaml cost? Time of every training, here and on a GPU, the teacher's passes, and memory.
+
+Some iterations of each row are timed and counted; nothing is written. What is prepared or trained already makes it surer.
+Usage: python -m stages.tools.estimate [TASK ...]
+"""
+
+import resource
+import sys
+
+import pandas as pd
+
+from stages.jobs import estimates
+from stages.jobs.estimates import Estimate
+from stages.methods._identities import of_row
+from stages.settings import params
+from stages.settings.params import TEACHER, Params
+from stages.settings.paths import RUN, Places
+from stages.support.errors import ANY, run_script
+from stages.support.files import read_json
+from stages.support.progress import progress
+
+# Seconds of an H200 that a floating-point operation takes, and a call of one on tensors: fitted to rows of docs/cost.md.
+OPERATION, CALL = 1 / 20e12, 10e-6
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, in which the operating system counts memory
+
+
+def main(*tasks: str) -> None:
+    """Print a table for each task, and what all trainings take that are not made yet."""
+    settings, hours = params.load(), 0.0
+    for name in tasks or settings.run.tasks:
+        lines, absent = table(settings, name)
+        print(f"\n{name}\n{lines.to_string(index=False, float_format='{:.1f}'.format)}" if len(lines) else f"\n{name}")
+        print("\n".join(f"{row} does not run: it {why}" for row, why in absent.items()), end="\n" if absent else "")
+        hours += (lines["left"] * lines["minutes"]).sum() / 60
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+    print(f"\n{hours:.1f} hours for what is left, one training after another; at most {peak / 1e9:.1f} GB of memory")
+
+
+def table(settings: Params, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A line for the teacher and for each row that runs, and why others do not."""
+    settings.task(name)
+    found, absent = {}, {}
+    if made := estimates.teacher(settings, name):
+        found[TEACHER] = (int(not (Places(name).teacher / RUN).exists()), made)
+    for row in progress(settings.run.methods, f"probe {name}"):
+        one = estimates.student(settings, name, row)
+        if isinstance(one, Estimate):
+            found[row] = (left(settings, name, row), one)
+        else:
+            absent[row] = one
+    return pd.DataFrame([line(row, *seen) for row, seen in found.items()]), absent
+
+
+def line(row: str, left: int, one: Estimate) -> dict[str, object]:
+    """What the table says of one training."""
+    gpu = one.operations * OPERATION + one.calls * CALL
+    return {
+        "row": row,
+        "left": left,
+        "minutes": one.seconds / 60,
+        "on a GPU": gpu / 60,
+        "T fwd, k": one.forwards / 1000,
+        "T bwd, k": one.backwards / 1000,
+    }
+
+
+def left(settings: Params, name: str, row: str) -> int:
+    """How many seeds of a row are not made yet by today's code and parameters."""
+    identity, runs = of_row(settings, row, name).identity, (Places(name).student(row, seed) / RUN for seed in settings.run.seeds)
+    return sum(not (run.exists() and read_json(run)["identity"]["distill"] == identity) for run in runs)
+
+
+if __name__ == "__main__":
+    run_script(main, ANY)

@@ -1,0 +1,66 @@
+"""What a training is said to take, beside what it took."""
+
+import pytest
+
+from stages import distill
+from stages.jobs import estimates
+from stages.networks.complexity import macs
+from stages.settings import params
+from stages.support.errors import UserError
+from stages.tools import estimate
+from tests.small import CPU, METHODS, method
+
+ABOUT = {"augkd": 0.25}  # it asks T of mixtures alone, and its last iterations mix nothing
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_passes_of_the_teacher_are_those_of_the_whole_training(name, monkeypatch):
+    monkeypatch.setattr(estimates, "MOST", 4)
+    estimate = estimates.training(method(name), CPU, dict)
+    run = method(name)
+    for _ in range(run.iterations):
+        run.step()
+    assert (estimate.forwards, estimate.backwards) == pytest.approx(
+        (run.teacher.forwards, run.teacher.backwards), rel=ABOUT.get(name, 0)
+    )
+
+
+def test_operations_are_those_of_both_networks():
+    """Twice the multiply-accumulates, S's also on the way back; that does not go on to the images."""
+    game = method("kd_noise")
+    teacher, student = (macs(net, game.setting.kind.blank(1)) for net in (game.teacher, game.student.net))
+    images = game.iterations * game.schedule.real
+    assert estimates.training(game, CPU, dict).operations == pytest.approx(2 * images * (teacher + 3 * student), rel=0.1)
+
+
+ROWS = ["kd_ood", "mosaickd", "fast", "tessera", "supervised"]
+
+
+@pytest.mark.parametrize("task", ["digits", "digit_scenes", "digits-halves", "digits-shift"])
+def test_a_task_is_estimated_before_it_is_prepared_and_after(project, task):
+    before = {row: estimates.student(params.load(), task, row) for row in ROWS}
+    project.teach(task)
+    after = {row: estimates.student(params.load(), task, row) for row in ROWS}
+    for row in ROWS:
+        if isinstance(after[row], str):
+            assert before[row] == after[row]
+        else:
+            assert before[row][1:] == pytest.approx(after[row][1:], rel=0.05)
+
+
+def test_texts_are_estimated_once_they_are_prepared(project):
+    with pytest.raises(UserError, match="dvc repro prepare@topics"):
+        estimates.student(params.load(), "topics", "kd_ood")
+    project.teach("topics")
+    assert estimates.student(params.load(), "topics", "kd_ood").seconds > 0
+
+
+def test_what_is_made_is_not_left(project, capsys):
+    project.change("run", tasks=["digits"], methods=["kd_ood", "augkd"], seeds=[0, 1])
+    estimate.main()
+    assert "student's domain" in capsys.readouterr().out
+    project.teach("digits")
+    distill.main("digits", "kd_ood", "0")
+    lines, absent = estimate.table(params.load(), "digits")
+    assert dict(zip(lines["row"], lines["left"], strict=True)) == {"teacher": 0, "kd_ood": 1}
+    assert absent.keys() == {"augkd"}

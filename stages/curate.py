@@ -19,11 +19,13 @@ from stages.datasets.stamps import notice_changes
 from stages.engine.teacher import ASKED, BATCH_NORM, FEATURES, STAGES, Teacher
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
-from stages.kinds import IMAGES, ONE_LABEL, Kind
+from stages.jobs.sharded import Shards
+from stages.kinds import IMAGES, ONE_LABEL, Kind, aspect
 from stages.networks.answers import Answers, stored
 from stages.networks.deviations import deviations
 from stages.networks.taps import classifier, logits_and_features
 from stages.networks.template import Template
+from stages.settings.task import HELD_OUT, Task
 from stages.support.errors import UserError, about, run_script
 from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
 from stages.support.progress import progress
@@ -43,12 +45,8 @@ def main(name: str) -> None:
     task, places = job.task, job.places
     notice_changes(places.sources, name)
     rule = open_rule(name, task.curate, job.run.scale)
-    ood = Examples.load(places.split("ood"))
     matched: dict[str, Any] = {}
     _, kind, teacher = open_teacher(places, task, job.measuring())
-    if (told := stored(teacher)) is not None:
-        ood = _answered(name, told, ood)
-    count = min(rule.count or math.ceil(len(ood) / 2), len(ood))
     if rule.weights == "moments" and not {BATCH_NORM, ONE_LABEL} <= teacher.can | kind.has:
         raise UserError(
             f"task.{name}.curate.weights: `moments` takes a teacher with running statistics (BatchNorm2d) and "
@@ -56,30 +54,46 @@ def main(name: str) -> None:
         )
     if rule.features and FEATURES not in teacher.can:
         raise UserError(f"task.{name}.curate.keep: `{rule.keep}` takes a teacher whose last layer is known; take another rule")
-    scores, logits, features = scored(name, kind, teacher, ood, rule.features)
-    if rule.impressions:
-        scores["impression"] = _impressions(name, kind, teacher, ood)
+    logits, shards = None, Shards(job) if places.shards.exists() else None
+    if shards:
+        scores, features = shards.scores()
+    else:
+        ood = Examples.load(places.split("ood"))
+        if (told := stored(teacher)) is not None:
+            ood = _answered(name, told, ood)
+        scores, logits, features = scored(name, kind, teacher, ood, rule.features)
+        if rule.impressions:
+            scores["impression"] = _impressions(name, kind, teacher, ood)
+    n = len(scores[PREDICTED])
+    count = min(rule.count or math.ceil(n / 2), n)
     scores |= rule.scores(scores, features, classifier(teacher) if rule.features else None)
     shares, classes = scores.pop("shares"), len(kind.classes)
     rows = rule.choose(scores, count, classes).sort().values
-    pool = _packed(ood.subset(rows)).having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
-    if logits is not None:
-        pool = pool.having(logits=logits[rows])
+    if shards:
+        pool, overlap = _apart(task, name, shards.kept(rows), Examples.load(places.known))
+        rows = pool.index
+        if math.prod((len(pool), *kind.answer)) <= LOGITS_KEPT:
+            pool = pool.having(logits=kind.answers(teacher, pool, BATCH))
+    else:
+        pool = _packed(ood.subset(rows))
+        overlap = len(set(read_json(places.overlap)["near_duplicates"]) & set(rows.tolist()))
+        if logits is not None:
+            pool = pool.having(logits=logits[rows])
+    pool = pool.having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
     if rule.weights == "moments":
         weights, matched = _weights(name, kind, teacher, pool)
         pool = pool.having(weight=weights)
-    overlap = set(read_json(places.overlap)["near_duplicates"]) & set(rows.tolist())
-    facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": len(overlap)}
+    facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": overlap}
     with replacing_folder(places.pool) as folder:
         pool.save(folder / "pool.safetensors")
         save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
-    if (rule.count or 0) > len(ood):
-        print(f"task.{name}.curate.count is {rule.count:,}, and there are {len(ood):,} images: all are kept")
+    if (rule.count or 0) > n:
+        print(f"task.{name}.curate.count is {rule.count:,}, and there are {n:,} images: all are kept")
     empty = facts["histogram_after"].count(0)
     print(
-        f"pool of {name}: {len(rows)} of {len(ood)} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "
+        f"pool of {name}: {len(rows)} of {n} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "
         f"{facts['effective_classes_after']:.1f} effective classes of {classes}"
     )
     if empty:
@@ -87,7 +101,7 @@ def main(name: str) -> None:
     for line in doubts(kind, teacher, facts):
         print(f"look here: {line}")
     if overlap:
-        print(f"warning: {len(overlap)} images of the pool are, or nearly are, images of the in-domain test split")
+        print(f"warning: {overlap} images of the pool are, or nearly are, images of the in-domain test split")
 
 
 def scored(
@@ -146,6 +160,16 @@ def _answered(name: str, told: Answers, ood: Examples) -> Examples:
             f"{where}: none is to an OOD image ({some}); its names, such as '{told.first}', are to be ends of such paths"
         )
     return known
+
+
+def _apart(task: Task, name: str, pool: Examples, known: Examples) -> tuple[Examples, int]:
+    """A pool of shards without what measures students, where that was held out; else with it, and how many images that are."""
+    twins = aspect(task.kind, "splits").twins(pool, known, f"{name}: look for test images in the pool")
+    if task.measured != HELD_OUT:
+        return pool, len(twins)
+    stay = torch.ones(len(pool), dtype=torch.bool)
+    stay[twins] = False
+    return pool.subset(stay.nonzero().flatten()), 0
 
 
 def _packed(pool: Examples) -> Examples:

@@ -12,6 +12,7 @@ import torch
 
 from stages import kinds
 from stages.datasets.examples import LABEL, Examples, joined
+from stages.datasets.sources.shards import Source as Shards
 from stages.datasets.stamps import stamps
 from stages.jobs.job import open_job
 from stages.settings.task import LABELLED, SMOKE_IMAGES, UNLABELLED, StudentDomain, Task
@@ -33,13 +34,23 @@ def main(name: str) -> None:
     shifted = _shifted(kind, task, name, splits["train"].classes) if isinstance(task.ood, StudentDomain) else {}
     with about(f"task.{name}.ood"):
         whole = task.in_domain is None  # some of them are tested on
-        ood = shifted["train"].unlabelled() if shifted else task.ood.read(form if whole else form.trained)
-    splits |= {"ood": ood} if splits else _of_pool(kind, ood, task, name)
+        shards = task.ood.shards() if isinstance(task.ood, Shards) else []
+        if shards and whole:
+            first, *shards = shards
+            ood = _first_shard(first["path"], len(shards), form)
+        elif not shards:
+            ood = shifted["train"].unlabelled() if shifted else task.ood.read(form if whole else form.trained)
+    if whole:
+        splits = _of_pool(kind, ood, task, name)
+    elif not shards:
+        splits["ood"] = ood
     limit = SMOKE_IMAGES if job.smoke else None
     with replacing_folder(places.data) as new:
         pack = kind.packer(splits["train"], form, new / places.split("train").parent.name)
         splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
-        if task.in_domain is None:
+        if shards:
+            splits.pop("ood", None)
+        elif whole:
             splits["ood"] = _apart(kind, splits, name)
         shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
         files = {places.split(part): (part, examples) for part, examples in splits.items()}
@@ -48,8 +59,14 @@ def main(name: str) -> None:
             examples.save(new / path.relative_to(places.data))
             print(f"{what}: {len(examples)} examples" + (f", {len(named)} classes" if (named := examples.classes) else ""))
         overlap = new / places.overlap.relative_to(places.data)
-        write_json(overlap, _overlap(kind, name, splits, shifted))
-        if task.in_domain is None:
+        if shards:
+            told = shards[:1] if job.smoke else shards
+            write_json(new / places.shards.relative_to(places.data), {"shards": told})
+            _known(splits, whole).save(new / places.known.relative_to(places.data))
+            print(f"{len(told):,} shards, {sum(one['bytes'] for one in told) / 1e9:.3g} GB; `curate` reads them")
+        else:
+            write_json(overlap, _overlap(kind, name, splits, shifted))
+        if whole:
             held = {part: list(splits[part].files) or splits[part].index.tolist() for part in ("val", "test")}
             write_json(new / places.held_out.relative_to(places.data), held)
         write_json(new / places.sources.name, stamps(task.model_dump(mode="json")))
@@ -90,6 +107,19 @@ def _of_pool(kind: Any, ood: Examples, task: Task, name: str) -> dict[str, Examp
     nothing = parts["train"].subset(torch.empty(0, dtype=torch.int64))
     named = {"train": nothing, "val": parts["val"], "test": parts["test"]}
     return {**{part: replace(examples, classes=task.names) for part, examples in named.items()}, "ood": parts["train"]}
+
+
+def _first_shard(path: str, others: int, form: Any) -> Examples:
+    """The images of a shard. They measure students, and the pool is the others'. Raises UserError where there are none."""
+    if not others:
+        raise UserError("without `in_domain` the first shard measures students, and there is no other; give more shards")
+    print(f"{path} measures students; the pool comes from the others")
+    return Shards(source="shards", path=path).read(form)
+
+
+def _known(splits: dict[str, Examples], whole: bool) -> Examples:
+    """What measures students, for a pool that is read later: it should not be there."""
+    return joined([replace(splits[part], classes=()).unlabelled() for part in (("val", "test") if whole else ("test",))])
 
 
 def _apart(kind: Any, splits: dict[str, Examples], name: str) -> Examples:

@@ -46,6 +46,16 @@ class Places:
         return self.data / "sources.json"
 
     @property
+    def shards(self) -> Path:
+        """Where the OOD images lie that `curate` streams, if it does; `prepare` then leaves no `ood` split."""
+        return self.data / "ood" / "shards.json"
+
+    @property
+    def known(self) -> Path:
+        """The images that a streamed pool should not have, for they measure students."""
+        return self.data / "ood" / "known.safetensors"
+
+    @property
     def overlap(self) -> Path:
         """Which OOD images stand in the in-domain test split too."""
         return self.data / "ood" / "overlap.json"

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from stages.datasets.sources.shards import Source as Shards
 from stages.jobs.job import open_row
 from stages.networks import weights
 from stages.settings import axes, params, paths, plans
@@ -39,7 +40,8 @@ def main(task: str, rows: str, seeds: str, minutes: str) -> None:
     settings = params.load(HERE / params.PARAMS)
     _stage("plan")
     places = Places(task)
-    train, ood, teacher, pool = places.split("train"), places.split("ood"), places.teacher, places.pool
+    ood = places.shards if isinstance(settings.task(task).ood, Shards) else places.split("ood")
+    train, teacher, pool = places.split("train"), places.teacher, places.pool
     guide = [teacher / weights.WEIGHTS]
     for stage, inputs, outputs in (
         ("prepare", [], [train, places.split("val"), ood, places.split("test")]),

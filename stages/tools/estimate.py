@@ -19,8 +19,8 @@ from stages.support.errors import ANY, run_script
 from stages.support.files import read_json
 from stages.support.progress import progress
 
-# Seconds of an H200 that a floating-point operation takes, and a call of one on tensors: fitted to rows of docs/cost.md.
-OPERATION, CALL = 1 / 20e12, 10e-6
+# Seconds of a GPU like the H200: a call of an operation on tensors, whose overhead small networks take, or what it computes.
+CALL, OPERATION = 30e-6, 1 / 20e12
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, in which the operating system counts memory
 
 
@@ -53,7 +53,7 @@ def table(settings: Params, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
 
 def line(row: str, left: int, one: Estimate) -> dict[str, object]:
     """What the table says of one training."""
-    gpu = one.operations * OPERATION + one.calls * CALL
+    gpu = max(one.calls * CALL, one.operations * OPERATION)
     return {
         "row": row,
         "left": left,

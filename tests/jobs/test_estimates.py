@@ -1,13 +1,16 @@
 """What a training is said to take, beside what it took."""
 
+import re
+
 import pytest
 
-from stages import distill
+from stages import distill, plan
 from stages.jobs import estimates
 from stages.networks.complexity import macs
 from stages.settings import params
 from stages.support.errors import UserError
 from stages.tools import estimate
+from tests.clones import REPOSITORY
 from tests.small import CPU, METHODS, method
 
 ABOUT = {"augkd": 0.25}  # it asks T of mixtures alone, and its last iterations mix nothing
@@ -64,3 +67,13 @@ def test_what_is_made_is_not_left(project, capsys):
     lines, absent = estimate.table(params.load(), "digits")
     assert dict(zip(lines["row"], lines["left"], strict=True)) == {"teacher": 0, "kd_ood": 1}
     assert absent.keys() == {"augkd"}
+
+
+def test_plan_says_how_long_a_student_of_large_networks_takes(project, capsys):
+    plan.tell_costs(params.load(), "animals-near")
+    assert "a student takes" not in capsys.readouterr().out  # at smoke scale
+    project.change("run", scale="full")
+    plan.tell_costs(params.load(), "animals-near")
+    found = re.search(r"animals-near: a student takes (\d+) minutes here, or longer; `python -m (\S+)`", capsys.readouterr().out)
+    assert 1 <= int(found[1]) <= 1000
+    assert (REPOSITORY / f"{found[2].replace('.', '/')}.py").exists()

@@ -1,13 +1,15 @@
 """Which label-free score orders students as their true accuracy does? All scores of all students of a task, and how they do.
 
 Usage: python -m tests.benchmark_judges TASK   in a folder where its teacher, pool and students lie; writes docs/judging/TASK.csv
-       python -m tests.benchmark_judges        reads these files, and prints Kendall's tau and the regret of every score
+       python -m tests.benchmark_judges        reads these files; prints Kendall's tau and the regret of each score; draws them
 """
 
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
+import seaborn as sns
 import torch
 from scipy.stats import kendalltau
 from torch import Tensor
@@ -19,6 +21,7 @@ from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
 from stages.jobs.fitted import class_agreement, some_fitted
 from stages.jobs.setup import open_teacher, schedule_of
+from stages.kinds import IMAGES as KIND_OF_IMAGES
 from stages.kinds import Kind
 from stages.losses.distillation import kl_divergence
 from stages.methods import deepinversion, method_class, upper_bound
@@ -29,9 +32,11 @@ from stages.networks.deviations import deviations
 from stages.settings.params import load
 from stages.settings.paths import Places
 from stages.support.progress import progress
+from stages.tools import choose
 
 FOLDER = Path("docs/judging")
 IMAGES, INVERTED = 1024, 512  # of the pool, and made by inversion
+ALLOWED = choose.CANDIDATES
 ABOUT = ["row", "seed", "bound", "top1", "agree"]
 
 
@@ -84,11 +89,13 @@ def images_of(
     task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, pool: Examples, schedule: Schedule
 ) -> dict[str, Examples]:
     """Images by name. From those of the pool students learned; that flatters the pool's scores, and no others."""
-    drawn = tile_weights(pool, len(kind.classes), 1.0)
-    first, second = (pool.input[torch.multinomial(drawn, IMAGES, replacement=True)] for _ in range(2))
-    part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
     some = pool.subset(torch.randperm(len(pool))[:IMAGES])
-    sets = {"pool": some.input, "composed": to_uint8(to_unit(first) * part + to_unit(second) * (1 - part))}
+    sets = {"pool": some.input}
+    if KIND_OF_IMAGES in kind.has:
+        drawn = tile_weights(pool, len(kind.classes), 1.0)
+        first, second = (pool.input[torch.multinomial(drawn, IMAGES, replacement=True)] for _ in range(2))
+        part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
+        sets["composed"] = to_uint8(to_unit(first) * part + to_unit(second) * (1 - part))
     if BATCH_NORM in teacher.can:
         sets["fitted"] = some_fitted(teacher, some, f"fit {task}").input
         sets["inverted"] = inverted(task, kind, teacher, blueprint, schedule)
@@ -122,9 +129,54 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("score")
 
 
+def chosen(table: pd.DataFrame) -> dict[str, object]:
+    """What `stages.tools.choose` would take of its rows, by the images fitted to the teacher, and what is lost by it."""
+    mine = table[table["row"].isin(ALLOWED) & (table["seed"] == table["seed"].min())].sort_values(
+        "row", key=lambda row: row.map(ALLOWED.index)
+    )
+    rows = mine.head(choose.ROWS)
+    taken, others = rows.loc[rows["fitted"].idxmax()], table[~table["bound"]]
+    return {
+        "rows": ", ".join(rows["row"]),
+        "takes": taken["row"],
+        "top1": taken["top1"],
+        "best of them": rows["top1"].max(),
+        "best of all rows": others["top1"].max(),
+    }
+
+
+def family(task: str) -> str:
+    """What tasks have in common, that they are not counted twice."""
+    name = task.partition("-")[0].removesuffix("6")
+    return "texts" if name in ("trec", "sst2", "agnews") else name
+
+
+def draw(tables: dict[str, pd.DataFrame], file: Path) -> None:
+    """A dot a student: its accuracy over what two scores say of it. Bounds are crosses."""
+    scores = {"pool": "agreement on images of the pool, %", "fitted": "agreement on images fitted to the teacher, %"}
+    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "fitted" in table])
+    every["what"] = every["bound"].map({False: "student", True: "upper bound"})
+    figure, axes = plt.subplots(1, len(scores), figsize=(11, 4.6), sharey=True, layout="constrained")
+    for ax, (score, words) in zip(axes, scores.items(), strict=True):
+        sns.scatterplot(every, x=score, y="top1", hue="task", style="what", markers={"student": "o", "upper bound": "X"}, ax=ax)
+        ax.set(xlabel=words, ylabel="top-1 on real test images, %", xlim=(0, 102), ylim=(0, 102))
+        ax.get_legend().remove()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8)
+    figure.savefig(file, dpi=120)
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:]:
         FOLDER.mkdir(parents=True, exist_ok=True)
         measure(name).to_csv(FOLDER / f"{name}.csv", index=False, float_format="%.4f")
-    for file in sorted(FOLDER.glob("*.csv")):
-        print(f"{file.stem}\n{judged(pd.read_csv(file)).round(2).to_string()}\n")
+    tables = {file.stem: pd.read_csv(file) for file in sorted(FOLDER.glob("*.csv"))}
+    found = {task: judged(table) for task, table in tables.items()}
+    for task, lines in found.items():
+        print(f"{task}\n{lines.round(2).to_string()}\n")
+    means = pd.concat([lines.assign(family=family(task)) for task, lines in found.items()]).groupby(
+        ["family", "score"], sort=False
+    )
+    print(means[["tau", "regret"]].mean().round(2).unstack(0).to_string(), "\n")
+    print(pd.DataFrame({task: chosen(table) for task, table in tables.items() if "fitted" in table}).T.to_string())
+    draw(tables, FOLDER / "judging.png")

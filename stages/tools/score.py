@@ -1,0 +1,77 @@
+"""Score a task's teacher and students on labelled images of yours, which this repository has never seen.
+
+FOLDER, or a tar archive, has a sub-folder for each class; of a task that segments, it is laid out as the task's own masks.
+Usage: python -m stages.tools.score TASK FOLDER
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.datasets.examples import Examples
+from stages.datasets.sources.folder import Source as FolderSource
+from stages.datasets.sources.tar import Source as TarSource
+from stages.engine.runtime import start
+from stages.engine.teacher import ASKED
+from stages.jobs.setup import open_teacher
+from stages.jobs.size import largest
+from stages.kinds import IMAGES, ONE_LABEL, Kind, aspect
+from stages.networks import weights
+from stages.reporting.figures.panels import titled
+from stages.reporting.tables import summarise
+from stages.settings import params
+from stages.settings.params import TEACHER
+from stages.settings.paths import STUDENTS, Places
+from stages.settings.task import Task
+from stages.support.errors import UserError, about, run_script
+from stages.support.progress import progress
+
+
+def main(name: str, folder: str) -> None:
+    """Print the headline score of the teacher and of each row whose students lie here: the mean over seeds, and its interval."""
+    settings, places = params.load(), Places(name)
+    task = settings.task(name)
+    if not (files := sorted((STUDENTS / name).glob(f"*/*/{weights.WEIGHTS}"))):
+        raise UserError(f"there is no student of {name} here; `dvc repro` trains them, `dvc pull` or `dvc checkout` fetches them")
+    runtime = start("fp32", macs=largest(task, name, card=places.teacher / weights.CARD), threads=settings.run.threads)
+    _, kind, teacher = open_teacher(places, task, runtime)
+    with about(folder):
+        examples = labelled(task, kind, folder)
+    if ASKED not in teacher.can:
+        raise UserError(
+            f"the teacher of {name} was asked once, and of none of these images; `stages.tools.predict` asks a student"
+        )
+    known = kind.answers(teacher, examples)
+    lines = [{"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0}]
+    for file in progress(files, f"score {name}"):
+        logits = kind.answers(runtime.place(weights.load(file.parent)[1].eval()), examples)
+        row, seed = file.parts[-3:-1]
+        agree = kind.agreement(logits, known)
+        lines.append({"method": row, "seed": int(seed), kind.score: kind.measure(logits, examples), "agree": agree})
+    table = summarise(pd.DataFrame(lines), kind.score, baseline=None)[[kind.score, "ci95", "n", "agree"]]
+    table.columns = pd.Index([titled(kind.score), "± 95 %", "seeds", titled("agree")])
+    print(f"\n{name}: {len(examples):,} images of {folder}\n{table.to_string(float_format='{:.2f}'.format, na_rep='–')}")
+
+
+def labelled(task: Task, kind: Kind, folder: str) -> Examples:
+    """The images with their labels, the classes in the order of the task's. Raises UserError for texts, and for other classes."""
+    if IMAGES not in kind.has:
+        raise UserError("images can be scored, texts not; `stages.tools.predict` says what a student takes them for")
+    form = task.form
+    if ONE_LABEL in kind.has:
+        tree = FolderSource(source="folder", path=folder) if Path(folder).is_dir() else TarSource(source="tar", path=folder)
+        read = tree.read(form)
+    elif hasattr(task.in_domain, "path"):
+        source: Any = task.in_domain.model_copy(update={"path": folder})
+        read = source.read_test(form) or source.read(form)
+    else:
+        raise UserError("the task's own masks lie in no folder, so nothing says how yours should lie")
+    splits = aspect(task.kind, "splits")
+    splits.check(read, folder, least=0)
+    found: Examples = splits.of(read, kind.classes)
+    return found
+
+
+if __name__ == "__main__":
+    run_script(main, "task", "folder")

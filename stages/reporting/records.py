@@ -9,6 +9,7 @@ from stages.support.files import read_json
 
 # row -> {upper_bound, seeds: {seed: scores and `made`}}, or {why_not, made}; a variant has `of`, its section in the catalogue
 Rows = dict[str, Any]
+TIMES = ("ms", "synthesis_s", "distillation_s")  # of what is known of a seed, in milliseconds and seconds: no two are the same
 Reports = dict[str, dict[str, Any]]  # by task, what `load` gives
 
 
@@ -38,19 +39,33 @@ def scales(scale: str) -> list[str]:
 
 
 def merged(earlier: Rows, rows: Rows) -> Rows:
-    """All rows, those that ran now in their new form; of their earlier seeds, those made in the same way from one teacher."""
+    """All rows, those that ran now in their new form; of their earlier seeds, those made in the same way from one teacher.
+
+    Where a seed was made again, and its weights and scores came out the same to the bit, what it was made by before counts as the
+    way of today, for the row's other seeds too.
+    """
     result = {**earlier, **rows}
     for row, known in rows.items():
         before = earlier.get(row, {})
         if "seeds" in known and "seeds" in before:
             now, teachers = identities(known), taught_by(known)
+            again = [seed for seed in known["seeds"] if seed in before["seeds"]]
+            proven = [
+                before["seeds"][seed]["made"]["identity"] for seed in again if _same(before["seeds"][seed], known["seeds"][seed])
+            ]
             kept = {
-                seed: found
+                seed: found if found["made"]["identity"] in now else found | {"made": found["made"] | {"identity": now[0]}}
                 for seed, found in before["seeds"].items()
-                if found["made"]["identity"] in now and found["made"].get("teacher") in {None, *teachers}
+                if found["made"]["identity"] in [*now, *proven] and found["made"].get("teacher") in {None, *teachers}
             }
             result[row] = {**known, "seeds": {**kept, **known["seeds"]}}
     return result
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs have the same weights, known by their digests, and the same scores in all that both were scored by."""
+    common = (one.keys() & other.keys()) - {"made", *TIMES}
+    return one["made"].get("weights", 0) == other["made"].get("weights") and all(one[key] == other[key] for key in common)
 
 
 def schedule(known: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,27 @@ def test_seeds_of_another_making_go():
     assert records.merged({"a": row("1", "0", "1")}, {"a": row("2", "1")}) == {"a": row("2", "1")}
 
 
+def test_a_seed_that_came_out_the_same_to_the_bit_vouches_for_the_others():
+    before, now = row("1", "0", "1", weights="a"), row("2", "1", weights="a")
+    before["seeds"]["1"]["ms"], now["seeds"]["1"]["ms"] = 1.0, 2.0
+    joined = records.merged({"a": before}, {"a": now})["a"]["seeds"]
+    assert {seed: found["made"]["identity"]["distill"] for seed, found in joined.items()} == {"0": "2", "1": "2"}
+    assert before["seeds"]["0"]["made"]["identity"]["distill"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (row("1", "0", "1", weights="a"), row("2", "1", weights="b")),
+        (row("1", "0", "1", weights="a"), row("2", "1", weights="a", top1=51.0)),  # scored otherwise
+        (row("1", "0", "1"), row("2", "1")),  # digests of weights were not kept
+        (row("1", "0", weights="a"), row("2", "1", weights="a")),  # none was made again
+    ],
+)
+def test_nothing_else_vouches_for_them(before, now):
+    assert records.merged({"a": before}, {"a": now})["a"]["seeds"].keys() == {"1"}
+
+
 def test_seeds_of_another_teacher_go():
     """The same code may give another teacher on another machine. Of seeds from before teachers were noted nothing is known."""
     now = row("1", "1", teacher="b")

@@ -18,7 +18,7 @@ from stages.datasets.examples import CONFIDENCE, INPUT, LOGITS, ODD, PACK_GB, PR
 from stages.datasets.stamps import notice_changes
 from stages.engine.teacher import ASKED, BATCH_NORM, FEATURES, STAGES, Teacher
 from stages.jobs.job import open_job
-from stages.jobs.setup import open_teacher
+from stages.jobs.setup import keeps_logits, open_teacher
 from stages.jobs.sharded import Shards
 from stages.kinds import IMAGES, ONE_LABEL, Kind, aspect
 from stages.networks.answers import Answers, stored
@@ -36,7 +36,6 @@ HEARD = 64  # images at a time where all that enters batch normalisation is kept
 REFERENCE = 1000  # images that say how much the impressions of images vary
 MOST = 0.75  # a class's share of the pool from which on it is said
 NOISE, SAME = 256, 0.005  # images of noise, and how near the mean confidence in them is to that in the pool where it is said
-LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of no use once images are augmented
 
 
 def main(name: str) -> None:
@@ -72,7 +71,7 @@ def main(name: str) -> None:
     if shards:
         pool, overlap = _apart(task, name, shards.kept(rows), Examples.load(places.known))
         rows = pool.index
-        if math.prod((len(pool), *kind.answer)) <= LOGITS_KEPT:
+        if keeps_logits(kind, len(pool)):
             pool = pool.having(logits=kind.answers(teacher, pool, BATCH))
     else:
         pool = _packed(ood.subset(rows))
@@ -108,7 +107,7 @@ def scored(
     name: str, kind: Kind, teacher: Teacher, ood: Examples, with_features: bool
 ) -> tuple[Scores, Tensor | None, Tensor | None]:
     """What the kind says of every example, with the class `predicted`; T's logits, where they fit; its features, if asked for."""
-    kept, logits, features, said = math.prod((len(ood), *kind.answer)) <= LOGITS_KEPT, [], [], []
+    kept, logits, features, said = keeps_logits(kind, len(ood)), [], [], []
     batches = progress(kind.shown(ood, BATCH), f"score {name}", total=math.ceil(len(ood) / BATCH))
     asked = [(ood.columns[LOGITS], None)] if LOGITS in ood.columns else logits_and_features(teacher, batches, with_features)
     for answer, heard in asked:
@@ -169,6 +168,8 @@ def _apart(task: Task, name: str, pool: Examples, known: Examples) -> tuple[Exam
         return pool, len(twins)
     stay = torch.ones(len(pool), dtype=torch.bool)
     stay[twins] = False
+    if not stay.any():
+        raise UserError(f"task.{name}.ood: every image that was kept is, or nearly is, one that measures students; give others")
     return pool.subset(stay.nonzero().flatten()), 0
 
 

@@ -13,10 +13,12 @@ import yaml
 
 from stages import methods
 from stages.curation.rules import open_rule
+from stages.datasets.sources.shards import Source as Shards
 from stages.jobs import estimates
 from stages.jobs.estimates import Estimate
 from stages.jobs.imported import check_named
 from stages.jobs.setup import DATA
+from stages.jobs.sharded import check_rule
 from stages.jobs.size import CLASSES, costs
 from stages.jobs.teaching import as_template
 from stages.kinds import check_form
@@ -49,7 +51,9 @@ def main() -> None:
         check_form(task, f"task.{name}")
         if task.measured != LABELLED and not task.names and task.teacher:
             check_named(task.teacher, f"task.{name}.teacher")
-        open_rule(name, task.curate)
+        rule = open_rule(name, task.curate)
+        if isinstance(task.ood, Shards):
+            check_rule(name, rule)
         for one in task.parts:
             find(one.network, f"task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
         find(task.distill.student.network, f"task.{name}.distill.student.network: ")
@@ -134,8 +138,8 @@ def tell_time(params: Params, name: str, macs: int) -> None:
     """Print how long a student takes here at the least, by a probe of seconds, where its `macs` for B images a step are many."""
     if macs < MANY or any(part.foreign for part in params.task(name).parts):
         return
-    least = estimates.student(params, name, CHEAPEST)
-    if isinstance(least, Estimate):
+    least = estimates.student(params, name, CHEAPEST, few=True)
+    if isinstance(least, Estimate) and least.seconds > 60:
         print(f"{name}: a student takes {least.seconds / 60:,.0f} minutes here, or longer; `python -m {TOLD}` says it row by row")
 
 

@@ -1,6 +1,7 @@
 """A pool of shards: streamed through the teacher, and the same pool whoever computes it and in whatever order."""
 
 import io
+import re
 import tarfile
 
 import fsspec
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages import curate, distill, evaluate, prepare, report, train_teacher
+from stages import curate, distill, evaluate, plan, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.jobs import sharded
 from stages.networks.build import build
@@ -47,7 +48,7 @@ def pictures(n, seed):
 @pytest.fixture
 def task(project, monkeypatch):
     """Digits with a pool of shards, before its stages; no helpers, which take seconds to begin."""
-    monkeypatch.setattr(sharded.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(sharded.os, "sched_getaffinity", lambda pid: {0})
     for number, n in enumerate(SIZES):
         shard(project.folder / "shards" / f"{number}.tar", pictures(n, number))
     project.change("run", scale="full")
@@ -57,6 +58,7 @@ def task(project, monkeypatch):
 
 
 def made(project):
+    plan.main()
     for stage in (prepare, train_teacher):
         stage.main("digits")
     return streamed()
@@ -88,10 +90,8 @@ def test_the_pool_is_that_of_the_same_images_in_a_folder(task):
     assert torch.allclose(scores["confidence"], flat["confidence"], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("rule", "processes"), [({"keep": "odsd"}, 2), ({"keep": "random"}, 1), ({"keep": "lowest_entropy", "weights": "moments"}, 1)]
-)
-def test_who_scores_the_shards_makes_no_difference(task, rule, processes, monkeypatch):
+@pytest.mark.parametrize("rule", [{"keep": "odsd"}, {"keep": "random"}, {"keep": "lowest_entropy", "weights": "moments"}])
+def test_who_scores_the_shards_makes_no_difference(task, rule):
     task.change("task.digits", curate={**rule, "count": COUNT})
     one = made(task)
     (folder,) = (task.folder / sharded.FOLDER).iterdir()
@@ -101,12 +101,24 @@ def test_who_scores_the_shards_makes_no_difference(task, rule, processes, monkey
     for part in ("3/3", "1/3"):  # another machine, and one that is not there
         score_shards.main("digits", part)
     assert len(list(folder.iterdir())) == 2
-    monkeypatch.setattr(sharded.os, "cpu_count", lambda: processes)
     other = streamed()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
     assert one.columns.keys() == other.columns.keys()
     for name, column in one.columns.items():
         assert torch.equal(column, other.columns[name])
+
+
+def test_helpers_score_as_one_process_does(task, monkeypatch):
+    one = made(task)
+    (folder,) = (task.folder / sharded.FOLDER).iterdir()
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for file in folder.iterdir():
+        file.unlink()
+    monkeypatch.setattr(sharded.os, "sched_getaffinity", lambda pid: {0, 1})
+    other = streamed()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+    assert torch.equal(one.input, other.input)
+    assert one.files == other.files
 
 
 def test_another_count_asks_the_teacher_nothing_again(task):
@@ -118,21 +130,46 @@ def test_another_count_asks_the_teacher_nothing_again(task):
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == times
 
 
-def test_damaged_images_and_shards_are_named_and_counted(task, capsys):
-    shard(task.folder / "shards" / "3.tar", pictures(400, 3), others=[("bad.png", b"no picture"), ("._x.png", b"of a Mac")])
-    shard(task.folder / "shards" / "4.tar", pictures(20, 4), cut=9000)
+HALF = 20 * 1024 + 512  # twenty images and labels of a kilobyte each with its header, and a header more
+
+
+@pytest.mark.parametrize("cut", [9000, 9216, HALF])
+def test_damaged_images_and_shards_are_named_and_counted(task, cut, capsys):
+    """However it is cut, within a picture or between two."""
+    shard(task.folder / "shards" / "3.tar", pictures(40, 3), others=[("bad.png", b"no picture"), ("._x.png", b"of a Mac")])
+    shard(task.folder / "shards" / "4.tar", pictures(20, 4), cut=cut)
     pool = made(task)
     said = capsys.readouterr().out
-    assert "2 of 5" in said
-    assert "3.tar/bad.png" in said
-    assert "4.tar (" in said
+    assert "1 of 5 shards are damaged: shards/4.tar" in said
+    assert re.search(r"1 of 1\d\d images are damaged: shards/3\.tar/bad\.png", said)
     assert len(pool) == COUNT
 
 
-def test_too_many_damaged_images_are_an_error(task):
-    shard(task.folder / "shards" / "3.tar", [], others=[(f"{i}.png", b"no picture") for i in range(9)])
-    with pytest.raises(UserError, match=r"digits\.ood: too many of them are damaged"):
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"3.tar": [(f"{i}.png", b"no picture") for i in range(9)]}, "too much of it is damaged"),
+        ({"3.tar": None, "4.tar": None}, "too much of it is damaged"),
+        ({f"{i}.tar": [] for i in range(3)}, "holds no image that can be read"),
+    ],
+)
+def test_too_much_damage_is_an_error(task, others, message):
+    for name, content in others.items():
+        shard(task.folder / "shards" / name, [], others=content or [], cut=5 if content is None else None)
+    with pytest.raises(UserError, match=rf"digits\.ood:? {message}|digits\.ood: {message}"):
         made(task)
+
+
+def test_shards_that_changed_are_scored_again_once_they_are_listed(task):
+    before = made(task)
+    path = task.folder / "shards" / "0.tar"
+    size = path.stat().st_size
+    shard(path, 255 - pictures(SIZES[0], 0))
+    assert path.stat().st_size == pytest.approx(size, rel=0.2)
+    with pytest.raises(UserError, match=r"shards/0\.tar is not as `prepare` found it"):
+        streamed()
+    prepare.main("digits")
+    assert not torch.equal(before.columns["confidence"], streamed().columns["confidence"])
 
 
 def test_without_images_of_the_domain_the_first_shard_measures_students(task):
@@ -160,6 +197,10 @@ def test_without_images_of_the_domain_the_first_shard_measures_students(task):
         ({"curate": {"keep": "all"}}, "digits.curate: of shards some images are kept"),
         ({"curate": {"keep": "impression", "count": 5}}, "`impression` looks at pictures twice"),
         ({"ood": {"source": "shards", "path": "shard/*.tar"}}, r"digits\.ood: there are no shards at shard/\*\.tar"),
+        (
+            {"ood": {"source": "shards", "path": "shards"}},
+            r"shards is a folder; write which files in it are shards, such as shards/\*\.tar",
+        ),
         ({"ood": {"source": "shards", "path": "nowhere://x/*.tar"}}, r"digits\.ood: nowhere://x/\*\.tar: "),
     ],
 )

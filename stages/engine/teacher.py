@@ -30,6 +30,7 @@ class Teacher(nn.Module):
         self.eval()
         self.name = name or " + ".join(type(part).__name__ for part in parts)
         self.forwards = self.backwards = 0
+        self.chunked_for = ""  # a device, instead of that of the inputs
         self.compiled = False  # whether `logits` compiles its copies of the networks
         self._quick: dict[bool, list[Net]] = {}  # by whether it is bf16; no sub-modules, for nobody should look into them
 
@@ -72,11 +73,18 @@ class Teacher(nn.Module):
         yield
         self.forwards, self.backwards = before
 
+    @contextmanager
+    def in_chunks_of(self, device: str) -> Iterator[None]:
+        """Within this block `logits` cuts inputs as on a device of that type: numbers are the same, calls are not."""
+        self.chunked_for = device
+        yield
+        self.chunked_for = ""
+
     @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, K, ...) without a graph, a chunk at a time; under bf16 autocast by quicker copies of the networks."""
         bf16 = torch.is_autocast_enabled(inputs.device.type)
-        chunks = inputs.split(max(1, _NUMBERS[inputs.device.type, bf16] // _numbers(inputs.shape)))
+        chunks = inputs.split(max(1, _NUMBERS[self.chunked_for or inputs.device.type, bf16] // _numbers(inputs.shape)))
         if not (bf16 or self.compiled):
             return full(torch.cat([self(chunk) for chunk in chunks]))
         if not (known := self._quick.get(bf16)):

@@ -6,7 +6,6 @@ Data and a teacher that are there are taken; before that, random images and an u
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -16,13 +15,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.curation.scores import standing_out
 from stages.datasets.examples import CONFIDENCE, LOGITS, PREDICTED, Examples, pack
 from stages.engine import runtime as rt
 from stages.engine.teacher import Teacher
 from stages.jobs.job import Job, open_row
 from stages.jobs.requirements import why_not
-from stages.jobs.setup import Opened, able, data_of, files, open_probe, open_teacher, setting_of
+from stages.jobs.setup import Opened, able, data_of, files, keeps_logits, open_probe, open_teacher, setting_of
 from stages.jobs.size import CLASSES
 from stages.jobs.teaching import lesson
 from stages.kinds import IMAGES, Kind, Probe, open_kind
@@ -34,8 +32,9 @@ from stages.settings.paths import Places
 from stages.settings.task import PartTeacher
 from stages.support.errors import UserError
 
-RANDOM, BYTES = 4096, 2**28  # random images, but no more bytes than that
-SECONDS, LEAST, MOST = 3.0, 2, 30  # the iterations of each phase are timed for so long; at least and at most so many
+RANDOM, BYTES, FEW = 4096, 2**28, 16  # random images, but no more bytes than that; and where a few do
+SECONDS, LEAST, MOST = 3.0, 3, 30  # the iterations of each phase are timed for so long; at least and at most so many
+COUNTED = 1  # of them: the first of a phase may do more than others
 POINTS = 20  # of a learning curve
 
 
@@ -53,21 +52,28 @@ class Estimate(NamedTuple):
         return Estimate(*(mine + times * theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def student(params: Params, name: str, row: str) -> Estimate | str:
-    """One student of the task called `name`, or why the row does not run there."""
+def student(params: Params, name: str, row: str, few: bool = False) -> Estimate | str:
+    """One student of the task called `name`, or why the row does not run there.
+
+    With `few`, from random images and networks whatever there is, and a few at a time: about the same, in a second or two.
+    """
     job = open_row(name, row, "0", params)
     with job.running() as runtime:
-        opened = _guide(job, runtime)
-        data = {key: _data(job, key, path, opened[1]) for key, path in files(job.places, job.task, job.method).items()}
+        opened = _guide(job, runtime, few)
+        data = {key: _data(job, key, path, opened[1], few) for key, path in files(job.places, job.task, job.method).items()}
         setting, _ = setting_of(name, job.task, job.method, opened, data, job.seed, runtime)
         if reason := why_not(job.method, job.section, setting.kind.has, able(setting), data_of(job.task)):
             return reason
+        real = setting.schedule.real
+        if few:
+            setting = replace(setting, schedule=replace(setting.schedule, batch=FEW // 2, real=FEW))
         begun = time.perf_counter()
         method = job.method(setting, job.section)
         built = Estimate(time.perf_counter() - begun)
         val = job.places.student_domain("val") if job.task.student_domain else job.places.split("val")
-        probe = open_probe(job.places, job.task, setting) if val.exists() else dict
-        return built.and_then(training(method, runtime, probe))
+        probe = open_probe(job.places, job.task, setting) if val.exists() and not few else dict
+        found = built.and_then(training(method, runtime, probe))
+        return Estimate().and_then(found, real / FEW) if few else found
 
 
 def teacher(params: Params, name: str) -> Estimate | None:
@@ -78,25 +84,26 @@ def teacher(params: Params, name: str) -> Estimate | None:
         return None if any(part.train for part in task.parts) else total
     train, val = (Examples.load(places.split(split)) for split in ("train", "val"))
     with job.running() as runtime:
-        for part in task.parts:
+        for place, part in enumerate(task.parts):
             if part.train:
                 mine, seen = (one.of(part.names()) if isinstance(part, PartTeacher) else one for one in (train, val))
-                _, net, method = lesson(part, kind := open_kind(task, mine.classes), mine, runtime, name)
+                where = f"task.{name}.teacher" + ("" if task.teacher else f"s.{place}")
+                _, net, method = lesson(part, kind := open_kind(task, mine.classes), mine, runtime, where)
                 total = total.and_then(training(method, runtime, Probe(kind, net, seen, runtime.autocast)))
     return total
 
 
-def _guide(job: Job, runtime: rt.Runtime) -> Opened:
+def _guide(job: Job, runtime: rt.Runtime, anew: bool) -> Opened:
     """The task's teacher, or one of its form that knows nothing. Raises UserError where only its files say what that is."""
     task, places = job.task, job.places
-    if (places.teacher / paths.RUN).exists():
+    if not anew and (places.teacher / paths.RUN).exists():
         return open_teacher(places, task, runtime)
     if any(part.foreign for part in task.parts):
         raise UserError(
             f"{job.name}: its teacher was not imported yet; run `dvc repro train_teacher@{job.name}`, and start again"
         )
     val = places.split("val")
-    classes = Examples.load(val).classes if val.exists() else task.names or CLASSES
+    classes = Examples.load(val).classes if val.exists() and not anew else task.names or CLASSES
     kind = open_kind(task, classes)
     some = _random(kind, job)
     parts = [
@@ -104,20 +111,22 @@ def _guide(job: Job, runtime: rt.Runtime) -> Opened:
         for part in task.parts
     ]
     whole = parts[0] if task.teacher else replace(kind.blueprint("several", some), parts=tuple(parts))
-    return whole, kind, Teacher(*(runtime.place(part.build()) for part in parts))
+    teacher = Teacher(*(runtime.place(part.build()) for part in parts))
+    teacher.compiled = runtime.compile == "teacher"
+    return whole, kind, teacher
 
 
-def _data(job: Job, key: str, path: Path, kind: Kind) -> Examples:
-    """What a method is given as `key`, which will lie at `path`."""
-    if path.exists():
+def _data(job: Job, key: str, path: Path, kind: Kind, anew: bool) -> Examples:
+    """What a method is given as `key`, which lies at `path`, or will."""
+    if path.exists() and not anew:
         return Examples.load(path)
     if key != POOL:
         return _random(kind, job)
     ood = job.places.split("ood")
-    examples = Examples.load(ood) if ood.exists() else _random(kind, job).unlabelled()
-    logits = torch.randn(len(examples), *kind.answer)
-    said = kind.summary(logits)
-    return examples.having(**{LOGITS: logits, PREDICTED: standing_out(said["shares"]), CONFIDENCE: said["confidence"]})
+    examples = Examples.load(ood) if ood.exists() and not anew else _random(kind, job).unlabelled()
+    n = len(examples)
+    said = {PREDICTED: torch.randint(len(kind.classes), (n,)), CONFIDENCE: torch.rand(n)}
+    return examples.having(**said, **({LOGITS: torch.randn(n, *kind.answer)} if keeps_logits(kind, n) else {}))
 
 
 def _random(kind: Kind, job: Job) -> Examples:
@@ -138,8 +147,9 @@ def training(method: Method, runtime: rt.Runtime, probe: Callable[[], object]) -
         lengths = [length for length, _ in method.phases()]
     for length in lengths:
         if seen := list(_iterations(method, runtime, start, length)):
-            later = seen[-1]._replace(seconds=statistics.median(one.seconds for one in seen[1:] or seen))
-            total = reduce(Estimate.and_then, seen, total).and_then(later, length - len(seen))
+            later = seen[-1]._replace(seconds=statistics.median(one.seconds for one in seen[COUNTED + 1 :] or seen))
+            timed = [seen[0]._replace(operations=later.operations, calls=later.calls), *seen[COUNTED + 1 :]]
+            total = reduce(Estimate.and_then, timed, total).and_then(later, length - len(timed))
         start += length
     before = time.perf_counter()
     probe()
@@ -150,7 +160,7 @@ def _iterations(method: Method, runtime: rt.Runtime, start: int, length: int) ->
     """The first iterations of the phase that begins at `start`, as the engine's loop runs them."""
     if isinstance(method, Phased):
         method.clock.done = start
-    teacher, spent, counts = method.teacher, 0.0, list[float]()
+    teacher, spent, counts = method.teacher, 0.0, (0.0, 0.0)
     for number in range(min(length, MOST)):
         if number >= LEAST and spent > SECONDS:
             return
@@ -158,27 +168,23 @@ def _iterations(method: Method, runtime: rt.Runtime, start: int, length: int) ->
             player.anneal((start + number) / method.iterations)
         rt.seed(0, start + number)
         before, begun = (teacher.forwards, teacher.backwards), time.perf_counter()
-        with _counting(number < LEAST) as counted, runtime.autocast():
-            method.step()
+        with runtime.autocast():
+            if number == COUNTED:
+                counts = _counted(method)
+            else:
+                method.step()
         if runtime.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun
         spent += seconds
-        through = teacher.forwards - before[0], teacher.backwards - before[1]
-        counts = counted or counts
-        yield Estimate(seconds, *through, *counts)
+        yield Estimate(seconds, teacher.forwards - before[0], teacher.backwards - before[1], *counts)
 
 
-@contextmanager
-def _counting(wanted: bool) -> Iterator[list[float]]:
-    """Floating-point operations and calls of the block, known at its end, if `wanted`: counting takes time too."""
-    found = list[float]()
-    if not wanted:
-        yield found
-        return
-    with FlopCounterMode(display=False) as operations, _Calls() as calls:
-        yield found
-    found += [operations.get_total_flops(), calls.count]
+def _counted(method: Method) -> tuple[float, float]:
+    """Floating-point operations and calls of an iteration, which takes longer: T is asked in chunks as on a GPU."""
+    with FlopCounterMode(display=False) as operations, _Calls() as calls, method.teacher.in_chunks_of("cuda"):
+        method.step()
+    return operations.get_total_flops(), calls.count
 
 
 class _Calls(TorchDispatchMode):

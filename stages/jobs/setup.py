@@ -1,5 +1,6 @@
 """From a task in params.yaml and the files of earlier stages to the setting that a method is given."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,14 @@ from stages.settings.paths import Places
 from stages.settings.task import HELD_OUT, LABELLED, STUDENT_DOMAIN, Distill, Task
 from stages.support.errors import UserError
 
+LOGITS_KEPT = 2**26  # numbers; those of every pixel are soon more, and are of no use once images are augmented
 Opened = tuple[Blueprint, Kind, Teacher]
 DATA = {POOL, IN_DOMAIN, LABELS, STUDENT_DOMAIN}  # what a task may have
+
+
+def keeps_logits(kind: Kind, count: int) -> bool:
+    """Whether T's logits stand beside a pool of so many inputs; methods ask T again where they do not."""
+    return math.prod((count, *kind.answer)) <= LOGITS_KEPT
 
 
 def data_of(task: Task) -> set[str]:

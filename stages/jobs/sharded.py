@@ -7,11 +7,13 @@ its helpers, or `stages.tools.score_shards` on another machine.
 import functools
 import hashlib
 import json
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import accumulate
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from torch import Tensor
 from stages.curation.rules import KeepRule, Scores, open_rule
 from stages.curation.scores import standing_out
 from stages.datasets.examples import INDEX, INPUT, PREDICTED, Examples
-from stages.datasets.sources.shards import batches
+from stages.datasets.sources.shards import Damaged, batches
 from stages.engine.teacher import Teacher
 from stages.jobs.job import Job, open_job
 from stages.jobs.setup import open_teacher
@@ -35,6 +37,8 @@ from stages.support.progress import progress
 
 FOLDER = Path(".cache/shards")
 FEATURES = "features"
+CHOOSING = ("stages.curate", "stages.curation.rules")  # code that chooses by scores, and computes none of these
+HELPERS = 4  # processes that share a GPU
 
 
 class Shards:
@@ -42,11 +46,11 @@ class Shards:
 
     def __init__(self, job: Job):
         self.job, self.rule = job, open_rule(job.name, job.task.curate, job.run.scale)
-        _check(job.name, self.rule)
-        manifest = read_json(job.places.shards)["shards"]
-        self.paths = [one["path"] for one in manifest]
+        self.manifest = read_json(job.places.shards)["shards"]
+        self.paths = [one["path"] for one in self.manifest]
+        code = {module: digest for module, digest in job.plan.code.items() if not module.startswith(CHOOSING)}
         form = job.task.form.trained.model_dump(mode="json")
-        made_of = [manifest, job.plan.code, form, self.rule.features, sha256(job.places.teacher / WEIGHTS)]
+        made_of = [self.manifest, code, form, self.rule.features, sha256(job.places.teacher / WEIGHTS)]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = FOLDER / f"{job.name}-{digest}"
 
@@ -55,7 +59,10 @@ class Shards:
         return self.folder / f"{number:06d}.safetensors"
 
     def score(self, part: slice = slice(None)) -> None:
-        """Score all shards of a part that nobody has scored yet."""
+        """Score all shards of a part that nobody has scored yet. Raises UserError for shards that changed since `prepare`."""
+        now = {one["path"]: one for one in self.job.task.ood.shards()}
+        if changed := next((one["path"] for one in self.manifest if now.get(one["path"]) != one), None):
+            raise UserError(f"{changed} is not as `prepare` found it; `dvc repro -f prepare@{self.job.name}` lists shards again")
         numbers = [number for number in range(len(self.paths))[part] if not self.file(number).exists()]
         for _ in _each(functools.partial(_scored, self.job.name, self.folder), numbers, f"score shards of {self.job.name}"):
             pass
@@ -63,16 +70,13 @@ class Shards:
     def scores(self) -> tuple[Scores, Tensor | None]:
         """What the kind says of every image, in the order of shards, and the class `predicted`; T's features, if the rule asks.
 
-        Raises UserError where more than 1 % cannot be read.
+        Raises UserError where there is no image, or too many cannot be read.
         """
         self.score()
         found, infos = zip(*(read_tensors(self.file(number)) for number in range(len(self.paths))), strict=True)
-        self.counts = [info["images"] for info in infos]
-        damaged, n = [what for info in infos for what in info["damaged"]], sum(self.counts)
-        if damaged:
-            print(f"{len(damaged)} of {n + len(damaged):,} images or shards cannot be read: {', '.join(damaged[:5])}")
-        if len(damaged) > max(3, (n + len(damaged)) // 100):
-            raise UserError(f"task.{self.job.name}.ood: too many of them are damaged; mend or remove them")
+        self.counts = [info["count"] for info in infos]
+        damaged = Damaged(*([name for info in infos for name in info[what]] for what in Damaged._fields))
+        damaged.tell(sum(self.counts), len(self.paths), f"task.{self.job.name}.ood")
         scores = {key: torch.cat([one[key] for one in found if one]) for key in next(one for one in found if one)}
         scores[PREDICTED] = standing_out(scores["shares"])
         return scores, scores.pop(FEATURES, None)
@@ -83,13 +87,16 @@ class Shards:
         shard = torch.searchsorted(ends, rows, right=True)
         starts = ends - torch.tensor(self.counts)
         wanted = [(self.paths[i], (rows[shard == i] - starts[i]).tolist()) for i in shard.unique().tolist()]
-        form = self.job.task.form.trained
-        read = _each(functools.partial(_read, form), wanted, f"read the pool of {self.job.name}")
+        read = _each(functools.partial(_read, self.job.task.form.trained), wanted, f"read the pool of {self.job.name}")
         names, images = zip(*read, strict=True)
-        return Examples({INPUT: torch.cat(images), INDEX: rows}, files=tuple(name for some in names for name in some))
+        return Examples(
+            {INPUT: torch.cat([torch.from_numpy(some) for some in images]), INDEX: rows},
+            files=tuple(name for some in names for name in some),
+        )
 
 
-def _check(name: str, rule: KeepRule) -> None:
+def check_rule(name: str, rule: KeepRule) -> None:
+    """Raise UserError where a task's rule cannot choose among shards."""
     if rule.count is None:
         raise UserError(f"task.{name}.curate: of shards some images are kept; say how many (`count`) and by which rule (`keep`)")
     if rule.impressions:
@@ -99,17 +106,30 @@ def _check(name: str, rule: KeepRule) -> None:
 
 
 def _each(function: Callable[[Any], Any], items: list[Any], what: str) -> Iterator[Any]:
-    """The function of each item, in order, a process a core at most."""
-    workers = min(len(items), os.cpu_count() or 1)
-    if workers <= 1:
+    """The function of each item, in order, a process a core at most. Raises UserError where one of them was killed."""
+    most = HELPERS if torch.cuda.is_available() else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if (workers := min(len(items), most)) <= 1:
         yield from progress(map(function, items), what, total=len(items))
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         try:
             yield from progress(pool.map(function, items), what, total=len(items))
-        except BaseException:
+        except BrokenProcessPool:
+            raise UserError(f"a process of '{what}' was killed; is there memory enough? What is done stays done") from None
+        finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+
+def _end_with_parent() -> None:
+    """Where the process is killed that wants the answers, nobody should go on computing them."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @functools.cache
@@ -127,26 +147,29 @@ def _scored(name: str, folder: Path, number: int) -> None:
     shards, kind, teacher = _opened(name, folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    damaged, said, features = list[str](), list[dict[str, Tensor]](), list[Tensor]()
+    damaged, said, features = Damaged([], []), list[dict[str, Tensor]](), list[Tensor]()
     images = (kind.plain(some) for _, some in batches(shards.paths[number], shards.job.task.form.trained, damaged))
     for answer, heard in logits_and_features(teacher, images, shards.rule.features):
         said.append(kind.summary(answer))
         features += [] if heard is None else [heard]
     torch.set_num_threads(threads)
     whole = {key: torch.cat([one[key] for one in said]) for key in said[0]} if said else {}
-    n = sum(len(one["entropy"]) for one in said)
-    save_tensors(
-        shards.file(number), whole | ({FEATURES: torch.cat(features)} if features else {}), {"images": n, "damaged": damaged}
-    )
+    whole |= {FEATURES: torch.cat(features)} if features else {}
+    save_tensors(shards.file(number), whole, {"count": sum(len(one["entropy"]) for one in said), **damaged._asdict()})
 
 
-def _read(form: Any, wanted: tuple[str, list[int]]) -> tuple[list[str], Tensor]:
-    """Names and images of a shard at some places among those that can be read."""
+def _read(form: Any, wanted: tuple[str, list[int]]) -> tuple[list[str], Any]:
+    """Names and images of a shard at some places among those that can be read; an array, for tensors want a file to travel in.
+
+    Raises UserError where it has fewer images than it had.
+    """
     path, places = wanted
     chosen, names, images, start = torch.tensor(places), list[str](), list[Tensor](), 0
-    for some, pixels in batches(path, form, []):
+    for some, pixels in batches(path, form, Damaged([], [])):
         mine = chosen[(chosen >= start) & (chosen < start + len(some))] - start
         names += [some[i] for i in mine.tolist()]
         images.append(pixels[mine])
         start += len(some)
-    return names, torch.cat(images)
+    if len(names) < len(places):
+        raise UserError(f"{path} has fewer images than when it was scored; has it changed?")
+    return names, torch.cat(images).numpy()

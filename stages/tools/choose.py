@@ -71,7 +71,7 @@ def verdict(task: Task, places: Places, rows: Sequence[str], kind: Kind, teacher
         lines.append(f"  {row}: {found[row]:.1f}, {read_json(places.student(row, 0) / RUN)['seconds'] / 60:.1f} minutes")
     lines += [f"  {row}: n/a, it {why}" for row, why in absent.items()]
     part = found[best] / 100
-    margin = 200 * math.sqrt(part * (1 - part) / n)  # about two standard errors
+    margin = max(200 * math.sqrt(part * (1 - part) / n), 100 / n)  # about two standard errors, or one image
     if near := [row for row in others if found[best] - found[row] < margin]:
         lines.append(f"{best} is not told apart from {', '.join(near)}, by one seed and {n:,} images; take any of them")
     if score == "agree_pool":

@@ -6,6 +6,7 @@ Usage: python -m stages.tools.estimate [TASK ...]
 
 import resource
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from stages.methods._identities import of_row
 from stages.settings import params
 from stages.settings.params import TEACHER, Params
 from stages.settings.paths import RUN, Places
+from stages.settings.plans import of_stage
 from stages.support.errors import ANY, run_script
 from stages.support.files import read_json
 from stages.support.progress import progress
@@ -30,24 +32,28 @@ def main(*tasks: str) -> None:
     for name in tasks or settings.run.tasks:
         lines, absent = table(settings, name)
         print(f"\n{name}\n{lines.to_string(index=False, float_format='{:.1f}'.format)}" if len(lines) else f"\n{name}")
-        print("\n".join(f"{row} does not run: it {why}" for row, why in absent.items()), end="\n" if absent else "")
-        hours += (lines["left"] * lines["minutes"]).sum() / 60
+        for what, why in absent.items():
+            print(f"{what} {why}")
+        hours += (lines["left"] * lines["minutes"]).sum() / 60 if len(lines) else 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
     print(f"\n{hours:.1f} hours for what is left, one training after another; at most {peak / 1e9:.1f} GB of memory")
 
 
 def table(settings: Params, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A line for the teacher and for each row that runs, and why others do not."""
+    """A line for the teacher and for each row that runs, and what is to be said of others."""
     settings.task(name)
     found, absent = {}, {}
-    if made := estimates.teacher(settings, name):
-        found[TEACHER] = (int(not (Places(name).teacher / RUN).exists()), made)
+    stale = not _made(Places(name).teacher / RUN, "train_teacher", of_stage(settings, "train_teacher", name).identity)
+    if (made := estimates.teacher(settings, name)) is None:
+        absent[TEACHER] = "is not counted: how many images it learns from is known once they are prepared"
+    elif made.seconds:
+        found[TEACHER] = (int(stale), made)
     for row in progress(settings.run.methods, f"probe {name}"):
         one = estimates.student(settings, name, row)
         if isinstance(one, Estimate):
-            found[row] = (left(settings, name, row), one)
+            found[row] = (len(settings.run.seeds) if stale else left(settings, name, row), one)
         else:
-            absent[row] = one
+            absent[row] = f"does not run: it {one}"
     return pd.DataFrame([line(row, *seen) for row, seen in found.items()]), absent
 
 
@@ -67,7 +73,11 @@ def line(row: str, left: int, one: Estimate) -> dict[str, object]:
 def left(settings: Params, name: str, row: str) -> int:
     """How many seeds of a row are not made yet by today's code and parameters."""
     identity, runs = of_row(settings, row, name).identity, (Places(name).student(row, seed) / RUN for seed in settings.run.seeds)
-    return sum(not (run.exists() and read_json(run)["identity"]["distill"] == identity) for run in runs)
+    return sum(not _made(run, "distill", identity) for run in runs)
+
+
+def _made(run: Path, stage: str, identity: str) -> bool:
+    return run.exists() and read_json(run)["identity"][stage] == identity
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(name: str, folder: str) -> None:
     """Print the headline score of the teacher and of each row whose students lie here: the mean over seeds, and its interval."""
     settings, places = params.load(), Places(name)
     task = settings.task(name)
-    if not (files := sorted((STUDENTS / name).glob(f"*/*/{weights.WEIGHTS}"))):
+    if not (files := sorted((STUDENTS / name).glob(f"*/[0-9]*/{weights.WEIGHTS}"))):
         raise UserError(f"there is no student of {name} here; `dvc repro` trains them, `dvc pull` or `dvc checkout` fetches them")
     runtime = start("fp32", macs=largest(task, name, card=places.teacher / weights.CARD), threads=settings.run.threads)
     _, kind, teacher = open_teacher(places, task, runtime)
@@ -45,8 +45,12 @@ def main(name: str, folder: str) -> None:
     known = kind.answers(teacher, examples)
     lines = [{"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0}]
     for file in progress(files, f"score {name}"):
-        logits = kind.answers(runtime.place(weights.load(file.parent)[1].eval()), examples)
         row, seed = file.parts[-3:-1]
+        blueprint, net = weights.load(file.parent)
+        if blueprint.classes != kind.classes:
+            print(f"{row}, seed {seed}, is left out: it was made when the task had other classes")
+            continue
+        logits = kind.answers(runtime.place(net.eval()), examples)
         agree = kind.agreement(logits, known)
         lines.append({"method": row, "seed": int(seed), kind.score: kind.measure(logits, examples), "agree": agree})
     table = summarise(pd.DataFrame(lines), kind.score, baseline=None)[[kind.score, "ci95", "n", "agree"]]
@@ -70,6 +74,8 @@ def labelled(task: Task, kind: Kind, folder: str) -> Examples:
     splits = aspect(task.kind, "splits")
     splits.check(read, folder, least=0)
     found: Examples = splits.of(read, kind.classes)
+    if others := sorted(set(read.classes) - set(kind.classes)):
+        print(f"{folder}: the task has no class {', '.join(others[:5])}; what is of it counts nowhere")
     return found
 
 

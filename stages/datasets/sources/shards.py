@@ -1,12 +1,14 @@
 """Shards of images, tar files as WebDataset writes them: a pool that may be larger than a disk."""
 
+import gzip
 import io
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from lzma import LZMAError
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import fsspec
 import torch
@@ -19,8 +21,26 @@ from stages.datasets.sources._tree import BROKEN, ENDINGS, MAC
 from stages.support.errors import UserError
 from stages.support.sections import Section
 
-BATCH = 256
-CUT = (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError)  # what reading an archive raises that ends too early
+MOST, PIXELS = 256, 2**20  # images of a batch: so many, fewer where they are large
+CUT = (tarfile.TarError, EOFError, zlib.error, LZMAError, gzip.BadGzipFile)  # what reading an archive raises that is damaged
+CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified")  # by which file systems tell that a file is another
+
+
+class Damaged(NamedTuple):
+    """Names of images that cannot be read, and of shards that end too early; what stands before counts."""
+
+    images: list[str]
+    shards: list[str]
+
+    def tell(self, read: int, shards: int, where: str) -> None:
+        """Print them. Raises UserError where nothing was read, or more than 1 % is damaged (3 images and a shard may be)."""
+        for what, names, every in (("images", self.images, read + len(self.images)), ("shards", self.shards, shards)):
+            if names:
+                print(f"{where}: {len(names):,} of {every:,} {what} are damaged: {', '.join(names[:5])}")
+        if not read:
+            raise UserError(f"{where} holds no image that can be read")
+        if len(self.images) > max(3, read // 100) or len(self.shards) > max(1, shards // 100):
+            raise UserError(f"{where}: too much of it is damaged; mend or remove that")
 
 
 class Source(Section):
@@ -35,61 +55,84 @@ class Source(Section):
     path: str
 
     def shards(self) -> list[dict[str, Any]]:
-        """`path` and `bytes` of each, in the order of their names. Raises UserError where there is none."""
+        """`path`, `bytes` and `changed` of each, in the order of their names. Raises UserError where there is none."""
         try:
             system, _, paths = fsspec.get_fs_token_paths(self.path)
-            found = [{"path": system.unstrip_protocol(path), "bytes": system.size(path)} for path in sorted(paths)]
+            infos = [(path, system.info(path)) for path in sorted(paths)]
         except (ImportError, ValueError) as error:  # of a protocol that is not installed, or unknown
             raise UserError(f"{self.path}: {error}") from None
         except FileNotFoundError:
-            found = []
-        if not found:
+            infos = []
+        if not infos:
             raise UserError(f"there are no shards at {self.path}; put tar files of images there, or set `path` to where they are")
-        return found
+        if inner := next((path for path, info in infos if info["type"] == "directory"), None):
+            raise UserError(f"{inner} is a folder; write which files in it are shards, such as {self.path.rstrip('/')}/*.tar")
+        here = "file" in system.protocol and not os.path.isabs(self.path)  # as it is written, so that a clone finds it too
+        return [
+            {
+                "path": os.path.relpath(path) if here else system.unstrip_protocol(path),
+                "bytes": info.get("size") or 0,
+                "changed": next((str(info[key]) for key in CHANGED if key in info), ""),
+            }
+            for path, info in infos
+        ]
 
     def read(self, form: ImageForm) -> Examples:
-        """All images, in memory; damaged ones are named and left out. Raises UserError where there is none."""
-        names, parts, damaged = list[str](), list[Tensor](), list[str]()
-        for one in self.shards():
+        """All images, in memory. Raises UserError as `Damaged.tell`."""
+        names, parts, damaged = list[str](), list[Tensor](), Damaged([], [])
+        for one in (shards := self.shards()):
             for some, images in batches(one["path"], form, damaged):
                 names += some
                 parts.append(images)
-        for what in damaged[:5]:
-            print(f"skipped {what}")
-        if not names:
-            raise UserError(f"{self.path} holds no image that can be read")
+        damaged.tell(len(names), len(shards), self.path)
         return Examples({INPUT: torch.cat(parts), INDEX: torch.arange(len(names))}, files=tuple(names))
 
     def read_test(self, form: ImageForm) -> None:
         """Shards have no test part."""
 
 
-def batches(path: str, form: ImageForm, damaged: list[str]) -> Iterator[tuple[list[str], Tensor]]:
-    """Names, SHARD/MEMBER, and images (b, C, H, W), uint8, of a shard, read once from front to end, b at most BATCH.
+class _Member(tarfile.TarInfo):
+    """What stands in an archive. One that is whole ends in a block of zeros; tarfile does not miss it."""
 
-    What cannot be read is added to `damaged`: images, and a shard that ends too early, whose images before that count.
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        """The next member; raises at the end, and notes there that it is one."""
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            archive.ended = True  # type: ignore[attr-defined]
+            raise
+
+
+def batches(path: str, form: ImageForm, damaged: Damaged) -> Iterator[tuple[list[str], Tensor]]:
+    """Names, SHARD/MEMBER, and images (b, C, H, W), uint8, of a shard, read once from front to end.
+
+    What cannot be read is added to `damaged`. Raises OSError for a shard that is not there.
     """
-    names, images = list[str](), list[Tensor]()
-    try:
-        with fsspec.open(path) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if not member.isfile() or name.suffix.lower() not in ENDINGS or name.name.startswith(MAC):
-                    continue
-                content = archive.extractfile(member)
-                assert content is not None  # it is a file
-                whole = content.read()
-                try:
-                    with Image.open(io.BytesIO(whole)) as image:
-                        images.append(to_pixels(image, form.shape))
-                except BROKEN:
-                    damaged.append(f"{path}/{name}")
-                    continue
-                names.append(f"{path}/{name}")
-                if len(names) == BATCH:
-                    yield names, torch.stack(images)
-                    names, images = [], []
-    except CUT as error:
-        damaged.append(f"{path} ({error})")
+    names, images, size = list[str](), list[Tensor](), max(1, min(MOST, PIXELS // (form.height * form.width)))
+    with fsspec.open(path) as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
+                for member in archive:
+                    name = PurePosixPath(member.name.encode(errors="replace").decode())
+                    if not member.isfile() or name.suffix.lower() not in ENDINGS or name.name.startswith(MAC):
+                        continue
+                    content = archive.extractfile(member)
+                    assert content is not None  # it is a file
+                    whole = content.read()
+                    try:
+                        with Image.open(io.BytesIO(whole)) as image:
+                            images.append(to_pixels(image, form.shape))
+                    except BROKEN:
+                        damaged.images.append(f"{path}/{name}")
+                        continue
+                    names.append(f"{path}/{name}")
+                    if len(names) == size:
+                        yield names, torch.stack(images)
+                        names, images = [], []
+                if not getattr(archive, "ended", False):
+                    damaged.shards.append(path)
+        except CUT:
+            damaged.shards.append(path)
     if names:
         yield names, torch.stack(images)

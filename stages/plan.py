@@ -39,6 +39,7 @@ from stages.support.plugins import nearest
 CACHE = Path(".dvc/cache/files/md5")  # a clone of the repository begins without one
 MANY = 10**12  # multiply-accumulates, from where on a training takes minutes on a CPU
 CHEAPEST, TOLD = "kd_noise", "stages.tools.estimate"  # a row that asks T of every image once, of a teacher of any make
+SMALL = 48  # pixels, up to which our networks take whole images as they are
 STEM = "a bare name such as resnet18 is for images of 32 pixels, torchvision.resnet18 for larger ones"
 
 
@@ -131,7 +132,8 @@ def tell_costs(params: Params, name: str) -> None:
     *macs, own = (cost["macs"] for cost in found.values())
     tell_time(params, name, own * task.distill.student_steps * task.distill.batch)
     if own > sum(macs):
-        print(f"{name}: the student is dearer than the teacher; {STEM}")
+        small = "." not in networks[-1] and max(task.image.shape) > SMALL
+        print(f"{name}: the student is dearer than the teacher" + (f"; {STEM}" if small else ""))
 
 
 def tell_time(params: Params, name: str, macs: int) -> None:

@@ -40,7 +40,9 @@ def main(name: str) -> None:
             ood = _first_shard(first["path"], len(shards), form)
         elif not shards:
             ood = shifted["train"].unlabelled() if shifted else task.ood.read(form if whole else form.trained)
-    if whole:
+    if shards and whole:
+        splits = _of_shard(kind, ood, task, name)
+    elif whole:
         splits = _of_pool(kind, ood, task, name)
     elif not shards:
         splits["ood"] = ood
@@ -48,9 +50,7 @@ def main(name: str) -> None:
     with replacing_folder(places.data) as new:
         pack = kind.packer(splits["train"], form, new / places.split("train").parent.name)
         splits = {part: pack(_first(examples, limit)) for part, examples in splits.items()}
-        if shards:
-            splits.pop("ood", None)
-        elif whole:
+        if whole and not shards:
             splits["ood"] = _apart(kind, splits, name)
         shifted = {part: pack(_first(examples, limit)) for part, examples in shifted.items()}
         files = {places.split(part): (part, examples) for part, examples in splits.items()}
@@ -104,9 +104,21 @@ def _of_pool(kind: Any, ood: Examples, task: Task, name: str) -> dict[str, Examp
             "domain under `in_domain`"
         )
     parts = split(kind, ood.unlabelled(), None, f"task.{name}.ood", task.split.val, task.split.test)
-    nothing = parts["train"].subset(torch.empty(0, dtype=torch.int64))
-    named = {"train": nothing, "val": parts["val"], "test": parts["test"]}
-    return {**{part: replace(examples, classes=task.names) for part, examples in named.items()}, "ood": parts["train"]}
+    return {**_judging(task, parts["val"], parts["test"]), "ood": parts["train"]}
+
+
+def _of_shard(kind: Any, shard: Examples, task: Task, name: str) -> dict[str, Examples]:
+    """All of a shard, a third of it for validation and the rest for the test; nothing for train."""
+    if len(shard) < LEAST:
+        raise UserError(f"task.{name}.ood: the first shard measures students, and has {len(shard)} images; give larger ones")
+    test, val = kind.held_out(shard, 1 / 3)
+    return _judging(task, val, test)
+
+
+def _judging(task: Task, val: Examples, test: Examples) -> dict[str, Examples]:
+    """Examples that were held out of the pool as splits of the domain, of which there are none to train with."""
+    parts = {"train": val.subset(torch.empty(0, dtype=torch.int64)), "val": val, "test": test}
+    return {part: replace(examples, classes=task.names) for part, examples in parts.items()}
 
 
 def _first_shard(path: str, others: int, form: Any) -> Examples:

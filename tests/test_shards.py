@@ -11,6 +11,7 @@ from PIL import Image
 
 from stages import curate, distill, evaluate, plan, prepare, report, train_teacher
 from stages.datasets.examples import Examples
+from stages.datasets.sources.shards import Source, braced
 from stages.jobs import sharded
 from stages.networks.build import build
 from stages.settings.paths import Places
@@ -218,6 +219,17 @@ def test_a_student_learns_from_shards(task):
     evaluate.main("digits")
     report.main("digits")
     assert read_json(Places("digits").pool / "summary.json")["of"] == sum(SIZES)
+
+
+@pytest.mark.parametrize("path", ["shards/{0..2}.tar", "shards/[0-2].tar", "shards/?.tar", "shards/{0,1,2}.tar"])
+def test_a_pattern_may_have_braces_and_brackets(task, path):
+    (task.folder / "shards" / "spare").mkdir()
+    found = Source(source="shards", path=path).shards()
+    assert [one["path"] for one in found] == [f"shards/{number}.tar" for number in range(3)]
+
+
+def test_numbers_in_braces_keep_their_zeros():
+    assert braced("a-{008..010}-{x,yz}.tar") == [f"a-{n}-{x}.tar" for n in ("008", "009", "010") for x in ("x", "yz")]
 
 
 def test_shards_lie_behind_any_url(task):

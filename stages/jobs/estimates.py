@@ -100,7 +100,8 @@ def _guide(job: Job, runtime: rt.Runtime, anew: bool) -> Opened:
         return open_teacher(places, task, runtime)
     if any(part.foreign for part in task.parts):
         raise UserError(
-            f"{job.name}: its teacher was not imported yet; run `dvc repro train_teacher@{job.name}`, and start again"
+            f"{job.name}: its teacher was not imported yet; with {job.name} under `run.tasks`, run `dvc repro "
+            f"train_teacher@{job.name}`, and start again"
         )
     val = places.split("val")
     classes = Examples.load(val).classes if val.exists() and not anew else task.names or CLASSES
@@ -132,7 +133,9 @@ def _data(job: Job, key: str, path: Path, kind: Kind, anew: bool) -> Examples:
 def _random(kind: Kind, job: Job) -> Examples:
     """Random labelled images. Raises UserError for texts: their words are known once they are prepared."""
     if IMAGES not in kind.has:
-        raise UserError(f"{job.name} is not prepared; run `dvc repro prepare@{job.name}`, and start again")
+        raise UserError(
+            f"{job.name} is not prepared; with {job.name} under `run.tasks`, run `dvc repro prepare@{job.name}`, and start again"
+        )
     shape = kind.blank(1).shape[1:]
     count = min(RANDOM, BYTES // shape.numel())
     labels = torch.randint(len(kind.classes), (count, *(shape[1:] if len(kind.answer) > 1 else ())))

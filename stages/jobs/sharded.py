@@ -31,6 +31,7 @@ from stages.kinds import Kind
 from stages.networks.answers import stored
 from stages.networks.taps import logits_and_features
 from stages.networks.weights import WEIGHTS
+from stages.settings.task import EVERYTHING
 from stages.support.errors import UserError
 from stages.support.files import read_json, read_tensors, save_tensors, sha256
 from stages.support.progress import progress
@@ -97,7 +98,7 @@ class Shards:
 
 def check_rule(name: str, rule: KeepRule) -> None:
     """Raise UserError where a task's rule cannot choose among shards."""
-    if rule.count is None:
+    if rule.keep == EVERYTHING or rule.count is None:
         raise UserError(f"task.{name}.curate: of shards some images are kept; say how many (`count`) and by which rule (`keep`)")
     if rule.impressions:
         raise UserError(

@@ -29,7 +29,7 @@ from stages.support.files import read_json
 from stages.support.processes import call
 
 # From what has most often been best to what is asked of no more than answers; the first few that the teacher allows are run.
-CANDIDATES = ("tessera", "fast", "kd_ood_strong", "mosaickd", "zskt", "tessera_black_box", "kd_ood", "asdfd")
+CANDIDATES = ("tessera", "fast", "kd_ood_strong", "mosaickd", "tessera_black_box", "kd_ood", "asdfd")
 ROWS = 3
 ALONE = ("run.seeds=[0]", "run.scale=full", "impress.tasks=[]", "export.tasks=[]", "export.methods=[]", "export.seeds=[]")
 GUESS = (

@@ -23,7 +23,7 @@ ROWS = ["kd_ood", "kd_ood_bare", "augkd"]  # the last needs what the task has no
     ("task", "kind", "can", "rows"),
     [
         ("digits", IMAGES, {"asked", "gradient", "batch_norm", "features"}, ["tessera", "fast", "kd_ood_strong"]),
-        ("digits", IMAGES, {"asked", "gradient"}, ["kd_ood_strong", "mosaickd", "zskt"]),
+        ("digits", IMAGES, {"asked", "gradient"}, ["kd_ood_strong", "mosaickd", "tessera_black_box"]),
         ("digits", IMAGES, {"asked"}, ["kd_ood_strong", "tessera_black_box", "kd_ood"]),
         ("digits", IMAGES, set(), ["kd_ood"]),
         ("topics", TEXTS, {"asked", "gradient", "embeddings"}, ["kd_ood", "asdfd"]),

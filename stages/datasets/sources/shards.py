@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class Damaged(NamedTuple):
 
 
 class Source(Section):
-    """Images in tar files: `path` is a file, or several by a pattern, `data/shards/*.tar` or `s3://bucket/pool-*.tar`.
+    """Images in tar files: `path` is one, or a pattern, `data/shards/*.tar` or `s3://bucket/pool-{000..127}.tar`.
 
     Any URL will do that fsspec knows. As the pool of a task nothing of it is read before `curate`, which streams the shards
     through the teacher and keeps `curate.count` images.
@@ -57,8 +58,9 @@ class Source(Section):
     def shards(self) -> list[dict[str, Any]]:
         """`path`, `bytes` and `changed` of each, in the order of their names. Raises UserError where there is none."""
         try:
-            system, _, paths = fsspec.get_fs_token_paths(self.path)
-            infos = [(path, system.info(path)) for path in sorted(paths)]
+            wanted = [fsspec.core.url_to_fs(one) for one in braced(self.path)]
+            infos = [(path, system.info(path)) for system, one in wanted for path in found_by(system, one)]
+            infos.sort(key=lambda found: found[0])
         except (ImportError, ValueError) as error:  # of a protocol that is not installed, or unknown
             raise UserError(f"{self.path}: {error}") from None
         except FileNotFoundError:
@@ -67,6 +69,7 @@ class Source(Section):
             raise UserError(f"there are no shards at {self.path}; put tar files of images there, or set `path` to where they are")
         if inner := next((path for path, info in infos if info["type"] == "directory"), None):
             raise UserError(f"{inner} is a folder; write which files in it are shards, such as {self.path.rstrip('/')}/*.tar")
+        system = wanted[0][0]
         here = "file" in system.protocol and not os.path.isabs(self.path)  # as it is written, so that a clone finds it too
         return [
             {
@@ -89,6 +92,20 @@ class Source(Section):
 
     def read_test(self, form: ImageForm) -> None:
         """Shards have no test part."""
+
+
+def braced(path: str) -> list[str]:
+    """The paths that braces stand for: of {000..127} those of all numbers with as many digits, of {a,b} both."""
+    if not (match := re.search(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}", path)):
+        return [path]
+    low, high, words = match.groups()
+    middle = words.split(",") if words else [f"{n:0{len(low)}d}" for n in range(int(low), int(high) + 1)]
+    return [whole for one in middle for whole in braced(f"{path[: match.start()]}{one}{path[match.end() :]}")]
+
+
+def found_by(system: Any, path: str) -> list[str]:
+    """The files of a pattern with *, ? or [...]; a path without these as it is."""
+    return list(system.glob(path)) if re.search(r"[*?\[]", path) else [path]
 
 
 class _Member(tarfile.TarInfo):

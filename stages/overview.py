@@ -19,6 +19,7 @@ from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.paths import Places
+from stages.settings.plans import HALF
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import UserError, run_script
 from stages.support.files import read_json, replacing, write_json
@@ -160,15 +161,17 @@ def in_order(rows: dict[str, Any], params: Params) -> dict[str, Any]:
 
 
 def marks(row: str, known: records.Rows, here: dict[str, Any]) -> list[str]:
-    """Marks of a row: an upper bound; a schedule of its own; made by other code, parameters or teacher than those `here`."""
+    """Marks of a row: an upper bound; a schedule of its own; other parameters or another teacher than `here`, or other code."""
     now = {key: value for key, value in here.items() if key != "rows"} | {"distill": here.get("rows", {}).get(row)}
-    older = any(identity[stage] != now.get(stage) for identity in records.identities(known[row]) for stage in identity)
+    pairs = [(told, now.get(stage) or "") for identity in records.identities(known[row]) for stage, told in identity.items()]
     beside = records.teachers(known)
-    older |= bool(beside) and not records.taught_by(known[row]) <= beside
+    another = bool(beside) and not records.taught_by(known[row]) <= beside
+    older = another or any(told[:HALF] != today[:HALF] for told, today in pairs)
     says = {
         tables.UPPER_BOUND: known[row].get("upper_bound"),
         tables.RESCHEDULED: records.schedule(known[row]),
         tables.OLDER: older,
+        tables.RECODED: not older and any(told != today for told, today in pairs),
     }
     return [mark for mark, so in says.items() if so]
 

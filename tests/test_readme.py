@@ -107,6 +107,19 @@ def test_a_row_that_was_tested_on_other_images_has_no_gain(results):
     assert rows_of(section("digits"))["mosaickd ‡"]["gain"] == "–"
 
 
+@pytest.mark.parametrize(
+    ("told", "mark"), [("aaaaaabbbbbb", ""), ("aaaaaacccccc", " °"), ("ccccccbbbbbb", " ‡"), ("ccccccdddddd", " ‡")]
+)
+def test_other_code_is_told_from_other_parameters(results, told, mark):
+    now = json.loads(paths.identities().read_text())
+    now["full"]["digits"]["rows"]["mosaickd"] = "aaaaaabbbbbb"
+    paths.identities().write_text(json.dumps(now))
+    with edited() as rows:
+        for found in rows["mosaickd"]["seeds"].values():
+            found["made"]["identity"]["distill"] = told
+    assert f"mosaickd{mark}" in rows_of(section("digits"))
+
+
 def test_a_student_of_another_teacher_is_marked(results):
     with edited() as rows:
         rows["teacher"]["seeds"]["0"]["made"]["weights"] = "a"

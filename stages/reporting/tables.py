@@ -30,11 +30,12 @@ SECONDS = ("synthesis_s", "distillation_s")
 THOUSANDS = ("images", "forwards", "backwards")
 # Gains are points over these rows: blind distillation, and on the student's domain learning from its labels alone.
 BASELINE, ALONE = "kd_ood", "supervised_student_domain"
-UPPER_BOUND, RESCHEDULED, OLDER = "†", "§", "‡"
+UPPER_BOUND, RESCHEDULED, OLDER, RECODED = "†", "§", "‡", "°"
 MARKS = {
     UPPER_BOUND: "upper bound: sees the teacher's own training images",
     RESCHEDULED: "a schedule of its own, said below",
-    OLDER: "made by other code or parameters than now, or of another teacher",
+    OLDER: "made with other parameters than now, or of another teacher, or before this was told from code",
+    RECODED: "made with the parameters of now by other code",
 }
 MARKED = ". ".join(f"{mark} {what}" for mark, what in MARKS.items())
 NOTE = (

@@ -58,6 +58,7 @@ WITHOUT = {
     "stages.datasets.stamps": "notices files that changed",
     "stages.engine.provenance": "says where a run was made",
 }
+HALF = 6  # digits of an identity that are of the parameters
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -70,8 +71,8 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Twelve hexadecimal digits that change with any of it."""
-        return _digest(json.dumps([self.parameters, self.code], sort_keys=True))
+        """Twelve hexadecimal digits: the first six change with the parameters, the others with the code."""
+        return "".join(_digest(json.dumps(part, sort_keys=True))[:HALF] for part in (self.parameters, self.code))
 
     def write(self, path: Path) -> None:
         """Write a readable file, atomically; one that says the same is left alone."""

@@ -114,6 +114,9 @@ def test_an_identity_changes_with_each_part_and_with_nothing_else():
         plans.Plan(one.parameters, {**one.code, "stages.engine.loop": "0"}),
     ]
     assert len({one.identity, *(other.identity for other in others)}) == 5
+    *_, asked, coded = (other.identity for other in others)
+    assert asked.endswith(one.identity[6:])  # its parameters are others, its code is not
+    assert coded.startswith(one.identity[:6])
     assert plans.Plan(dict(reversed(one.parameters.items())), dict(reversed(one.code.items()))).identity == one.identity
 
 

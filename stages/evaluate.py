@@ -13,9 +13,9 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
-from stages.jobs.fitted import SCORE, class_agreement, compared_by, some_fitted
+from stages.jobs.inverted import SCORE, class_agreement, compared_by, inverted
 from stages.jobs.job import open_job
-from stages.jobs.setup import open_teacher
+from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import Kind, answered, aspect
 from stages.networks import weights
 from stages.networks.answers import stored
@@ -50,12 +50,14 @@ def main(name: str) -> None:
     teacher = {domain: _told(kind, guide, test) for domain, test in tests.items()}
     taught_by = sha256(places.teacher / weights.WEIGHTS)[:16]
     like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
-    fitted = some_fitted(guide, tests["predictions"], f"fit {name}") if compared_by(kind, guide) == SCORE else None
-    seen = None if fitted is None else kind.answers(guide, fitted, BATCH)
+    dreams = None
+    if compared_by(kind, guide) == SCORE:
+        dreams = inverted((made_for, kind, guide), schedule_of(task.distill), runtime, f"invert {name}")
+    seen = None if dreams is None else kind.answers(guide, dreams, BATCH)
     if seen is not None and len(classes := seen.argmax(1).unique()) < len(kind.classes) / 2:
         print(
-            f"look here: in images fitted to it the teacher sees {len(classes)} of {len(kind.classes)} classes, so {SCORE} says "
-            "little; give more varied images, or label some"
+            f"look here: in images inverted from it the teacher sees {len(classes)} of {len(kind.classes)} classes, so {SCORE} "
+            "says little; label some images"
         )
     milliseconds: dict[str, float] = {}
     for row, seed in progress(runs, f"evaluate {name}"):
@@ -74,7 +76,7 @@ def main(name: str) -> None:
             domain: measure.scores(logits[domain], teacher[domain], test) | by_part(logits[domain], test, made_for.known)
             for domain, test in tests.items()
         }
-        found = {} if fitted is None or seen is None else {SCORE: class_agreement(kind.answers(net, fitted, BATCH), seen)}
+        found = {} if dreams is None or seen is None else {SCORE: class_agreement(kind.answers(net, dreams, BATCH), seen)}
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")

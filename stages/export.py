@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stages.datasets.examples import Examples
-from stages.jobs.fitted import MOST, SCORE
+from stages.jobs.inverted import COUNT, SCORE
 from stages.jobs.job import Job, open_job
 from stages.kinds import IMAGES, Kind, aspect, open_kind
 from stages.methods import method_class
@@ -104,7 +104,9 @@ def _origin(job: Job, row: str, kind: Kind, score: str) -> Origin:
         learned=[source for what, source in learned.items() if what in sees],
         domain=domain,
         seeds=every,
-        tested=kind.tested if score != SCORE else f"{kind.tested}; {SCORE} on up to {MOST:,} of them, fitted to the teacher",
+        tested=kind.tested
+        if score != SCORE
+        else f"{kind.tested}; {SCORE} on {COUNT:,} images that were inverted from the teacher",
         dense=len(kind.answer) > 1,
         counted=len(kind.answer) == 1 and score != SCORE,  # neighbouring pixels are no sample, nor is a mean over classes one
     )

@@ -9,7 +9,7 @@ from typing import Any
 from stages import methods
 from stages.datasets.examples import Examples
 from stages.engine.teacher import Teacher
-from stages.jobs.fitted import compared_by
+from stages.jobs.inverted import compared_by
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, aspect

@@ -19,32 +19,34 @@ from stages.datasets.examples import Examples, pack
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
-from stages.jobs.fitted import class_agreement, some_fitted
+from stages.jobs.inverted import class_agreement, inverted
 from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import IMAGES as KIND_OF_IMAGES
 from stages.kinds import Kind
 from stages.losses.distillation import kl_divergence
-from stages.methods import deepinversion, method_class, upper_bound
-from stages.methods.bases.method import Schedule, Setting
+from stages.losses.synthesis import statistics_mismatch
+from stages.methods import method_class, upper_bound
+from stages.methods.bases.method import Schedule
 from stages.methods.blocks.composer import shares, tile_weights
 from stages.networks import weights
 from stages.networks.deviations import deviations
+from stages.networks.taps import batch_norms, listening, moments, running_moments
 from stages.settings.params import load
 from stages.settings.paths import Places
 from stages.support.progress import progress
 from stages.tools import choose
 
 FOLDER = Path("docs/judging")
-IMAGES, INVERTED = 1024, 512  # of the pool, and made by inversion
+IMAGES, CPU = 1024, rt.Runtime(torch.device("cpu"))  # so many of the pool
 ALLOWED = choose.CANDIDATES
 ABOUT = ["row", "seed", "bound", "top1", "agree"]
 
 
 def measure(task: str) -> pd.DataFrame:
     """A line a student: its accuracy and agreement on the test split, and what each score says of it."""
-    places, cpu = Places(task), rt.Runtime(torch.device("cpu"))
+    places = Places(task)
     settings = load()
-    blueprint, kind, teacher = open_teacher(places, settings.task(task), cpu)
+    blueprint, kind, teacher = open_teacher(places, settings.task(task), CPU)
     test, pool = Examples.load(places.split("test")), Examples.load(places.pool / "pool.safetensors")
     torch.manual_seed(0)
     sets = images_of(task, kind, teacher, blueprint, pool, schedule_of(settings.task(task).distill))
@@ -97,18 +99,31 @@ def images_of(
         part = shares(IMAGES, *first.shape[2:], 0.5, 0.25)
         sets["composed"] = to_uint8(to_unit(first) * part + to_unit(second) * (1 - part))
     if BATCH_NORM in teacher.can:
-        sets["fitted"] = some_fitted(teacher, some, f"fit {task}").input
-        sets["inverted"] = inverted(task, kind, teacher, blueprint, schedule)
+        sets["fitted"] = to_uint8(fitted(teacher, to_unit(some.input), f"fit {task}"))
+        sets["inverted"] = inverted((blueprint, kind, teacher), schedule, CPU, f"invert {task}").input
     return {name: pack(images) for name, images in sets.items()}
 
 
-def inverted(task: str, kind: Kind, teacher: Teacher, blueprint: weights.Blueprint, schedule: Schedule) -> Tensor:
-    """DeepInversion from noise, every class equally often, of a teacher alone."""
-    about = (blueprint.mean or [], blueprint.std or [], blueprint.known)
-    setting = Setting(kind, teacher, blueprint.build(), schedule, 0, rt.Runtime(torch.device("cpu")), {}, *about)
-    method = deepinversion.Method(setting, deepinversion.Method.Params(steps=200, bn=1.0, lr=0.05, adversarial=0.0))
-    parts = [method.synthesise(kind.aims(method.share))[0] for _ in progress(range(INVERTED // method.share), f"invert {task}")]
-    return to_uint8(torch.cat(parts))
+def fitted(teacher: Teacher, images: Tensor, what: str) -> Tensor:
+    """Images (n, C, H, W) in [0, 1], moved so that a batch's statistics in T come near those of its training; `what` names them.
+
+    Adam descends DeepInversion's batch-norm term alone. No class is wanted of any image.
+    """
+    norms = batch_norms(teacher)
+    stored, found = running_moments(norms), []
+    for batch in progress(images.split(256), what):
+        pixels = batch.clone().requires_grad_()
+        optimizer = torch.optim.Adam([pixels], 0.01)
+        for _ in range(50):
+            with listening(norms) as heard:
+                teacher(pixels, eager=True)
+            loss = statistics_mismatch(moments(heard), stored)
+            (pixels.grad,) = torch.autograd.grad(loss, [pixels])
+            optimizer.step()
+            with torch.no_grad():
+                pixels.clamp_(0, 1)
+        found.append(pixels.detach())
+    return torch.cat(found)
 
 
 def weights_of(teacher: Teacher, images: Examples, logits: Tensor) -> Tensor:
@@ -130,12 +145,12 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen(table: pd.DataFrame) -> dict[str, object]:
-    """What `stages.tools.choose` would take of its rows, by the images fitted to the teacher, and what is lost by it."""
+    """What `stages.tools.choose` would take of its rows, by the images inverted from the teacher, and what is lost by it."""
     mine = table[table["row"].isin(ALLOWED) & (table["seed"] == table["seed"].min())].sort_values(
         "row", key=lambda row: row.map(ALLOWED.index)
     )
     rows = mine.head(choose.ROWS)
-    taken, others = rows.loc[rows["fitted"].idxmax()], table[~table["bound"]]
+    taken, others = rows.loc[rows["inverted"].idxmax()], table[~table["bound"]]
     return {
         "rows": ", ".join(rows["row"]),
         "takes": taken["row"],
@@ -153,8 +168,8 @@ def family(task: str) -> str:
 
 def draw(tables: dict[str, pd.DataFrame], file: Path) -> None:
     """A dot a student: its accuracy over what two scores say of it. Bounds are crosses."""
-    scores = {"pool": "agreement on images of the pool, %", "fitted": "agreement on images fitted to the teacher, %"}
-    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "fitted" in table])
+    scores = {"pool": "agreement on images of the pool, %", "inverted": "agreement on images inverted from the teacher, %"}
+    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "inverted" in table])
     every["what"] = every["bound"].map({False: "student", True: "upper bound"})
     figure, axes = plt.subplots(1, len(scores), figsize=(11, 4.6), sharey=True, layout="constrained")
     for ax, (score, words) in zip(axes, scores.items(), strict=True):
@@ -178,5 +193,5 @@ if __name__ == "__main__":
         ["family", "score"], sort=False
     )
     print(means[["tau", "regret"]].mean().round(2).unstack(0).to_string(), "\n")
-    print(pd.DataFrame({task: chosen(table) for task, table in tables.items() if "fitted" in table}).T.to_string())
+    print(pd.DataFrame({task: chosen(table) for task, table in tables.items() if "inverted" in table}).T.to_string())
     draw(tables, FOLDER / "judging.png")

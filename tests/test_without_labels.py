@@ -79,9 +79,9 @@ def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(
     expected = kl_div(ours.log_softmax(1), theirs.softmax(1), reduction="batchmean").item()
     assert found["kl_pool"] == pytest.approx(expected, rel=1e-3)
     assert {"top1", "agree", "fd"}.isdisjoint(found)
-    assert scores("teacher")["agree_pool"] == scores("teacher")["agree_fitted"] == 100
-    assert 0 <= found["agree_fitted"] < 100
-    assert known["headline"] == "agree_fitted"
+    assert scores("teacher")["agree_pool"] == scores("teacher")["agree_inverted"] == 100
+    assert 0 <= found["agree_inverted"] < 100
+    assert known["headline"] == "agree_inverted"
     assert "This is no accuracy." in (brought.folder / "results/smoke/table.md").read_text()
     assert "pool" not in known  # its distance from a domain that nobody has
     curve = pd.read_csv(places.curve("kd_ood", 0))
@@ -94,7 +94,7 @@ def test_students_are_compared_with_the_teacher_on_what_is_held_out_of_the_pool(
     assert rows["kd_ood"]["agree, pool %"] == f"{found['agree_pool']:.2f}"
     assert {"top-1 %", "agree %", "gain"}.isdisjoint(rows["kd_ood"])
     assert json.loads((brought.folder / "results/smoke/summary.json").read_text())["digits"]["kd_ood"] == pytest.approx(
-        found["agree_fitted"], abs=0.01
+        found["agree_inverted"], abs=0.01
     )
 
 
@@ -315,4 +315,4 @@ def test_rows_that_another_score_compared_are_left_out(brought, capsys):
     path.write_text(json.dumps({"kind": "classification", "headline": "top1", "rows": {"kd_ood": old}}))
     brought.change("task.digits", in_domain=None, classes=10)
     assert set(through(rows=["kd_noise"])["rows"]) == {"teacher", "kd_noise"}
-    assert "earlier rows were compared by top1, not by agree_fitted" in capsys.readouterr().out
+    assert "earlier rows were compared by top1, not by agree_inverted" in capsys.readouterr().out

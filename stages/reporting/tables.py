@@ -52,15 +52,15 @@ NOTE = (
     "table."
 )
 NONE = "–"
-FITTED = (
-    "**This is no accuracy.** Students were compared with the teacher on fitted images. These were held out of the pool, and "
-    "moved towards what the teacher's batch normalisation remembers of its training. docs/judging.md says how well that ranks."
+INVERTED = (
+    "**This is no accuracy.** Students were compared with the teacher on images that were computed from the teacher for that "
+    "alone, by DeepInversion. docs/judging.md says how well that ranks."
 )
 UNRANKED = (
     "**This is no accuracy, and no ranking.** Students were compared with the teacher on images like those that they learned "
     "from. Rows that are close here may be far apart on real images. Fifty labelled images are a better judge."
 )
-UNMEASURED = {"agree_fitted": FITTED, "agree_pool": UNRANKED}  # what is said above a table that is compared by this score
+UNMEASURED = {"agree_inverted": INVERTED, "agree_pool": UNRANKED}  # what is said above a table that is compared by this score
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"
 
 

@@ -32,7 +32,7 @@ TAKES = {
     "train_teacher": (RUN, ("kind", "image", "text", "precision", "teacher", "teachers")),
     "curate": (("scale",), ("kind", "image", "text", "curate")),
     "distill": (RUN, ("kind", "image", "text", "precision", "distill")),
-    "evaluate": (TABLE, ("kind", "image", "text")),
+    "evaluate": (TABLE, ("kind", "image", "text", "distill")),
     "report": (TABLE, ("kind", "image", "text")),
     "train_templates": (RUN, ("kind", "image", "text", "precision", "teacher")),
     "impress": (TABLE, ("kind", "image", "text")),

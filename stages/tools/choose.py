@@ -1,7 +1,8 @@
 """Which student to ship: run a few rows that the teacher allows, compare them, and say which to export and why.
 
-Validation images compare them. Where there are no images of the domain, those that were held out of the pool do, if possible
-fitted to what the teacher remembers (docs/judging.md). The rows run in full, by `dvc exp run`; what is made is not made again.
+Validation images compare them. Where there are no images of the domain, images that are inverted from the teacher do, or if it
+cannot be inverted those that were held out of the pool (docs/judging.md). The rows run in full, by `dvc exp run`; what is made
+is not made again.
 Usage: python -m stages.tools.choose TASK [ROW,ROW,...]
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from stages.datasets.examples import Examples
 from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
-from stages.jobs.fitted import MOST, SCORE, compared_by
+from stages.jobs.inverted import COUNT, SCORE, compared_by
 from stages.jobs.requirements import why_not
 from stages.jobs.setup import data_of, open_teacher
 from stages.kinds import Kind
@@ -83,7 +84,7 @@ def verdict(task: Task, places: Places, rows: Sequence[str], kind: Kind, teacher
 def _judges(task: Task, places: Places, score: str) -> tuple[str, int]:
     """The images that compare students, and how many they are."""
     if score == SCORE:
-        return "held-out images, fitted to the teacher", min(MOST, len(Examples.load(places.split("test"))))
+        return "images that were inverted from the teacher", COUNT
     held_out = task.measured == HELD_OUT
     path = places.student_domain("val") if task.student_domain else places.split("val")
     return "images held out of the pool" if held_out else "validation images", len(Examples.load(path))
@@ -105,7 +106,7 @@ def _run(task: str, rows: Sequence[str], target: str) -> None:
 
 
 def _score(places: Places, row: str, score: str) -> float:
-    """What compares a row's student: what `evaluate` found on fitted images, else the last point of its learning curve."""
+    """What compares a row's student: what `evaluate` found on inverted images, else the last point of its learning curve."""
     if score == SCORE:
         return float(read_json(places.scores(row, 0) / "metrics.json")[score])
     with places.curve(row, 0).open(newline="") as file:

@@ -18,7 +18,7 @@ COLUMNS = {
     "top1": ("top-1 %", 2),
     "top3": ("top-3 %", 2),
     "top5": ("top-5 %", 2),
-    "agree_fitted": ("agree, fitted %", 2),
+    "agree_inverted": ("agree, inverted %", 2),
     "agree_pool": ("agree, pool %", 2),
     "kl_pool": ("KL(T‖S), pool", 3),
     "agree": ("agree %", 2),

@@ -82,7 +82,7 @@ def titled(score: str) -> str:
     """A score of the tables as figures write it."""
     agreement = "agreement with the teacher"
     words = {"top1": "top-1", "miou": "mean IoU", "agree": agreement, "agree_pool": agreement}
-    words["agree_fitted"] = f"{agreement} on fitted images"
+    words["agree_inverted"] = f"{agreement} on inverted images"
     return f"{words.get(score, score)}, %"
 
 

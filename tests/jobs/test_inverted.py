@@ -1,14 +1,15 @@
-"""Images that are moved towards what a teacher remembers: their statistics, what they rank, and who can have them."""
+"""Images that are inverted from a teacher to compare students: what they are like, what they rank, and who can have them."""
 
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from stages.datasets.examples import pack
-from stages.datasets.images import to_uint8, to_unit
+from stages.datasets.images import to_unit
 from stages.engine.teacher import Teacher
-from stages.jobs.fitted import MOST, SCORE, class_agreement, compared_by, fitted, some_fitted
-from tests.small import kind, network
+from stages.jobs.inverted import COUNT, SCORE, class_agreement, compared_by, inverted
+from stages.methods.bases.method import Schedule
+from stages.networks.weights import Blueprint
+from tests.small import CLASSES, CPU, MEAN, STD, kind, network
 
 
 def distance(teacher, pixels):
@@ -43,24 +44,27 @@ def noise(n):
     return torch.rand(n, 1, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("n", [200, 257])
-def test_fitted_images_come_near_the_statistics_that_the_teacher_remembers(teacher, n):
-    """257 are more than a batch: no batch is of one image, which could not be a whole domain."""
+@pytest.fixture(scope="module")
+def images(teacher):
+    return made(teacher)
+
+
+def made(teacher, size=16):
+    torch.manual_seed(torch.seed())  # whatever was drawn before
+    blueprint = Blueprint("convnet_4", CLASSES, (1, size, size), MEAN[:1], STD[:1])
+    return inverted((blueprint, kind(size=size), teacher), Schedule(1, 8, 16, 0.1, 0.0), CPU, "invert")
+
+
+def test_inverted_images_come_near_what_the_teacher_remembers(teacher, images):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    moved = fitted(teacher, noise(n), "fit")
-    assert moved.shape == noise(n).shape
-    assert moved.min() >= 0
-    assert moved.max() <= 1
-    assert distance(teacher, moved[:128]) < 0.5 * distance(teacher, noise(n)[:128])
+    noise = torch.rand(256, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    assert images.input.shape == (COUNT, 1, 16, 16)
+    assert distance(teacher, to_unit(images.input[:256])) < 0.5 * distance(teacher, noise)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-def test_some_of_many_images_are_fitted_always_the_same(teacher):
-    examples = pack(to_uint8(noise(MOST + 40)))
-    some = some_fitted(teacher, examples, "fit")
-    assert len(some) == MOST
-    assert torch.equal(some.input, some_fitted(teacher, examples, "fit").input)
-    assert distance(teacher, to_unit(some.input)) < 0.5 * distance(teacher, noise(MOST + 40))
+def test_they_are_always_the_same(teacher, images):
+    assert torch.equal(images.input, made(teacher).input)
 
 
 def test_each_class_that_the_teacher_sees_counts_once():

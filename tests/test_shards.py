@@ -11,6 +11,7 @@ from PIL import Image
 
 from stages import curate, distill, evaluate, plan, prepare, report, train_teacher
 from stages.datasets.examples import Examples
+from stages.datasets.images import to_pixels
 from stages.datasets.sources.shards import Source, braced
 from stages.jobs import sharded
 from stages.networks.build import build
@@ -32,7 +33,7 @@ def shard(path, images, others=(), cut=None):
         Image.fromarray(image.numpy()).save(buffer, "png")
         files += [(f"{number:05d}.png", buffer.getvalue()), (f"{number:05d}.cls", b"3")]
     with tarfile.open(path, "w") as archive:
-        for name, content in [*files, *others]:
+        for name, content in [*others, *files]:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -144,6 +145,11 @@ def test_damaged_images_and_shards_are_named_and_counted(task, cut, capsys):
     assert "1 of 5 shards are damaged: shards/4.tar" in said
     assert re.search(r"1 of 1\d\d images are damaged: shards/3\.tar/bad\.png", said)
     assert len(pool) == COUNT
+    assert any("/3.tar/" in name for name in pool.files)
+    for name, image in zip(pool.files, pool.input, strict=True):  # what lies behind the damaged one is not another
+        _, number, place = name.removesuffix(".png").replace(".tar", "").split("/")
+        drawn = pictures([*SIZES, 40, 20][int(number)], int(number))[int(place)]
+        assert torch.equal(image, to_pixels(Image.fromarray(drawn.numpy()), (1, 16, 16)))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ class Shards:
         self.score()
         found, infos = zip(*(read_tensors(self.file(number)) for number in range(len(self.paths))), strict=True)
         self.counts = [info["count"] for info in infos]
+        self.broken = [set(info["places"]) for info in infos]
         damaged = Damaged(*([name for info in infos for name in info[what]] for what in Damaged._fields))
         damaged.tell(sum(self.counts), len(self.paths), f"task.{self.job.name}.ood")
         scores = {key: torch.cat([one[key] for one in found if one]) for key in next(one for one in found if one)}
@@ -87,13 +88,19 @@ class Shards:
         ends = torch.tensor(list(accumulate(self.counts)))
         shard = torch.searchsorted(ends, rows, right=True)
         starts = ends - torch.tensor(self.counts)
-        wanted = [(self.paths[i], (rows[shard == i] - starts[i]).tolist()) for i in shard.unique().tolist()]
+        wanted = [(self.paths[i], self._places(i, rows[shard == i] - starts[i])) for i in shard.unique().tolist()]
         read = _each(functools.partial(_read, self.job.task.form.trained), wanted, f"read the pool of {self.job.name}")
         names, images = zip(*read, strict=True)
         return Examples(
             {INPUT: torch.cat([torch.from_numpy(some) for some in images]), INDEX: rows},
             files=tuple(name for some in names for name in some),
         )
+
+    def _places(self, number: int, rows: Tensor) -> list[int]:
+        """Where rows of a shard, which counts what can be read, stand among all of its images."""
+        every = self.counts[number] + len(self.broken[number])
+        good = [place for place in range(every) if place not in self.broken[number]]
+        return [good[row] for row in rows.tolist()]
 
 
 def check_rule(name: str, rule: KeepRule) -> None:
@@ -148,7 +155,7 @@ def _scored(name: str, folder: Path, number: int) -> None:
     shards, kind, teacher = _opened(name, folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    damaged, said, features = Damaged([], []), list[dict[str, Tensor]](), list[Tensor]()
+    damaged, said, features = Damaged([], [], []), list[dict[str, Tensor]](), list[Tensor]()
     images = (kind.plain(some) for _, some in batches(shards.paths[number], shards.job.task.form.trained, damaged))
     for answer, heard in logits_and_features(teacher, images, shards.rule.features):
         said.append(kind.summary(answer))
@@ -160,17 +167,13 @@ def _scored(name: str, folder: Path, number: int) -> None:
 
 
 def _read(form: Any, wanted: tuple[str, list[int]]) -> tuple[list[str], Any]:
-    """Names and images of a shard at some places among those that can be read; an array, for tensors want a file to travel in.
+    """Names and images of a shard at some places; an array, for tensors want a file to travel in.
 
     Raises UserError where it has fewer images than it had.
     """
     path, places = wanted
-    chosen, names, images, start = torch.tensor(places), list[str](), list[Tensor](), 0
-    for some, pixels in batches(path, form, Damaged([], [])):
-        mine = chosen[(chosen >= start) & (chosen < start + len(some))] - start
-        names += [some[i] for i in mine.tolist()]
-        images.append(pixels[mine])
-        start += len(some)
+    found = list(batches(path, form, Damaged([], [], []), frozenset(places)))
+    names = [name for some, _ in found for name in some]
     if len(names) < len(places):
         raise UserError(f"{path} has fewer images than when it was scored; has it changed?")
-    return names, torch.cat(images).numpy()
+    return names, torch.cat([images for _, images in found]).numpy()

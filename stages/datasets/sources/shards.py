@@ -6,7 +6,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from lzma import LZMAError
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -28,9 +28,13 @@ CHANGED = ("ETag", "etag", "mtime", "LastModified", "last_modified")  # by which
 
 
 class Damaged(NamedTuple):
-    """Names of images that cannot be read, and of shards that end too early; what stands before counts."""
+    """Names of images that cannot be read, their places among those of their shard, and shards that end too early.
+
+    What stands before such an end counts.
+    """
 
     images: list[str]
+    places: list[int]
     shards: list[str]
 
     def tell(self, read: int, shards: int, where: str) -> None:
@@ -82,7 +86,7 @@ class Source(Section):
 
     def read(self, form: ImageForm) -> Examples:
         """All images, in memory. Raises UserError as `Damaged.tell`."""
-        names, parts, damaged = list[str](), list[Tensor](), Damaged([], [])
+        names, parts, damaged = list[str](), list[Tensor](), Damaged([], [], [])
         for one in (shards := self.shards()):
             for some, images in batches(one["path"], form, damaged):
                 names += some
@@ -121,18 +125,24 @@ class _Member(tarfile.TarInfo):
             raise
 
 
-def batches(path: str, form: ImageForm, damaged: Damaged) -> Iterator[tuple[list[str], Tensor]]:
-    """Names, SHARD/MEMBER, and images (b, C, H, W), uint8, of a shard, read once from front to end.
+def batches(
+    path: str, form: ImageForm, damaged: Damaged, only: Collection[int] | None = None
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Names, SHARD/MEMBER, and images (b, C, H, W), uint8, of a shard, read once from front to end; of `only` those places.
 
     What cannot be read is added to `damaged`. Raises OSError for a shard that is not there.
     """
     names, images, size = list[str](), list[Tensor](), max(1, min(MOST, PIXELS // (form.height * form.width)))
+    place = -1
     with fsspec.open(path) as file:
         try:
             with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as archive:
                 for member in archive:
                     name = PurePosixPath(member.name.encode(errors="replace").decode())
                     if not member.isfile() or name.suffix.lower() not in ENDINGS or name.name.startswith(MAC):
+                        continue
+                    place += 1
+                    if only is not None and place not in only:
                         continue
                     content = archive.extractfile(member)
                     assert content is not None  # it is a file
@@ -142,6 +152,7 @@ def batches(path: str, form: ImageForm, damaged: Damaged) -> Iterator[tuple[list
                             images.append(to_pixels(image, form.shape))
                     except BROKEN:
                         damaged.images.append(f"{path}/{name}")
+                        damaged.places.append(place)
                         continue
                     names.append(f"{path}/{name}")
                     if len(names) == size:

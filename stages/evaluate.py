@@ -13,10 +13,11 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
-from stages.jobs.inverted import SCORE, class_agreement, compared_by, inverted
+from stages.jobs.inverted import SCORE, class_agreement, compared_by, fair, inverted
 from stages.jobs.job import open_job
 from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import Kind, answered, aspect
+from stages.methods import method_class
 from stages.networks import weights
 from stages.networks.answers import stored
 from stages.networks.complexity import latency
@@ -76,7 +77,9 @@ def main(name: str) -> None:
             domain: measure.scores(logits[domain], teacher[domain], test) | by_part(logits[domain], test, made_for.known)
             for domain, test in tests.items()
         }
-        found = {} if dreams is None or seen is None else {SCORE: class_agreement(kind.answers(net, dreams, BATCH), seen)}
+        found = {}
+        if dreams is not None and seen is not None and (row == TEACHER or fair(method_class(job.params, row))):
+            found = {SCORE: class_agreement(kind.answers(net, dreams, BATCH), seen)}
         card = read_json(folder / weights.CARD)
         if card["network"] not in milliseconds:  # of one architecture: between two networks of it there is only noise
             milliseconds[card["network"]] = latency(net.cpu(), kind.blank(1)) if stored(net) is None else float("nan")

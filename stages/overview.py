@@ -108,7 +108,7 @@ def _add(written: Written, params: Params, task: str, report: dict[str, Any], he
         written.numbers.append(table.assign(**labels).reset_index())
         if task in params.run.tasks:
             written.cells[f"{title}, {shown[headline][0]}"] = tables.cells(table, headline, marked)
-        written.summary[title] = {str(row): round(value, 2) for row, value in table[headline].items()}
+        written.summary[title] = {str(row): round(value, 2) for row, value in table[headline].items() if pd.notna(value)}
         if domain is None:
             written.costs[task] = {str(row): _cost(line) for row, line in table.iterrows() if row != TEACHER}
 

@@ -19,7 +19,7 @@ from stages.datasets.examples import Examples, pack
 from stages.datasets.images import to_uint8, to_unit
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, Teacher
-from stages.jobs.inverted import class_agreement, inverted
+from stages.jobs.inverted import class_agreement, fair, inverted
 from stages.jobs.setup import open_teacher, schedule_of
 from stages.kinds import IMAGES as KIND_OF_IMAGES
 from stages.kinds import Kind
@@ -77,6 +77,7 @@ def measure(task: str) -> pd.DataFrame:
                 "pool_classes": class_agreement(mine["pool"], said["pool"]),
                 "seeds": sum(kind.agreement(mine["pool"], other) for other in others) / len(others) if others else None,
                 **{name: class_agreement(mine[name], said[name]) for name in sets if name != "pool"},
+                **({"inverted": None} if "inverted" in sets and not fair(method_class(settings, row)) else {}),
                 "threshold": None if surer is None else 100 * surer.mean().item(),
             }
         )
@@ -135,12 +136,18 @@ def weights_of(teacher: Teacher, images: Examples, logits: Tensor) -> Tensor:
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each score: tau over all students, and the accuracy lost by shipping the one that it likes best of those that may be."""
-    open_to_all, lines = table[~table["bound"]], []
+    """Of each score: tau over the n students of which it says something; the accuracy lost by shipping the one it likes best.
+
+    `regret` is to the best of these students, `of_all` to the best of all. Bounds cannot be shipped.
+    """
+    lines, best = [], table.loc[~table["bound"], "top1"].max()
     for score in table.columns.difference(ABOUT, sort=False):
-        if table[score].notna().all():
-            lost = open_to_all["top1"].max() - open_to_all.loc[open_to_all[score].idxmax(), "top1"]
-            lines.append({"score": score, "tau": kendalltau(table[score], table["top1"])[0], "regret": lost, "n": len(table)})
+        known = table[table[score].notna()]
+        ours = known[~known["bound"]]
+        if len(known) > 1 and (score != "seeds" or len(known) == len(table)):
+            shipped = ours.loc[ours[score].idxmax(), "top1"]
+            regrets = {"regret": ours["top1"].max() - shipped, "of_all": best - shipped}
+            lines.append({"score": score, "tau": kendalltau(known[score], known["top1"])[0], **regrets, "n": len(known)})
     return pd.DataFrame(lines).set_index("score")
 
 
@@ -192,6 +199,6 @@ if __name__ == "__main__":
     means = pd.concat([lines.assign(family=family(task)) for task, lines in found.items()]).groupby(
         ["family", "score"], sort=False
     )
-    print(means[["tau", "regret"]].mean().round(2).unstack(0).to_string(), "\n")
+    print(means[["tau", "regret", "of_all"]].mean().round(2).unstack(0).to_string(), "\n")
     print(pd.DataFrame({task: chosen(table) for task, table in tables.items() if "inverted" in table}).T.to_string())
     draw(tables, FOLDER / "judging.png")

@@ -16,12 +16,16 @@ from torch.nn.functional import kl_div
 from stages import curate, distill, evaluate, overview, plan, prepare, report, train_teacher
 from stages.datasets.examples import Examples
 from stages.datasets.images import ImageForm
+from stages.engine.runtime import start
 from stages.engine.teacher import Teacher
+from stages.jobs.setup import open_teacher
 from stages.kinds.classification import Kind
 from stages.networks import weights
 from stages.networks.build import build
+from stages.settings import params
 from stages.settings.paths import Places
 from stages.support.errors import UserError
+from stages.tools import choose
 from tests.clones import REPOSITORY
 from tests.tables import rows_of
 
@@ -49,6 +53,19 @@ def through(task="digits", rows=ROWS):
         stage.main(task)
     overview.main()
     return json.loads(Places(task).report("smoke").read_text())
+
+
+def test_a_row_that_learned_from_images_such_as_judge_is_not_compared(brought):
+    project, rows = brought, ["kd_ood", "deepinversion"]
+    project.change("run", methods=rows)
+    project.change("task.digits", in_domain=None, classes=10)
+    through(rows=rows)
+    known = {row: json.loads((Places("digits").scores(row, 0) / "metrics.json").read_text()) for row in rows}
+    assert "agree_inverted" in known["kd_ood"]
+    assert "agree_inverted" not in known["deepinversion"]
+    _, kind, net = open_teacher(Places("digits"), params.load().task("digits"), start("fp32"))
+    lines = choose.verdict(params.load().task("digits"), Places("digits"), rows, kind, net)
+    assert "  deepinversion: n/a, it learned from images such as those that compare students" in lines
 
 
 def why(row):

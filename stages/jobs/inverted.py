@@ -12,7 +12,7 @@ from stages.engine.teacher import BATCH_NORM, GRADIENT, Teacher
 from stages.jobs.setup import Opened
 from stages.kinds import IMAGES, ONE_LABEL, Kind
 from stages.methods import deepinversion
-from stages.methods.bases.method import Schedule, Setting
+from stages.methods.bases.method import Method, Schedule, Setting
 from stages.settings.task import HELD_OUT
 from stages.support.progress import progress
 
@@ -29,6 +29,11 @@ def compared_by(kind: Kind, teacher: Teacher) -> str:
     """
     able = {GRADIENT, BATCH_NORM} <= teacher.can and len(teacher.parts) == 1
     return SCORE if kind.measured == HELD_OUT and able and {IMAGES, ONE_LABEL} <= kind.has else kind.headline
+
+
+def fair(method: type[Method]) -> bool:
+    """Whether such images say anything of the method's students: of those that learned from DeepInversion's they flatter."""
+    return not issubclass(method, deepinversion.Method)
 
 
 def inverted(opened: Opened, schedule: Schedule, runtime: rt.Runtime, what: str) -> Examples:

@@ -33,6 +33,7 @@ from stages.support.processes import call
 CANDIDATES = ("tessera", "fast", "kd_ood_strong", "mosaickd", "tessera_black_box", "kd_ood", "asdfd")
 ROWS = 3
 ALONE = ("run.seeds=[0]", "run.scale=full", "impress.tasks=[]", "export.tasks=[]", "export.methods=[]", "export.seeds=[]")
+UNFAIR = "learned from images such as those that compare students"
 GUESS = (
     "look here: the teacher's batch normalisation cannot be read, so students were compared on the pool alone. That misleads "
     "(docs/judging.md). Label some examples and name them under `in_domain`"
@@ -62,7 +63,9 @@ def verdict(task: Task, places: Places, rows: Sequence[str], kind: Kind, teacher
     """Lines that compare what was made of `rows`, the best first, and say what to ship. Raises UserError where none ran."""
     score = compared_by(kind, teacher)
     absent = {row: why for row in rows if (why := read_json(places.student(row, 0) / RUN).get("why_not"))}
-    found = {row: _score(places, row, score) for row in rows if row not in absent}
+    scores = {row: _score(places, row, score) for row in rows if row not in absent}
+    found = {row: value for row, value in scores.items() if value is not None}
+    absent |= {row: UNFAIR for row, value in scores.items() if value is None}
     if not found:
         raise UserError(f"none of {', '.join(rows)} runs on {places.task}: it {next(iter(absent.values()))}")
     best, *others = sorted(found, key=lambda row: -found[row])
@@ -105,10 +108,11 @@ def _run(task: str, rows: Sequence[str], target: str) -> None:
         raise UserError(f"`dvc exp run {target}` failed with {status}; mend what it says above and start again")
 
 
-def _score(places: Places, row: str, score: str) -> float:
+def _score(places: Places, row: str, score: str) -> float | None:
     """What compares a row's student: what `evaluate` found on inverted images, else the last point of its learning curve."""
     if score == SCORE:
-        return float(read_json(places.scores(row, 0) / "metrics.json")[score])
+        value: float | None = read_json(places.scores(row, 0) / "metrics.json").get(score)
+        return value
     with places.curve(row, 0).open(newline="") as file:
         return float(list(csv.DictReader(file))[-1][f"val_{score}"])
 

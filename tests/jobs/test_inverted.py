@@ -6,10 +6,10 @@ from sklearn.metrics import balanced_accuracy_score
 
 from stages.datasets.images import to_unit
 from stages.engine.teacher import Teacher
-from stages.jobs.inverted import COUNT, SCORE, class_agreement, compared_by, inverted
+from stages.jobs.inverted import COUNT, SCORE, class_agreement, compared_by, fair, inverted
 from stages.methods.bases.method import Schedule
 from stages.networks.weights import Blueprint
-from tests.small import CLASSES, CPU, MEAN, STD, kind, network
+from tests.small import CLASSES, CPU, MEAN, METHODS, STD, kind, method_class, network
 
 
 def distance(teacher, pixels):
@@ -65,6 +65,10 @@ def test_inverted_images_come_near_what_the_teacher_remembers(teacher, images):
 
 def test_they_are_always_the_same(teacher, images):
     assert torch.equal(images.input, made(teacher).input)
+
+
+def test_nothing_is_said_of_students_that_learned_from_such_images():
+    assert [name for name in METHODS if not fair(method_class(name))] == ["deepinversion"]
 
 
 def test_each_class_that_the_teacher_sees_counts_once():

@@ -24,7 +24,7 @@ def comparable(reports: Reports) -> list[pd.DataFrame]:
         for row, known in report["rows"].items():
             for found in known.get("seeds", {}).values():
                 identity = found["made"]["identity"]
-                if row != TEACHER and "curate" in identity and "student" in distill and "params" in found:
+                if row != TEACHER and "curate" in identity and "student" in distill and {"params", headline} <= found.keys():
                     size = {"network": distill["student"]["network"], "params": found["params"]}
                     key = repr(([identity.get(stage) for stage in SAME], schedule, headline))
                     about = {"task": task, "method": row, "headline": headline, "teacher": teacher, "key": key}

@@ -53,7 +53,7 @@ def main(name: str) -> None:
     like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
     dreams = None
     if compared_by(kind, guide) == SCORE:
-        dreams = inverted((made_for, kind, guide), schedule_of(task.distill), runtime, f"invert {name}")
+        dreams = inverted((made_for, kind, guide), schedule_of(task.distill), runtime, f"invert {name}", job.smoke)
     seen = None if dreams is None else kind.answers(guide, dreams, BATCH)
     if seen is not None and len(classes := seen.argmax(1).unique()) < len(kind.classes) / 2:
         print(

@@ -36,21 +36,23 @@ def fair(method: type[Method]) -> bool:
     return not issubclass(method, deepinversion.Method)
 
 
-def inverted(opened: Opened, schedule: Schedule, runtime: rt.Runtime, what: str) -> Examples:
+def inverted(opened: Opened, schedule: Schedule, runtime: rt.Runtime, what: str, smoke: bool = False) -> Examples:
     """Images of every class equally often, always the same ones, made by DeepInversion from noise; `what` names them.
 
-    It descends T's cross-entropy and the distance to T's batch-norm statistics (Yin et al. 2020, arXiv:1912.08795, eq. 4).
+    It descends T's cross-entropy and the distance to T's batch-norm statistics (Yin et al. 2020, arXiv:1912.08795, eq. 4). At
+    `smoke` scale they are few, and hardly begun.
     """
+    count, steps = (LEAST, 2) if smoke else (COUNT, STEPS)
     blueprint, kind, teacher = opened
     rt.seed(0)
     about = (blueprint.mean or [], blueprint.std or [], blueprint.known)
     setting = Setting(kind, teacher, blueprint.build(), schedule, 0, runtime, {}, *about)
-    together = max(LEAST, min(BATCH, PIXELS // math.prod(kind.form.shape[1:])))
-    params = deepinversion.Method.Params(batch=together, pool=together, steps=STEPS, lr=RATE, bn=BN, adversarial=0.0)
+    together = max(LEAST, min(BATCH, count, PIXELS // math.prod(kind.form.shape[1:])))
+    params = deepinversion.Method.Params(batch=together, pool=together, steps=steps, lr=RATE, bn=BN, adversarial=0.0)
     method = deepinversion.Method(setting, params)
-    bar = progress(range(math.ceil(COUNT / together)), what)
+    bar = progress(range(math.ceil(count / together)), what)
     made = [to_uint8(method.synthesise(kind.aims(together))[0]).cpu() for _ in bar]
-    return pack(torch.cat(made)[:COUNT])
+    return pack(torch.cat(made)[:count])
 
 
 def class_agreement(logits: Tensor, teacher: Tensor) -> float:

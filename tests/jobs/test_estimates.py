@@ -36,15 +36,20 @@ def test_operations_are_those_of_both_networks():
     assert estimates.training(game, CPU, dict).operations == pytest.approx(2 * images * (teacher + 3 * student), rel=0.1)
 
 
-ROWS = ["kd_ood", "mosaickd", "fast", "tessera", "supervised"]
-
-
-@pytest.mark.parametrize("task", ["digits", "digit_scenes", "digits-halves", "digits-shift"])
-def test_a_task_is_estimated_before_it_is_prepared_and_after(project, task):
-    before = {row: estimates.student(params.load(), task, row) for row in ROWS}
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        ("digits", ["kd_ood", "mosaickd", "fast", "tessera", "supervised"]),
+        ("digit_scenes", ["kd_ood", "supervised"]),
+        ("digits-halves", ["kd_ood"]),
+        ("digits-shift", ["kd_ood", "supervised_student_domain"]),
+    ],
+)
+def test_a_task_is_estimated_before_it_is_prepared_and_after(project, task, rows):
+    before = {row: estimates.student(params.load(), task, row) for row in rows}
     project.teach(task)
-    after = {row: estimates.student(params.load(), task, row) for row in ROWS}
-    for row in ROWS:
+    after = {row: estimates.student(params.load(), task, row) for row in rows}
+    for row in rows:
         if isinstance(after[row], str):
             assert before[row] == after[row]
         else:

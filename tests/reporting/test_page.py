@@ -43,7 +43,7 @@ def test_wide_tables_are_folded_and_marks_are_told_where_they_stand(tmp_path):
     assert "<th>c8</th>" not in open_part
     assert all(f"<th>c{k}</th>" in folded for k in range(8, 14))
     assert "<th>method</th>" in folded
-    assert "‡ made by other code" in open_part
+    assert "‡ made with other parameters" in open_part
     assert "† upper bound" not in text
     assert "Which classes are taken for which (confusion-student_domain)" in folded
 

@@ -176,7 +176,7 @@ def family(task: str) -> str:
 def draw(tables: dict[str, pd.DataFrame], file: Path) -> None:
     """A dot a student: its accuracy over what two scores say of it. Bounds are crosses."""
     scores = {"pool": "agreement on images of the pool, %", "inverted": "agreement on images inverted from the teacher, %"}
-    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "inverted" in table])
+    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "inverted" in table], ignore_index=True)
     every["what"] = every["bound"].map({False: "student", True: "upper bound"})
     figure, axes = plt.subplots(1, len(scores), figsize=(11, 4.6), sharey=True, layout="constrained")
     for ax, (score, words) in zip(axes, scores.items(), strict=True):

@@ -58,6 +58,7 @@ def student(params: Params, name: str, row: str, few: bool = False) -> Estimate 
     With `few`, from random images and networks whatever there is, and a few at a time: about the same, in a second or two.
     """
     job = open_row(name, row, "0", params)
+    begun = time.perf_counter()
     with job.running() as runtime:
         opened = _guide(job, runtime, few)
         data = {key: _data(job, key, path, opened[1], few) for key, path in files(job.places, job.task, job.method).items()}
@@ -67,13 +68,11 @@ def student(params: Params, name: str, row: str, few: bool = False) -> Estimate 
         real = setting.schedule.real
         if few:
             setting = replace(setting, schedule=replace(setting.schedule, batch=FEW // 2, real=FEW))
-        begun = time.perf_counter()
         method = job.method(setting, job.section)
-        built = Estimate(time.perf_counter() - begun)
         val = job.places.student_domain("val") if job.task.student_domain else job.places.split("val")
         probe = open_probe(job.places, job.task, setting) if val.exists() and not few else dict
-        found = built.and_then(training(method, runtime, probe))
-        return Estimate().and_then(found, real / FEW) if few else found
+        opening = Estimate(time.perf_counter() - begun)
+        return opening.and_then(training(method, runtime, probe), real / FEW if few else 1)
 
 
 def teacher(params: Params, name: str) -> Estimate | None:

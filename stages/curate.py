@@ -170,11 +170,9 @@ def _apart(task: Task, name: str, pool: Examples, known: Examples) -> tuple[Exam
     twins = aspect(task.kind, "splits").twins(pool, known, f"{name}: look for test images in the pool")
     if task.measured != HELD_OUT:
         return pool, len(twins)
-    stay = torch.ones(len(pool), dtype=torch.bool)
-    stay[twins] = False
-    if not stay.any():
+    if not len(left := pool.without(twins)):
         raise UserError(f"task.{name}.ood: every image that was kept is, or nearly is, one that measures students; give others")
-    return pool.subset(stay.nonzero().flatten()), 0
+    return left, 0
 
 
 def _packed(pool: Examples) -> Examples:

@@ -3,25 +3,23 @@
 Usage: python -m stages.overview
 """
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from stages.kinds import FOLDER, aspect
-from stages.methods import section
 from stages.methods._described import described
 from stages.methods._identities import with_reported
 from stages.reporting import records, tables
-from stages.reporting.figures import distance, sizes, values
+from stages.reporting.figures import distance, sizes
 from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.paths import Places
 from stages.settings.plans import HALF
 from stages.settings.task import STUDENT_DOMAIN
-from stages.support.errors import UserError, run_script
+from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
 from stages.support.plugins import plugins
 
@@ -43,7 +41,7 @@ class Written:
 
 
 def main() -> None:
-    """Write table.md, table.csv, summary.json, report.html and three figures of tasks, of all files under results/tasks.
+    """Write table.md, table.csv, summary.json, report.html and two figures of tasks, of all files under results/tasks.
 
     At smoke scale they are written of its own files too, under results/smoke.
     """
@@ -61,9 +59,7 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
     written = Written()
     for task, report in reports.items():
         _add(written, with_reported(params, report["rows"]), task, report, now.get(task, {}))
-    sweeps = values.sweeps(_sections(params, reports), reports)
-    values.draw(sweeps, out / "figures")
-    distance.draw(reports, out / "figures", set(zip(sweeps["task"], sweeps["method"], strict=True)))
+    distance.draw(reports, out / "figures")
     sizes.draw(reports, out / "figures")
     note, beside = " ".join([*written.notes, tables.NOTE]), tables.beside_each_other(written.cells)
     first = ["### Tasks beside each other", beside] if beside else []
@@ -121,17 +117,6 @@ def _figures(task: str) -> list[Any]:
     """The task's figures as they were drawn here, or else as they were published."""
     places = Places(task)
     return list(places.figures.glob("*.png")) or list(places.published.glob("*.png"))
-
-
-def _sections(params: Params, reports: records.Reports) -> values.Sections:
-    """What each reported row's method and parameters are, for those that today's catalogue and code know."""
-    found: values.Sections = {}
-    for task, report in reports.items():
-        own = with_reported(params, report["rows"])
-        for row in report["rows"]:
-            with suppress(UserError):
-                found.setdefault(task, {})[row] = (own.method_of(row), section(own, row, task).model_dump())
-    return found
 
 
 def _in_columns(numbers: list[pd.DataFrame]) -> pd.DataFrame:

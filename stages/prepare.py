@@ -138,13 +138,11 @@ def _apart(kind: Any, splits: dict[str, Examples], name: str) -> Examples:
     """The pool without what stands among the held out examples too, or nearly: these would be no test."""
     ood, held = splits["ood"], joined([replace(splits[part], classes=()) for part in ("val", "test")])
     rows = kind.twins(ood, held, f"{name}: look for held out examples in ood")
-    stay = torch.ones(len(ood), dtype=torch.bool)
-    stay[rows] = False
-    if not stay.any():
+    if not len(left := ood.without(rows)):
         raise UserError(f"task.{name}.ood: every example is, or nearly is, one that is held out; give others")
     if len(rows):
         print(f"{len(rows)} OOD examples are, or nearly are, held out ones; they are left out")
-    return ood.subset(stay.nonzero().flatten())
+    return left
 
 
 def _shifted(kind: Any, task: Task, name: str, classes: tuple[str, ...]) -> dict[str, Examples]:

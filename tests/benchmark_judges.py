@@ -30,7 +30,7 @@ from stages.methods.bases.method import Schedule
 from stages.methods.blocks.composer import shares, tile_weights
 from stages.networks import weights
 from stages.networks.deviations import deviations
-from stages.networks.taps import batch_norms, listening, moments, running_moments
+from stages.networks.taps import BatchNorms, moments
 from stages.settings.params import load
 from stages.settings.paths import Places
 from stages.support.progress import progress
@@ -110,15 +110,12 @@ def fitted(teacher: Teacher, images: Tensor, what: str) -> Tensor:
 
     Adam descends DeepInversion's batch-norm term alone. No class is wanted of any image.
     """
-    norms = batch_norms(teacher)
-    stored, found = running_moments(norms), []
+    norms, found = BatchNorms(teacher), []
     for batch in progress(images.split(256), what):
         pixels = batch.clone().requires_grad_()
         optimizer = torch.optim.Adam([pixels], 0.01)
         for _ in range(50):
-            with listening(norms) as heard:
-                teacher(pixels, eager=True)
-            loss = statistics_mismatch(moments(heard), stored)
+            loss = statistics_mismatch(moments(norms.ask(pixels)[1]), norms.running)
             (pixels.grad,) = torch.autograd.grad(loss, [pixels])
             optimizer.step()
             with torch.no_grad():

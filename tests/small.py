@@ -33,10 +33,7 @@ OBLONG, SHADES = [16, 24], ("dark", "grey", "bright")  # of segmentation
 PLAIN = frozenset({"asked", "features"})  # what nearly every teacher can
 GAMES = (
     "mosaickd",
-    "mosaickd_composed",
-    "mosaickd_replayed",
     "mosaickd_reference",
-    "mosaickd_pool_shares",
     "mosaickd_bn",
     "dfad",
     "dafl",
@@ -67,7 +64,7 @@ SMALL = {
     "dfq": {"generator_width": 4, "latent": 8, "student_steps": 5},
     **{name: {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24} for name in INVERSIONS},
 }
-SMALL |= {f"mosaickd_{name}": SMALL["mosaickd"] for name in ("composed", "replayed", "reference", "pool_shares", "bn")}
+SMALL |= {f"mosaickd_{name}": SMALL["mosaickd"] for name in ("reference", "bn")}
 SMALL["impression"] = {"batch": 8, "steps": 2, "student_steps": 5, "pool": 24}
 SMALL["cfl"] = {"hidden": 4}
 SMALL["crd"] = {"negatives": 12}

@@ -74,10 +74,10 @@ def loss_of(name, game, images, labels):
     if name == "fast":
         return weighted(game.inverter.terms(images, labels, game.asked)[0])
     if name in ("cmi", "deepinversion"):
-        teacher, heard = game.guidance.ask(images)
+        teacher, heard = game.guidance.norms.ask(images)
         terms = game.guidance.terms(images, teacher, labels, union_moments(heard, game.setting.runtime), game.asked)
         if name == "cmi":
-            terms["contrast"] = (0.8, game._contrast(pooled(game.guidance.ask(images.flip(3))[1]), pooled(heard)))
+            terms["contrast"] = (0.8, game._contrast(pooled(game.guidance.norms.ask(images.flip(3))[1]), pooled(heard)))
         return weighted(terms)
     return weighted(game.terms(images))
 

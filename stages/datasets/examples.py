@@ -82,6 +82,12 @@ class Examples:
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, columns=columns, files=files, texts=texts)
 
+    def without(self, rows: Tensor) -> "Examples":
+        """The other examples, in their order."""
+        stay = torch.ones(len(self), dtype=torch.bool)
+        stay[rows] = False
+        return self.subset(stay.nonzero().flatten())
+
     def having(self, **columns: Tensor) -> "Examples":
         """The same examples with more columns, or others of the same name."""
         return replace(self, columns={**self.columns, **columns})

@@ -69,8 +69,8 @@ def student(params: Params, name: str, row: str, few: bool = False) -> Estimate 
         if few:
             setting = replace(setting, schedule=replace(setting.schedule, batch=FEW // 2, real=FEW))
         method = job.method(setting, job.section)
-        val = job.places.student_domain("val") if job.task.student_domain else job.places.split("val")
-        probe = open_probe(job.places, job.task, setting) if val.exists() and not few else dict
+        known = job.places.validation(job.task).exists() and not few
+        probe = open_probe(job.places, job.task, setting) if known else dict
         opening = Estimate(time.perf_counter() - begun)
         return opening.and_then(training(method, runtime, probe), real / FEW if few else 1)
 

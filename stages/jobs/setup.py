@@ -99,10 +99,9 @@ def setting_of(
 
 def open_probe(places: Places, task: Task, setting: Setting) -> Probe:
     """What measures the student in training, on a validation split of the domain that it is for."""
-    val = places.student_domain("val") if task.student_domain else places.split("val")
     guide = setting.teacher if ASKED in setting.teacher.can or task.measured != LABELLED else None
     with setting.teacher.uncounted():
-        return Probe(setting.kind, setting.student, Examples.load(val), setting.runtime.autocast, guide)
+        return Probe(setting.kind, setting.student, Examples.load(places.validation(task)), setting.runtime.autocast, guide)
 
 
 def schedule_of(distill: Distill) -> Schedule:

@@ -73,21 +73,14 @@ def by_place(x: Tensor) -> Tensor:
     return x.movedim(1, -1).flatten(0, -2)
 
 
-def balance(logits: Tensor, base: float = 2.0, target: Tensor | None = None) -> Tensor:
+def balance(logits: Tensor, base: float = 2.0) -> Tensor:
     """Negative entropy of the mean prediction over batch and places, in [-log_base K, 0]; lowest when classes are even.
 
-    With a `target` (K,) of probabilities, KL(mean prediction || target), lowest when it is met. MosaicKD takes bits (base 2);
-    DAFL's and DFQ's benchmark takes nats (base e): 1 unit in bits is 1.4427 units in nats.
+    MosaicKD takes bits (base 2); DAFL's and DFQ's benchmark takes nats (base e): 1 unit in bits is 1.4427 units in nats.
     """
     log_p = by_place(F.log_softmax(full(logits), 1))
     log_mean = torch.logsumexp(log_p, 0) - math.log(len(log_p))
-    wanted = 0.0 if target is None else target.clamp(min=1e-8).log()
-    return (log_mean.exp() * (log_mean - wanted)).sum() / math.log(base)
-
-
-def mean_prediction(logits: Tensor) -> Tensor:
-    """The mean of softmax(logits) over batch and places, (K,)."""
-    return by_place(full(logits).softmax(1)).mean(0)
+    return (log_mean.exp() * log_mean).sum() / math.log(base)
 
 
 def energy(logits: Tensor) -> Tensor:

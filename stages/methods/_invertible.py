@@ -18,7 +18,7 @@ from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import Terms, values, weighted
 from stages.networks.encoder import Encoder
 from stages.networks.generator import generator_for
-from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
+from stages.networks.taps import BatchNorms
 from stages.support.sections import Positive, Rate, Weight
 
 PER_ITERATION = 5  # steps of S and E for one of G
@@ -60,8 +60,7 @@ class Invertible(Phased):
     def build(self) -> None:
         """G and E, and an ear on the teacher's batch normalisation."""
         setting, p = self.setting, self.params
-        self.norms = batch_norms(self.teacher)
-        self.running = running_moments(self.norms)
+        self.norms = BatchNorms(self.teacher)
         self.batch = setting.runtime.share(p.data_free_batch, "the data-free batch")
         shape, width = setting.form.shape, p.generator_width
         self.generator = self.adam("generator", generator_for(p.latent, shape, width), p.lr, 0)
@@ -83,14 +82,14 @@ class Invertible(Phased):
     def generator_terms(self, fake: Tensor) -> Terms:
         """What G descends; S looks in eval mode."""
         p, runtime = self.params, self.setting.runtime
-        teacher, heard = logits_and_inputs(self.teacher, fake, self.norms)
+        teacher, heard = self.norms.ask(fake)
         with in_eval(self.student.net):
             student = self.student(fake)
         return {
             "adversarial": (1.0, -distillation.kl_divergence(teacher, student)),
             "confidence": (1.0, distillation.confidence(teacher)),
             "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
-            "bn": (p.bn, synthesis.statistics_error(union_moments(heard, runtime), self.running)),
+            "bn": (p.bn, synthesis.statistics_error(union_moments(heard, runtime), self.norms.running)),
         }
 
     def imitate_and_encode(self) -> Tensor:

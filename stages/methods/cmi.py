@@ -56,7 +56,7 @@ class Method(Inversion):
         self.heads: list[Player] = []
         if not p.contrast:
             return
-        width = sum(norm.num_features for norm in self.guidance.norms)
+        width = sum(norm.num_features for norm in self.guidance.norms.layers)
         head = setting.runtime.place(Projection(width))
         adam = torch.optim.Adam(head.parameters(), p.lr, fused=True)
         self.heads = [self.player("head", head, adam, falling="constant")]
@@ -91,12 +91,12 @@ class Method(Inversion):
         """Loss terms of one step, and the features (B, F) of the local and of the global views where they are compared."""
         p, augment = self.params, self.schedule.augment
         view = augmented(images, augment)
-        teacher, heard = self.guidance.ask(view)
+        teacher, heard = self.guidance.norms.ask(view)
         terms = self.guidance.terms(view, teacher, labels, union_moments(heard, self.setting.runtime), self.asked)
         if not p.contrast:
             return terms, []
         views = pooled(heard)
-        local = pooled(self.guidance.ask(resized_crop(images, flip=augment.flip))[1])
+        local = pooled(self.guidance.norms.ask(resized_crop(images, flip=augment.flip))[1])
         terms["contrast"] = (p.contrast, self._contrast(local, views))
         return terms, [local, views]
 

@@ -46,7 +46,7 @@ class Method(Inversion):
         for _ in range(p.steps):
             images = pixels * std + mean
             view = self._jitter(images)
-            teacher, heard = self.guidance.ask(view)
+            teacher, heard = self.guidance.norms.ask(view)
             terms = self.guidance.terms(view, teacher, labels, union_moments(heard, setting.runtime), self.asked)
             terms["variation"] = (p.variation, synthesis.total_variation(pixels))
             loss = weighted(terms)

@@ -11,7 +11,7 @@ from stages.methods.bases.game import Game
 from stages.methods.bases.method import Tempered
 from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import Terms
-from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
+from stages.networks.taps import BatchNorms
 from stages.support.sections import Positive, Weight
 
 
@@ -37,18 +37,17 @@ class Method(Game):
     def build(self) -> None:
         """An ear on T's batch normalisation."""
         super().build()
-        self.norms = batch_norms(self.teacher)
-        self.running = running_moments(self.norms)
+        self.norms = BatchNorms(self.teacher)
 
     def terms(self, fake: Tensor) -> Terms:
         """Adversarial, batch-norm, one-hot and balance terms."""
         p, runtime = self.params, self.setting.runtime
-        teacher, heard = logits_and_inputs(self.teacher, fake, self.norms)
+        teacher, heard = self.norms.ask(fake)
         with self.watching():
             student = self.student(fake)
         return {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),
-            "bn": (p.bn, synthesis.statistics_mismatch(union_moments(heard, runtime), self.running)),
+            "bn": (p.bn, synthesis.statistics_mismatch(union_moments(heard, runtime), self.norms.running)),
             "confidence": (p.confidence, distillation.confidence(teacher)),
             "balance": (p.balance, distillation.balance(runtime.union(teacher), math.e)),
         }

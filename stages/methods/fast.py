@@ -83,7 +83,7 @@ class Inverter:
     def terms(self, images: Tensor, labels: Tensor | None, student: Player | None) -> tuple[Terms, list[Moments]]:
         """Loss terms of one step, whose batch statistics are blended with the moving averages, and the batch's own."""
         view = augmented(images, self.method.schedule.augment)
-        teacher, heard = self.guidance.ask(view)
+        teacher, heard = self.guidance.norms.ask(view)
         statistics = union_moments(heard, self.runtime)
         return self.guidance.terms(view, teacher, labels, self.averages.blend(statistics), student), statistics
 

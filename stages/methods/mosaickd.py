@@ -39,14 +39,13 @@ class Method(Game):
     params: Params
     sees = frozenset({POOL})
     constant = False
-    target: Tensor | None = None  # the classes' shares (K,) that the balance term wants; None: even
 
     def build(self) -> None:
         """G and D with Adam, and two independent shuffles of the pool: bare for D, augmented for S."""
         super().build()
         self.discriminator = self.make_discriminator() if self.params.local else None
         self.real = self.stream("real", self.setting.data[POOL], self.schedule.batch)
-        self.open_pool()
+        self.ood = self.stream("ood", self.setting.data[POOL], self.schedule.batch, self.schedule.of_pool)
 
     def step(self) -> dict[str, Tensor]:
         """One outer iteration: D and G discriminate and generate once, then S distils k times."""
@@ -83,7 +82,7 @@ class Method(Game):
         terms: Terms = {
             "adversarial": (p.adversarial, -distillation.kl_divergence(teacher, student)),  # eq. 7: where S is far from T
             "align": (p.align, distillation.entropy(teacher).mean()),  # eq. 4: where T is sure
-            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher), target=self.target)),
+            "balance": (p.balance, distillation.balance(self.setting.runtime.union(teacher))),
         }
         if self.discriminator is not None:
             terms["local"] = (p.local, synthesis.patch_realism(self.discriminator(fake)))  # eq. 3: where D takes patches for real
@@ -94,17 +93,8 @@ class Method(Game):
         return self.teacher(fake)
 
     def student_batch(self) -> list[Seen]:
-        """What S sees in one step."""
-        return [self.synthetic(), self.foreign()] if self.params.ood_stream else [self.synthetic()]
-
-    def synthetic(self) -> Seen:
-        """B fresh images of G."""
-        self.cost.images += self.batch
-        return self.samples(self.batch), None
-
-    def open_pool(self) -> None:
-        """The stream of which `foreign` takes images."""
-        self.ood = self.stream("ood", self.setting.data[POOL], self.schedule.batch, self.schedule.of_pool)
+        """What S sees in one step: fresh images of G, and as many of the pool."""
+        return [*super().student_batch(), *([self.foreign()] if self.params.ood_stream else [])]
 
     def foreign(self) -> Seen:
         """B images of the pool."""

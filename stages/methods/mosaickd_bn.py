@@ -9,7 +9,7 @@ from stages.losses import synthesis
 from stages.methods import mosaickd
 from stages.methods.blocks.rank_statistics import union_moments
 from stages.methods.blocks.terms import Terms
-from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
+from stages.networks.taps import BatchNorms
 from stages.support.sections import Weight
 
 
@@ -31,16 +31,15 @@ class Method(mosaickd.Method):
     def build(self) -> None:
         """MosaicKD's players, and an ear on T's batch normalisation."""
         super().build()
-        self.norms = batch_norms(self.teacher)
-        self.running = running_moments(self.norms)
+        self.norms = BatchNorms(self.teacher)
 
     def ask(self, fake: Tensor) -> Tensor:
         """T's logits; what enters its batch normalisation on the way is kept."""
-        teacher, self.heard = logits_and_inputs(self.teacher, fake, self.norms)
+        teacher, self.heard = self.norms.ask(fake)
         return teacher
 
     def terms(self, fake: Tensor) -> Terms:
         """MosaicKD's terms of G's images (B, C, H, W), and the distance of their statistics to T's (Yin et al. 2020, eq. 4)."""
         terms = super().terms(fake)
         statistics = union_moments(self.heard, self.setting.runtime)
-        return {**terms, "bn": (self.params.bn, synthesis.statistics_mismatch(statistics, self.running))}
+        return {**terms, "bn": (self.params.bn, synthesis.statistics_mismatch(statistics, self.norms.running))}

@@ -74,7 +74,7 @@ class Method(Base):
             self.memories["pool"] = self.pool
         if self.composed:
             self.composer = Composer(self, "tiles", self.composed * runtime.world, p)
-        self.mosaics, self.views = (Replay(p.ring, 1, setting, f"{key}.ring") for _ in range(2))
+        self.mosaics, self.views = (Replay(p.ring, setting, f"{key}.ring") for _ in range(2))
         self.memories |= {"mosaics": self.mosaics.ring, "views": self.views.ring}
 
     def step(self) -> dict[str, Tensor]:

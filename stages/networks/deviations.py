@@ -7,7 +7,7 @@ from torch import Tensor
 
 from stages.engine.teacher import Teacher
 from stages.losses.precision import full
-from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
+from stages.networks.taps import BatchNorms
 
 
 @torch.no_grad()
@@ -18,12 +18,12 @@ def deviations(teacher: Teacher, batches: Iterable[Tensor]) -> Iterator[Tensor]:
     (u - m) / sqrt(v) and (q - v - m^2) / (v + m^2), over sqrt(L): the squared length of a weighted mean of rows is the mean over
     channels of both mismatches.
     """
-    norms = batch_norms(teacher)
-    mean, var = (torch.cat(values) for values in zip(*running_moments(norms), strict=True))
+    norms = BatchNorms(teacher)
+    mean, var = (torch.cat(values) for values in zip(*norms.running, strict=True))
     power = var + mean.square()
     device = next(teacher.parameters()).device
     for inputs in batches:
-        _, heard = logits_and_inputs(teacher, inputs.to(device), norms)
+        _, heard = norms.ask(inputs.to(device))
         means, squares = (torch.cat([full(x).pow(k).mean((2, 3)) for x in heard], 1) for k in (1, 2))
         rows = torch.cat([(means - mean) / var.sqrt().clamp(min=1e-6), (squares - power) / power.clamp(min=1e-12)], 1)
         yield (rows / len(mean) ** 0.5).cpu()

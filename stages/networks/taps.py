@@ -86,9 +86,16 @@ def batch_norms(teacher: Teacher) -> list[nn.BatchNorm2d]:
     return [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None]
 
 
-def running_moments(norms: Sequence[nn.BatchNorm2d]) -> list[Moments]:
-    """The running mean and variance of each layer."""
-    return [(full(norm.running_mean), full(norm.running_var)) for norm in norms if norm.running_mean is not None]  # type: ignore[arg-type]
+class BatchNorms:
+    """The batch-norm `layers` of a teacher, the `running` moments that they keep of its training data, and an ear on them."""
+
+    def __init__(self, teacher: Teacher):
+        self.teacher, self.layers = teacher, batch_norms(teacher)
+        self.running: list[Moments] = [(full(norm.running_mean), full(norm.running_var)) for norm in self.layers]  # type: ignore[arg-type]
+
+    def ask(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """T's logits (B, K) of `images`, and what entered each layer on the way."""
+        return logits_and_inputs(self.teacher, images, self.layers)
 
 
 def moments(inputs: Sequence[Tensor]) -> list[Moments]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.settings.task import STUDENT_DOMAIN
+from stages.settings.task import STUDENT_DOMAIN, Task
 
 CHECKPOINTS = Path(".cache/checkpoints")
 PLANS = Path("data/plans")
@@ -39,6 +39,10 @@ class Places:
     def student_domain(self, name: str) -> Path:
         """Labelled images of the domain that the student is for, where the task names one: train, val and test."""
         return self.split(name).with_name(f"{STUDENT_DOMAIN}-{name}.safetensors")
+
+    def validation(self, task: Task) -> Path:
+        """Validation examples of the domain that students of `task` are for."""
+        return self.student_domain("val") if task.student_domain else self.split("val")
 
     @property
     def sources(self) -> Path:

@@ -89,8 +89,7 @@ def _judges(task: Task, places: Places, score: str) -> tuple[str, int]:
     if score == SCORE:
         return "images that were inverted from the teacher", COUNT
     held_out = task.measured == HELD_OUT
-    path = places.student_domain("val") if task.student_domain else places.split("val")
-    return "images held out of the pool" if held_out else "validation images", len(Examples.load(path))
+    return "images held out of the pool" if held_out else "validation images", len(Examples.load(places.validation(task)))
 
 
 def allowed(settings: Params, task: str, kind: frozenset[str], can: frozenset[str]) -> list[str]:

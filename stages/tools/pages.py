@@ -1,10 +1,14 @@
 """Write a page's tables, between their marks: results as `overview` wrote them, and methods as their code has them.
 
-A mark is a comment: `<!-- results: TITLE, TITLE -->`, with titles of results/table.md; `<!-- rows: TASK, TASK: ROW, ROW -->`,
-rows by tasks; `<!-- teachers: TASK + TASK, TASK + TASK: ROW, ROW -->`, rows by groups of tasks that differ in the teacher;
-`<!-- paired: TASK + TASK: ROW - ROW, ROW - ROW -->`, differences seed by seed, or teacher by teacher; `<!-- methods -->`; or
-`<!-- makes -->`, which method runs with a teacher of which make. The part ends with `<!-- end -->`. Not a stage: run it when
-results that a page shows were made anew.
+A mark is a comment, and what it stands for ends with `<!-- end -->`:
+
+- `<!-- rows: TASK, TASK: ROW, ROW -->`: rows by tasks;
+- `<!-- teachers: TASK + TASK, TASK + TASK: ROW, ROW -->`: rows by groups of tasks that differ in the teacher;
+- `<!-- paired: TASK + TASK: ROW - ROW, ROW - ROW -->`: differences seed by seed, or teacher by teacher;
+- `<!-- methods: ROW, ROW -->`: what methods need;
+- `<!-- makes -->`: which method runs with a teacher of which make.
+
+Not a stage: run it when results that a page shows were made anew.
 Usage: python -m stages.tools.pages README.md
 """
 
@@ -46,7 +50,7 @@ MAKES = {
     "`onnx`": {ASKED},
     "`answers`": set[str](),
 }
-MARK = re.compile(r"(<!-- (results|rows|paired|teachers|methods|makes)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- (rows|paired|teachers|methods|makes)(?:: (.*?))? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def main(file: str) -> None:
@@ -58,27 +62,15 @@ def main(file: str) -> None:
 
 def _part(what: str, titles: str | None) -> str:
     if what == "methods":
-        return table(load())
+        return table(load(), (titles or "").split(", "))
     if what == "makes":
         return makes(load())
-    if what == "results":
-        return results(paths.RESULTS / "table.md", (titles or "").split(", "))
     tasks, _, rows = (titles or "").partition(": ")
     if what == "paired":
         return paired(tasks.split(" + "), rows.split(", "))
     if what == "teachers":
         return by_teacher(tasks.split(", "), rows.split(", "))
     return beside(paths.RESULTS / "table.csv", tasks.split(", "), rows.split(", "))
-
-
-def results(path: Path, titles: list[str]) -> str:
-    """The sections of a table.md called `titles`, and the note at its end; raises UserError for a title that it has not."""
-    *sections, last = path.read_text().strip().split("\n\n### ")
-    last, _, note = last.rpartition("\n\n")
-    found = {section.removeprefix("### ").partition("\n")[0]: section.removeprefix("### ") for section in (*sections, last)}
-    if missing := [title for title in titles if title not in found]:
-        raise UserError(f"{path} has no table '{missing[0]}'; it has {', '.join(found)}")
-    return "\n\n".join([*(f"### {found[title]}" for title in titles), note])
 
 
 def beside(path: Path, tasks: list[str], rows: list[str]) -> str:
@@ -148,11 +140,11 @@ def _interval(found: list[list[float]], sign: str = "") -> tuple[str, str]:
     return f"{sum(values) / len(values):{sign}.2f}" + ("" if math.isnan(half) else f" ± {half:.2f}"), str(len(values))
 
 
-def table(params: Params) -> str:
-    """Every method: the kinds of task that it is for, what it sees, what it asks of the teacher, its variants."""
+def table(params: Params, rows: list[str]) -> str:
+    """Some methods: the kinds of task that each is for, what it sees, what it asks of the teacher, its variants."""
     lines, task = [], next(iter(params.catalogue.tasks))
     has = {name: plugin(kinds.FOLDER, name, "Kind", "kind of task").has for name in plugins(kinds.FOLDER)}
-    for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
+    for row in rows:
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data, can = method.of_kind, SEES.keys(), {ASKED, *CAN}
         needs = [what for word, what in CAN.items() if why_not(method, section, kind, can - {word}, data)]
@@ -163,20 +155,26 @@ def table(params: Params) -> str:
         variants = ", ".join(f"`{other}`" for other in params.in_order() if other != row and params.method_of(other) == row)
         lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])
     columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
-    wide = str(pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True))
-    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))  # columns as wide as their longest cell cannot be read as text
+    return _narrow(pd.DataFrame(lines, columns=columns))
+
+
+def _narrow(table: pd.DataFrame) -> str:
+    """As Markdown: columns as wide as their longest cell cannot be read as text."""
+    wide = str(table.to_markdown(index=False, disable_numparse=True))
+    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))
 
 
 def makes(params: Params) -> str:
-    """Every method of images of one label, and whether it runs with a teacher of each make."""
-    lines, task, has = [], next(iter(params.catalogue.tasks)), frozenset({kinds.IMAGES, kinds.ONE_LABEL})
+    """Methods of images of one label, by the makes of teachers that they run with."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    task, has = next(iter(params.catalogue.tasks)), frozenset({kinds.IMAGES, kinds.ONE_LABEL})
     for row in filter(lambda row: params.method_of(row) == row, params.in_order()):
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         if method.of_kind <= has:
             runs = [why_not(method, section, has, can, SEES.keys()) is None for can in MAKES.values()]
-            lines.append([f"`{row}`", *("yes" if one else "–" for one in runs)])
-    wide = str(pd.DataFrame(lines, columns=["row", *MAKES]).to_markdown(index=False, disable_numparse=True))
-    return re.sub(r"-{4,}", "---", re.sub(r" {2,}", " ", wide))
+            found.setdefault(tuple("yes" if one else "–" for one in runs), []).append(f"`{row}`")
+    lines = [[", ".join(rows), *runs] for runs, rows in sorted(found.items(), key=lambda pair: -pair[0].count("yes"))]
+    return _narrow(pd.DataFrame(lines, columns=["rows", *MAKES]))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from stages.methods.blocks.ring_buffer import Ring
 from stages.methods.blocks.views import resized_crop
 from stages.networks.generator import Generator, TransposedGenerator, redraw
 from stages.networks.projection import Projection
-from stages.networks.taps import batch_norms, heads, listening, logits_and_inputs, moments, pooled, running_moments
+from stages.networks.taps import BatchNorms, batch_norms, heads, listening, logits_and_inputs, moments, pooled
 from stages.reporting.features import frechet_distance, pair_distances
 from stages.settings.rates import Drops
 from stages.support.errors import UserError
@@ -280,7 +280,7 @@ def test_the_student_is_asked_from_the_last_batch_of_the_warm_up_on(name):
     for batch in range(1, 6):
         teacher = torch.randn(8, 10)
         guidance = game.inverter.guidance if name == "fast" else game.guidance
-        terms = guidance.terms(torch.rand(8, 1, 16, 16), teacher, torch.arange(8), guidance.running, game.asked)
+        terms = guidance.terms(torch.rand(8, 1, 16, 16), teacher, torch.arange(8), guidance.norms.running, game.asked)
         asked += [batch] * ("adversarial" in terms)
         game.pool.append(images=pixels, logits=teacher)
     assert asked == [3, 4, 5]
@@ -405,7 +405,8 @@ def test_hooks_stand_only_while_somebody_listens():
     mean, var = moments(heard)[1]
     assert torch.allclose(mean, x.mean((0, 2, 3)))
     assert torch.allclose(var, x.var((0, 2, 3), unbiased=False), atol=1e-6)
-    assert synthesis.statistics_mismatch(running_moments(batch_norms(teacher)), running_moments(batch_norms(teacher))).item() == 0
+    running = BatchNorms(teacher).running
+    assert synthesis.statistics_mismatch(running, running).item() == 0
 
 
 def test_moments_and_their_gradient_against_var_mean(fp64):
@@ -571,7 +572,9 @@ def test_inverted_images_are_what_they_were_asked_to_be(name, teacher_of_digits)
     images, _ = game.synthesise(labels)
     right = (game.teacher(images).argmax(1) == labels).float().mean().item()
     guidance = Guidance(game.teacher, game.params)
-    mismatch = [synthesis.statistics_mismatch(moments(guidance.ask(x)[1]), guidance.running).item() for x in (noise, images)]
+    mismatch = [
+        synthesis.statistics_mismatch(moments(guidance.norms.ask(x)[1]), guidance.norms.running).item() for x in (noise, images)
+    ]
     assert right >= 0.6
     assert mismatch[1] < mismatch[0] / 3
 

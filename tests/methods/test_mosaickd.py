@@ -152,16 +152,6 @@ def test_without_the_ood_stream_the_student_sees_synthetic_images_only():
     assert game.ood.position == 0
 
 
-def test_the_ood_stream_may_be_composed_of_tiles():
-    game = method("mosaickd_composed", {"local": 0.0})
-    (synthetic, _), (mosaics, logits) = game.student_batch()
-    assert len(synthetic) == len(mosaics) == 8
-    assert logits is None
-    bare = game.setting.data["pool"].input.float() / 255
-    assert not all((bare == image).flatten(1).all(1).any() for image in mosaics)
-    assert "ood" not in game.streams
-
-
 @pytest.mark.usefixtures("fp64")
 def test_the_batch_norm_term_is_what_plain_statistics_give():
     game, fake, error = method("mosaickd_bn", channels=3), torch.rand(8, 3, 16, 16), []
@@ -177,17 +167,6 @@ def test_the_batch_norm_term_is_what_plain_statistics_give():
     game.teacher(fake, eager=True)
     assert weight == 1
     assert found.item() == pytest.approx(sum(error).item(), rel=1e-6)
-
-
-def test_samples_may_be_replayed():
-    """B 8, one in 4 new: five student steps cost T 8 + 4 * 2 synthetic images, and a generator step 8 more."""
-    game = method("mosaickd_replayed", {"reuse": 4, "ood_stream": False, "local": 0.0}, steps=10)
-    game.step()
-    assert game.cost.images == game.replay.ring.total == 16
-    assert game.teacher.forwards == 16 + 8
-    (images, logits) = game.student_batch()[0]
-    torch.testing.assert_close(logits, game.teacher.logits(images), atol=1e-4, rtol=1e-4)
-    assert len(images) == 8
 
 
 @pytest.mark.parametrize("params", [{"discriminator": "image"}, {"patch": 4}, {"patch": 1, "patch_stride": 2}])

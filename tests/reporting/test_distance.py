@@ -60,10 +60,9 @@ def test_tasks_are_beside_each_other_where_only_the_pool_differs():
 
 
 def test_methods_stand_in_it_that_two_tasks_have_and_variants_that_all_have():
-    rows = {"kd_ood": [50.0, 52.0], "mosaickd_no_local": [40.0], "tessera_quarter": [60.0]}
+    rows = {"kd_ood": [50.0, 52.0], "mosaickd_no_local": [40.0]}
     near, far = report(0.1, 1.0, **rows, fast=[70.0]), report(0.1, 5.0, **rows, strong_cutmix=[55.0], cmi=[70.0])
-    shown = [("near", "tessera_quarter"), ("far", "tessera_quarter"), ("near", "mosaickd_no_local")]
-    found = distance.lines({"near": near, "far": far}, shown)
+    found = distance.lines({"near": near, "far": far})
     assert list(found["method"]) == ["kd_ood", "kd_ood", "mosaickd_no_local"] * 2
     assert list(found["distance"]) == [1.0] * 3 + [5.0] * 3
     more = {"near": near, "far": far, "noise": report(0.1, 9.0, kd_ood=[10.0], cmi=[70.0])}

@@ -1,4 +1,4 @@
-"""Images composed of tiles of the pool: what makes blind distillation strong, and MosaicKD's OOD stream if it is asked to."""
+"""Images composed of tiles of the pool: what makes blind distillation strong."""
 
 from typing import Annotated
 

@@ -12,7 +12,7 @@ from stages.losses import distillation, synthesis
 from stages.losses.precision import full
 from stages.losses.synthesis import Moments
 from stages.methods.blocks.terms import Terms
-from stages.networks.taps import batch_norms, logits_and_inputs, running_moments
+from stages.networks.taps import BatchNorms
 from stages.support.sections import Section, Weight
 
 Divergence = Callable[[Tensor, Tensor], Tensor]  # of T's and S's logits (B, K, ...), a scalar
@@ -30,13 +30,7 @@ class Guidance:
     """Terms of T's batch-norm layers, `norms`, of its answers, and of how far S is from them, weighted by `p`."""
 
     def __init__(self, teacher: Teacher, p: Guided, divergence: Divergence = distillation.kl_where_agreed):
-        self.teacher, self.p, self.divergence = teacher, p, divergence
-        self.norms = batch_norms(teacher)
-        self.running = running_moments(self.norms)
-
-    def ask(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """T's logits of `images`, and what entered each of its batch-norm layers on the way."""
-        return logits_and_inputs(self.teacher, images, self.norms)
+        self.norms, self.p, self.divergence = BatchNorms(teacher), p, divergence
 
     def terms(
         self, view: Tensor, teacher: Tensor, labels: Tensor | None, statistics: list[Moments], student: Player | None
@@ -45,7 +39,7 @@ class Guidance:
         p = self.p
         terms: Terms = {
             "confidence": (p.confidence, F.cross_entropy(full(teacher), teacher.argmax(1) if labels is None else labels)),
-            "bn": (p.bn, synthesis.statistics_mismatch(statistics, self.running)),
+            "bn": (p.bn, synthesis.statistics_mismatch(statistics, self.norms.running)),
         }
         if p.adversarial and student:
             terms["adversarial"] = (p.adversarial, -self.divergence(teacher, student(view)))

@@ -1,6 +1,4 @@
-"""What T said of images, kept: S may be asked about an image more often than T."""
-
-import math
+"""What T said of images, kept: S draws from the newest."""
 
 import torch
 from torch import Tensor
@@ -14,22 +12,18 @@ Rows = dict[str, Tensor]
 
 
 class Replay:
-    """The newest `capacity` images, uint8, with T's logits. For each image that T is shown, S sees `reuse`, drawn at random.
+    """The newest `capacity` images, uint8, with T's logits.
 
     Its `ring` is a memory of the run. Raises UserError that names `key` where it does not fit.
     """
 
-    def __init__(self, capacity: int, reuse: int, setting: Setting, key: str):
-        self.setting, self.reuse = setting, reuse
+    def __init__(self, capacity: int, setting: Setting, key: str):
+        self.setting = setting
         form = {"images": (setting.form.shape, torch.uint8), "logits": (setting.kind.answer, torch.get_default_dtype())}
         self.ring = Ring(capacity, form, setting.runtime, key)
 
     def __len__(self) -> int:
         return len(self.ring)
-
-    def new(self, count: int) -> int:
-        """How many of a batch of `count` images the teacher has not seen: all of the first batch."""
-        return math.ceil(count / self.reuse) if len(self) else count
 
     def add(self, pixels: Tensor) -> None:
         """T looks at this rank's new images (n, C, H, W), uint8."""

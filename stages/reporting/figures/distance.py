@@ -1,6 +1,5 @@
 """What the distance of the pool does to each method: tasks beside each other."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -37,11 +36,10 @@ def _apart(one: float, other: float) -> bool:
     return max(one, other) > APART * min(one, other)
 
 
-def lines(group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
+def lines(group: Reports) -> pd.DataFrame:
     """Runs of the students of `group` with the `distance` of their task's pool.
 
-    Of methods that two of the tasks have, and of variants that all have, unless another figure shows them: `elsewhere` holds
-    tasks and rows.
+    Of methods that two of the tasks have, and of variants that all have.
     """
     runs = [tables.runs(report["rows"]).assign(task=task, distance=report["pool"]["fd"]) for task, report in group.items()]
     rows = pd.concat(runs, ignore_index=True)
@@ -49,9 +47,8 @@ def lines(group: Reports, elsewhere: Collection[tuple[str, str]] = ()) -> pd.Dat
     tasks = {str(row): set(mine) for row, mine in rows.groupby("method")["task"]}
 
     def stands(row: str) -> bool:
-        if not any("of" in report["rows"].get(row, {}) for report in group.values()):
-            return len(tasks[row]) > 1
-        return len(tasks[row]) == len(group) and not all((task, row) in elsewhere for task in group)
+        variant = any("of" in report["rows"].get(row, {}) for report in group.values())
+        return len(tasks[row]) >= (len(group) if variant else 2)
 
     return rows[rows["method"].isin(list(filter(stands, tasks)))]
 
@@ -61,9 +58,9 @@ def _telling(found: pd.DataFrame) -> bool:
     return found["method"].nunique() > 1 or found["task"].nunique() > 2
 
 
-def draw(reports: Reports, folder: Path, elsewhere: Collection[tuple[str, str]] = ()) -> None:
+def draw(reports: Reports, folder: Path) -> None:
     """distance.png in `folder`: each row's headline over the distance of the pool, a panel for tasks that are comparable."""
-    groups = [(group, found) for group in comparable(reports) if len(found := lines(group, elsewhere)) and _telling(found)]
+    groups = [(group, found) for group in comparable(reports) if len(found := lines(group)) and _telling(found)]
     figure, axes = side_by_side(len(groups), "no two tasks here differ in their pool alone and have a row both")
     for ax, (group, found) in zip(axes, groups, strict=True):
         first = next(iter(group.values()))

@@ -98,13 +98,10 @@ def draw_rows(ax: plt.Axes, runs: pd.DataFrame, x: str, score: str, teacher: flo
     ax.legend(title=None, fontsize=7)
 
 
-def side_by_side(
-    count: int, nothing: str, most: int = ACROSS, size: tuple[float, float] = (5.2, 4.6)
-) -> tuple[plt.Figure, list[plt.Axes]]:
-    """A figure of `count` panels, `most` in a row, each of this `size` in inches; with none it says `nothing`."""
-    down, across = max(1, math.ceil(count / most)), max(1, min(most, count))
-    figsize = size[0] * across, size[1] * down
-    figure, axes = plt.subplots(down, across, figsize=figsize, squeeze=False, layout="constrained")
+def side_by_side(count: int, nothing: str) -> tuple[plt.Figure, list[plt.Axes]]:
+    """A figure of `count` panels, some in a row; with none it says `nothing`."""
+    down, across = max(1, math.ceil(count / ACROSS)), max(1, min(ACROSS, count))
+    figure, axes = plt.subplots(down, across, figsize=(5.2 * across, 4.6 * down), squeeze=False, layout="constrained")
     for ax in axes.flat[count:]:
         ax.axis("off")
     if not count:

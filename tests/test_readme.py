@@ -189,13 +189,16 @@ def test_over_teachers_means_and_differences_are_of_tasks(results):
     Places("digits-teacher-1").report().write_text(json.dumps(second))
     page = results / "page.md"
     page.write_text(
-        "<!-- teachers: digits + digits-teacher-1: mosaickd -->\n<!-- end -->\n"
+        "<!-- teachers: digits + digits-teacher-1: mosaickd, kd_in_domain, odsd -->\n<!-- end -->\n"
         "<!-- paired: digits + digits-teacher-1: mosaickd - kd_ood -->\n<!-- end -->\n"
     )
     pages.main("page.md")
     means, differences = page.read_text().split("<!-- end -->")[:2]
     half = 12.7062 / 2
-    assert rows_of(means)["mosaickd"]["digits"] == f"93.50 ± {half * 1.0:.2f} (n=2)"
+    table = rows_of(means)
+    assert table["mosaickd"]["digits"] == f"93.50 ± {half * 1.0:.2f} (n=2)"
+    assert table["kd_in_domain"]["digits"].endswith("± 0.00 (n=2) †")
+    assert table["odsd"]["digits"] == "–"
     one, other = (first["rows"][row]["seeds"] for row in ("mosaickd", "kd_ood"))
     both = sum(one[seed]["top1"] - other[seed]["top1"] for seed in "01") / 2
     found = rows_of(differences)["mosaickd - kd_ood"]

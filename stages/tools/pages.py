@@ -113,14 +113,23 @@ def paired(tasks: list[str], pairs: list[str]) -> str:
 
 
 def by_teacher(groups: list[str], rows: list[str]) -> str:
-    """Rows by groups of tasks, which differ in the teacher (`TASK + TASK`): mean, half its 95 % interval over teachers, n.
+    """Rows by groups of tasks, which differ in the teacher (`TASK + TASK`): mean, half its 95 % interval over teachers, n, and marks.
 
-    Of each teacher the mean over its seeds. Raises UserError for a row that a task has not.
+    Of each teacher the mean over its seeds. A row that a group's first task has not stands with a dash. Raises UserError where
+    only some tasks of a group have it.
     """
     lines = []
     for row in rows:
-        cells = [_interval([list(_scores(task, row).values()) for task in group.split(" + ")]) for group in groups]
-        lines.append([row, *(f"{text} (n={n})" for text, n in cells)])
+        cells = []
+        for group in groups:
+            first, *others = group.split(" + ")
+            if (known := records.load(first)["rows"].get(row)) is None:
+                cells.append("–")
+                continue
+            text, n = _interval([list(_scores(task, row).values()) for task in (first, *others)])
+            says = {tables.UPPER_BOUND: known["upper_bound"], tables.RESCHEDULED: records.schedule(known)}
+            cells.append(" ".join([f"{text} (n={n})", *(mark for mark, so in says.items() if so)]))
+        lines.append([row, *cells])
     frame = pd.DataFrame(lines, columns=["row", *(group.split(" + ")[0] for group in groups)])
     return str(frame.to_markdown(index=False, disable_numparse=True))
 

@@ -113,7 +113,7 @@ def paired(tasks: list[str], pairs: list[str]) -> str:
 
 
 def by_teacher(groups: list[str], rows: list[str]) -> str:
-    """Rows by groups of tasks, which differ in the teacher (`TASK + TASK`): mean, half its 95 % interval over teachers, n, and marks.
+    """Rows by groups of tasks, which differ in the teacher (`TASK + TASK`): mean, half its interval over teachers, n, and marks.
 
     Of each teacher the mean over its seeds. A row that a group's first task has not stands with a dash. Raises UserError where
     only some tasks of a group have it.

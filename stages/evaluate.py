@@ -13,9 +13,9 @@ from torch import Tensor
 
 from stages.datasets.examples import INPUT, LABEL, Examples, pack
 from stages.engine.teacher import ASKED, FEATURES, Teacher
-from stages.jobs.inverted import SCORE, class_agreement, compared_by, fair, inverted
+from stages.jobs.inverted import SCORE, class_agreement, compared_by, fair, kept
 from stages.jobs.job import open_job
-from stages.jobs.setup import open_teacher, schedule_of
+from stages.jobs.setup import open_teacher
 from stages.kinds import Kind, answered, aspect
 from stages.methods import method_class
 from stages.networks import weights
@@ -53,7 +53,7 @@ def main(name: str) -> None:
     like = {} if task.measured == HELD_OUT else _likeness(runs, places, kind, guide)
     dreams = None
     if compared_by(kind, guide) == SCORE:
-        dreams = inverted((made_for, kind, guide), schedule_of(task.distill), runtime, f"invert {name}", job.smoke)
+        dreams = kept(job, (made_for, kind, guide), runtime)
     seen = None if dreams is None else kind.answers(guide, dreams, BATCH)
     if seen is not None and len(classes := seen.argmax(1).unique()) < len(kind.classes) / 2:
         print(

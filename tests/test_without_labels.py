@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -66,6 +67,30 @@ def test_a_row_that_learned_from_images_such_as_judge_is_not_compared(brought):
     _, kind, net = open_teacher(Places("digits"), params.load().task("digits"), start("fp32"))
     lines = choose.verdict(params.load().task("digits"), Places("digits"), rows, kind, net)
     assert "  deepinversion: n/a, it learned from images such as those that compare students" in lines
+
+
+def test_images_that_compare_students_are_made_once(brought, capsys):
+    """And again where they are damaged, or of another teacher."""
+    brought.change("run", methods=["kd_ood"])
+    brought.change("task.digits", in_domain=None, classes=10)
+    through(rows=["kd_ood"])
+    (file,) = Path(".cache/inverted/digits").iterdir()
+    first = file.read_bytes()
+
+    def made():
+        evaluate.main("digits")
+        return "invert digits" in capsys.readouterr().err
+
+    capsys.readouterr()
+    assert not made()
+    file.write_bytes(first[:-4])
+    assert made()
+    assert file.read_bytes() == first
+    torch.manual_seed(1)
+    torch.save(build("convnet_32", 10, (1, 16, 16)).state_dict(), "teacher.pt")
+    through(rows=["kd_ood"])
+    (other,) = Path(".cache/inverted/digits").iterdir()
+    assert other.name != file.name
 
 
 def why(row):

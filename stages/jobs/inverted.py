@@ -1,22 +1,32 @@
 """Students compared without an image of the domain: on images inverted from the teacher, of which none has learned."""
 
+import hashlib
 import math
+import shutil
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stages.datasets.examples import Examples, pack
+from stages.datasets.examples import INPUT, Examples, pack
 from stages.datasets.images import to_uint8
 from stages.engine import runtime as rt
 from stages.engine.teacher import BATCH_NORM, GRADIENT, Teacher
-from stages.jobs.setup import Opened
+from stages.jobs.job import Job
+from stages.jobs.setup import Opened, schedule_of
 from stages.kinds import IMAGES, ONE_LABEL, Kind
 from stages.methods import deepinversion
 from stages.methods.bases.method import Method, Schedule, Setting
+from stages.networks.weights import WEIGHTS
+from stages.settings import plans
 from stages.settings.task import HELD_OUT
+from stages.support.errors import UserError
+from stages.support.files import read_tensors, save_tensors, sha256
 from stages.support.progress import progress
 
 SCORE = "agree_inverted"
+FOLDER = Path(".cache/inverted")
 COUNT = 512  # images that are made
 BATCH, PIXELS, LEAST = 256, 2**20, 32  # images made together: fewer where they are large, for memory, but not too few
 STEPS, RATE, BN = 200, 0.05, 1.0  # of DeepInversion
@@ -34,6 +44,20 @@ def compared_by(kind: Kind, teacher: Teacher) -> str:
 def fair(method: type[Method]) -> bool:
     """Whether such images say anything of the method's students: of those that learned from DeepInversion's they flatter."""
     return not issubclass(method, deepinversion.Method)
+
+
+def kept(job: Job, opened: Opened, runtime: rt.Runtime) -> Examples:
+    """What `inverted` makes for a task, made once: it takes as long as 300,000 images through the teacher, and is then kept."""
+    schedule = schedule_of(job.task.distill)
+    code = plans.code({__name__})
+    made_of = [sha256(job.places.teacher / WEIGHTS), schedule.augment, job.smoke, code, runtime.device.type, torch.__version__]
+    file = FOLDER / job.name / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.safetensors"
+    with suppress(UserError):  # there is none, or a damaged one
+        return pack(read_tensors(file)[0][INPUT])
+    images = inverted(opened, schedule, runtime, f"invert {job.name}", job.smoke)
+    shutil.rmtree(file.parent, ignore_errors=True)
+    save_tensors(file, {INPUT: images.input})
+    return images
 
 
 def inverted(opened: Opened, schedule: Schedule, runtime: rt.Runtime, what: str, smoke: bool = False) -> Examples:

@@ -53,13 +53,14 @@ def main(name: str) -> None:
         )
     if rule.features and FEATURES not in teacher.can:
         raise UserError(f"task.{name}.curate.keep: `{rule.keep}` takes a teacher whose last layer is known; take another rule")
-    logits, shards = None, Shards(job) if places.shards.exists() else None
+    logits, asked = None, None
+    shards = Shards(job) if places.shards.exists() else None
     if shards:
         scores, features = shards.scores()
     else:
         ood = Examples.load(places.split("ood"))
         if (told := stored(teacher)) is not None:
-            ood = _answered(name, told, ood)
+            ood, asked = _answered(name, told, ood)
         scores, logits, features = scored(name, kind, teacher, ood, rule.features)
         if rule.impressions:
             scores["impression"] = _impressions(name, kind, teacher, ood)
@@ -75,7 +76,8 @@ def main(name: str) -> None:
             pool = pool.having(logits=kind.answers(teacher, pool, BATCH))
     else:
         pool = _packed(ood.subset(rows))
-        overlap = len(set(read_json(places.overlap)["near_duplicates"]) & set(rows.tolist()))
+        split = rows if asked is None else asked[rows]
+        overlap = len(set(read_json(places.overlap)["near_duplicates"]) & set(split.tolist()))
         if logits is not None:
             pool = pool.having(logits=logits[rows])
     pool = pool.having(**{key: scores[key][rows] for key in (PREDICTED, CONFIDENCE)})
@@ -85,7 +87,7 @@ def main(name: str) -> None:
     facts = summary(scores, shares, rows) | matched | {"near_duplicates_of_test": overlap}
     with replacing_folder(places.pool) as folder:
         pool.save(folder / "pool.safetensors")
-        save_tensors(folder / "scores.safetensors", {**scores, "rows": rows})
+        save_tensors(folder / "scores.safetensors", {**scores, "rows": rows, **({} if asked is None else {"asked": asked})})
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
     if (rule.count or 0) > n:
@@ -150,19 +152,20 @@ def doubts(kind: Kind, teacher: Teacher, facts: dict[str, Any]) -> list[str]:
     return found
 
 
-def _answered(name: str, told: Answers, ood: Examples) -> Examples:
-    """The images to which there is an answer of a teacher that cannot be asked, with these logits."""
+def _answered(name: str, told: Answers, ood: Examples) -> tuple[Examples, Tensor]:
+    """The images to which there is an answer of a teacher that cannot be asked, with these logits; and their rows in `ood`."""
     where = f"task.{name}.teacher.answers"
     with about(where):
         logits = told.of(ood.files or [""] * len(ood))
-    known = ood.having(logits=logits).subset((~logits.isnan().any(1)).nonzero().flatten())
+    rows = (~logits.isnan().any(1)).nonzero().flatten()
+    known = ood.having(logits=logits).subset(rows)
     print(f"{name}: there is an answer to {len(known):,} of {len(ood):,} OOD images; the others are left out")
     if not len(known):
         some = f"one is {ood.files[0]}" if ood.files else "these have no files"
         raise UserError(
             f"{where}: none is to an OOD image ({some}); its names, such as '{told.first}', are to be ends of such paths"
         )
-    return known
+    return known, rows
 
 
 def _apart(task: Task, name: str, pool: Examples, known: Examples) -> tuple[Examples, int]:

@@ -55,8 +55,8 @@ def main() -> None:
         rule = open_rule(name, task.curate)
         if isinstance(task.ood, Shards):
             check_rule(name, rule)
-        for one in task.parts:
-            find(one.network, f"task.{name}.{'teacher' if task.teacher else 'teachers'}.network: ")
+        for place, one in enumerate(task.parts):
+            find(one.network, f"task.{name}.{'teacher' if task.teacher else f'teachers.{place}'}.network: ")
         find(task.distill.student.network, f"task.{name}.distill.student.network: ")
     for row in params.run.methods:
         if unknown := methods.method_class(params, row).sees - DATA:

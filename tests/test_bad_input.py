@@ -26,7 +26,7 @@ from stages.engine.checkpoint import until_done
 from stages.networks import weights
 from stages.settings import params, paths
 from stages.settings.paths import Places
-from stages.support.errors import UserError
+from stages.support.errors import UserError, run_script
 from stages.support.files import replacing_folder, save_tensors, write_json
 
 CASES = [
@@ -56,10 +56,6 @@ CASES = [
     ("*", {"method": {"mosaick": {"lr": 0.1}}}, "params.yaml: method: unknown method 'mosaick'; did you mean 'mosaickd'"),
     ("*", {"method": {"kd_ood": {"tua": 1.0}}}, "params.yaml: method.kd_ood.tua: unknown key 'tua'; did you mean 'tau'"),
     ("*", {"method": {"mosaickd": {"local": "high"}}}, "params.yaml: method.mosaickd.local: .*valid number.*'high'"),
-    # What stood in params.yaml once.
-    ("*", {"task": {"mine": {"of": "digits"}}}, "params.yaml: task.mine: tasks stand in files now; move it to tasks/mine.yaml"),
-    ("*", {"method": {"x": {"of": "kd_ood"}}}, "params.yaml: method.x: variants stand in tasks/variants.yaml now"),
-    ("*", {"parts": {"small": {}}}, "params.yaml: parts: tasks in tasks/ say what they are"),
     # Variants.
     ("variant", {"mosaickd_x": {"of": "mosaick"}}, "tasks/variants.yaml: mosaickd_x.of: unknown method 'mosaick'; did you mean"),
     ("variant", {"x": {"of": "mosaickd_image"}}, "tasks/variants.yaml: x.of: mosaickd_image is a variant itself"),
@@ -561,6 +557,32 @@ def test_a_network_is_tried_at_the_crop_that_it_is_trained_on(project):
     project.change("task.digit_scenes.image", crop=20)  # 32 pixels are halved three times, 20 are not
     with pytest.raises(UserError, match=r"tasks/segmentation.yaml: digit_scenes\.teacher: 'unet_16' takes no images of 20 x 20"):
         plan.main()
+
+
+def test_answers_are_to_images_of_one_label(project):
+    project.change("run", tasks=["digit_scenes"])
+    project.change("task.digit_scenes", teacher={"answers": "answers.csv"})
+    with pytest.raises(UserError, match=r"digit_scenes\.teacher.*an answer is to an input of one label, which 'segmentation'"):
+        plan.main()
+
+
+def test_one_of_several_teachers_beside_a_teacher_is_refused(project):
+    one = {"classes": ["0"], "network": "convnet_4", "train": project.section("digits")["teacher"]["train"]}
+    project.change("task.digits", teachers=[one])
+    with pytest.raises(UserError, match="give either `teacher`, or `teachers`"):
+        plan.main()
+
+
+def test_what_is_missing_is_named_by_libraries_too(monkeypatch, capsys):
+    """fsspec raises FileNotFoundError with the path as its only word."""
+    monkeypatch.setattr(sys, "argv", ["here"])
+
+    def fail():
+        raise FileNotFoundError("bucket/one.tar")
+
+    with pytest.raises(SystemExit):
+        run_script(fail)
+    assert "error: bucket/one.tar is missing" in capsys.readouterr().err
 
 
 def test_a_list_of_classes_that_was_edited_is_noticed(tmp_path, capsys):

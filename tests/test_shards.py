@@ -208,6 +208,10 @@ def test_without_images_of_the_domain_the_first_shard_measures_students(task):
             {"ood": {"source": "shards", "path": "shards"}},
             r"shards is a folder; write which files in it are shards, such as shards/\*\.tar",
         ),
+        (
+            {"ood": {"source": "shards", "path": "shards/{0..9}.tar"}, "curate": {"keep": "random", "count": 5}},
+            r"there are no shards at .*/shards/\d\.tar",
+        ),
         ({"ood": {"source": "shards", "path": "nowhere://x/*.tar"}}, r"digits\.ood: nowhere://x/\*\.tar: "),
     ],
 )

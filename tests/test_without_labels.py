@@ -176,6 +176,43 @@ def test_what_was_asked_once_is_compared_where_there_is_an_answer(brought):
     assert known["rows"]["teacher"]["seeds"]["0"]["agree_pool"] == 100
 
 
+def test_what_was_asked_once_is_looked_for_among_test_images(brought):
+    """By its place among all images: the first has no answer, and the last is one of the test split."""
+    plan.main()
+    prepare.main("digits")
+    (brought.folder / "others").mkdir()
+    twin = Examples.load(Places("digits").split("test")).input[0, 0]
+    generator = torch.Generator().manual_seed(0)
+    names = [f"{n:02d}.png" for n in range(40)]
+    for name in names:
+        pixels = torch.randint(0, 256, (16, 16), generator=generator, dtype=torch.uint8) if name != names[-1] else twin
+        Image.fromarray(pixels.numpy()).save(brought.folder / "others" / name)
+    with open("answers.csv", "w", newline="") as table:
+        csv.writer(table).writerows([["file", "label"], *([name, "1"] for name in names[1:])])
+    brought.change("task.digits", ood={"source": "folder", "path": "others"}, teacher={"answers": "answers.csv"})
+    brought.change("run", methods=["kd_ood"])
+    through(rows=["kd_ood"])
+    assert json.loads((Places("digits").pool / "summary.json").read_text())["near_duplicates_of_test"] == 1
+    index = pd.read_csv(Places("digits").pool / "index.csv")
+    assert "others/39.png" in "".join(index["file"])
+
+
+def test_a_task_of_which_nothing_ran_has_its_figures_of_the_pool(brought):
+    """A teacher that was not asked about the test images, and a row that cannot run."""
+    (brought.folder / "others").mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for n in range(20):
+        pixels = torch.randint(0, 256, (16, 16), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(brought.folder / "others" / f"{n:02d}.png")
+    with open("answers.csv", "w", newline="") as table:
+        csv.writer(table).writerows([["file", "label"], *([f"{n:02d}.png", str(n % 10)] for n in range(20))])
+    brought.change("task.digits", ood={"source": "folder", "path": "others"}, teacher={"answers": "answers.csv"})
+    brought.change("run", methods=["fast"])
+    known = through(rows=["fast"])
+    assert "why_not" in known["rows"]["fast"]
+    assert {path.stem for path in Places("digits").figures.glob("*.png")} == {"pool-scores", "pool-classes", "pool-extremes"}
+
+
 def test_pixels_are_compared_too(project):
     net = build("unet_16", 4, (1, 32, 32))
     torch.save(net.state_dict(), "teacher.pt")

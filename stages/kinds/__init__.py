@@ -200,5 +200,7 @@ def check_form(task: Task, key: str) -> None:
     wants = "text" if TEXTS in has else "image"
     if task.teachers and not {IMAGES, ONE_LABEL} <= has:
         raise UserError(f"{key}.teachers: several teachers take images of one label each, which '{task.kind}' has not")
+    if ONE_LABEL not in has and any(part.network == "answers" for part in task.parts):
+        raise UserError(f"{key}.teacher.answers: an answer is to an input of one label, which '{task.kind}' has not")
     if getattr(task, wants) is None:
         raise UserError(f"{key}: the kind '{task.kind}' wants `{wants}`, which says what its inputs are like")

@@ -54,7 +54,7 @@ class ImageKind(kinds.Kind):
         return Blueprint(network, examples.classes, examples.shape, mean.tolist(), std.clamp(min=1e-3).tolist(), model=model)
 
     def blank(self, n: int) -> Tensor:
-        """Return `count` black images."""
+        """Black images (n, C, H, W)."""
         return torch.zeros(n, *self.whole.shape)
 
     def plain(self, inputs: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 No code is public and its method section could not be had: the parts are the paper's, equations and constants are ours.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -64,7 +63,7 @@ class Method(PseudoTexts):
     @property
     def iterations(self) -> int:
         """One guess serves `reuse` steps of S."""
-        return math.ceil(self.schedule.steps / self.params.reuse)
+        return self.turns(self.params.reuse)
 
     def step(self) -> dict[str, Tensor]:
         """Stage 1, then stage 2."""
@@ -74,7 +73,7 @@ class Method(PseudoTexts):
         self.cost.images += len(inputs)
         with self.cost.timed("distillation"):
             teacher = self.teacher.logits(inputs)
-            for _ in range(min(self.params.reuse, self.schedule.steps - self.student.updates)):
+            for _ in range(self.left(self.params.reuse)):
                 learned = self.learn(inputs, lengths, teacher)
         return told | learned
 

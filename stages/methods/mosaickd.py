@@ -70,7 +70,7 @@ class Method(Game):
 
         # Distil: S descends KL(T || S) on B fresh synthetic images and B of the pool.
         with self.cost.timed("distillation"):
-            learned = self.imitate([self.student_batch() for _ in range(p.student_steps)])
+            learned = self.imitate([self.student_batch() for _ in range(self.left(p.student_steps))])
         return {**scalars, **values(terms), "S": learned}
 
     def terms(self, fake: Tensor) -> Terms:

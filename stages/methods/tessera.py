@@ -58,7 +58,7 @@ class Method(Base):
     @property
     def iterations(self) -> int:
         """One outer iteration takes `student_steps` steps of the student."""
-        return math.ceil(self.schedule.steps / self.params.student_steps)
+        return self.turns(self.params.student_steps)
 
     def build(self) -> None:
         """The inverter and the composer, where their images are wanted, and what they made."""
@@ -84,8 +84,7 @@ class Method(Base):
             with self.cost.timed("synthesis"):
                 scalars = self.invert()
         with self.cost.timed("distillation"):
-            left = self.schedule.steps - self.student.updates
-            learned = [self.learn() for _ in range(min(self.params.student_steps, left))]
+            learned = [self.learn() for _ in range(self.left(self.params.student_steps))]
         return {**scalars, "kd": torch.stack(learned).mean()}
 
     def invert(self) -> dict[str, Tensor]:

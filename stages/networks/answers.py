@@ -149,8 +149,9 @@ def _table(path: Path, classes: Sequence[str]) -> _Given:
     order, wanted = list[int](), [_plain(name) for name in classes]
     if sorted(columns) == sorted(wanted):
         order = [columns.index(name) for name in wanted]
-    elif len(columns) == len(classes) and all(numbers := [re.fullmatch(r"[a-z_ ]*(\d+)", name) for name in columns]):
-        places = [int(found[1]) for found in numbers if found]
+    numbers = [re.fullmatch(r"[a-z_ ]*(\d+)", name) for name in columns]
+    places = [int(found[1]) for found in numbers if found]
+    if not order and len(columns) == len(classes) == len(set(places)):  # label1, p1, label2, p2 has each number twice
         if sorted(places) not in (list(range(len(places))), list(range(1, len(places) + 1))):
             raise ValueError(f"its columns are numbered {places[:6]}, ..., not from 0 on")
         order = sorted(range(len(places)), key=places.__getitem__)

@@ -11,7 +11,7 @@ from stages.support.errors import UserError
 from stages.support.extras import optional
 
 INPUT, OUTPUTS = "inputs", ("logits", "probabilities")
-FILES = ONNX, PROGRAM = "student.onnx", "student.pt2"
+ONNX, PROGRAM = "student.onnx", "student.pt2"
 EXTRA = "metadata.json"  # in a program of torch.export, what ONNX has as metadata
 
 

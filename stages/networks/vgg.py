@@ -9,7 +9,7 @@ FORMS = {"vgg11": "vgg11"}
 
 
 def build(match: re.Match[str], classes: int, shape: tuple[int, ...]) -> nn.Module:
-    """Build a VGG-11 for images of 32 pixels."""
+    """Build a VGG-11."""
     return VGG11(classes, shape[0], min(shape[1:]))
 
 

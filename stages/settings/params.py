@@ -1,7 +1,7 @@
 """params.yaml and the catalogue in tasks/, checked before anything runs."""
 
 import pkgutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -218,9 +218,8 @@ def load(path: Path = PARAMS) -> Params:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the top folder of the repository") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    _moved(content)
     checked = check(_File, content, file=str(PARAMS))
     changes = Layer(_said({"task": checked.task, "method": checked.method}), PARAMS, "")
     params = Params(checked.run, checked.impress, checked.export, Catalogue(path.parent / FOLDER), changes)
@@ -267,25 +266,6 @@ def _variant(rows: dict[str, dict[str, Any]], row: str, section: Any, where: str
     of = _known(rows, str(section["of"]), "method", f"{where}.of: ")
     if "of" in of:
         raise UserError(f"{where}.of: {section['of']} is a variant itself; name the method that it is of")
-
-
-def _moved(content: Any) -> None:
-    """Raise UserError for what stood in params.yaml once: tasks, variants, and pieces that they shared."""
-    if not isinstance(content, dict):
-        return  # `check` says what is wrong, here and below
-    for name, section in _sections(content, "task"):
-        if name not in Task.model_fields and {"of", "in_domain", "ood"} & section.keys():
-            raise UserError(f"{PARAMS}: task.{name}: tasks stand in files now; move it to {FOLDER}/{name}.yaml as `{name}: ...`")
-    for name, section in _sections(content, "method"):
-        if "of" in section:
-            raise UserError(f"{PARAMS}: method.{name}: variants stand in {FOLDER / VARIANTS} now; move it there as `{name}: ...`")
-    if "parts" in content:
-        raise UserError(f"{PARAMS}: parts: tasks in {FOLDER}/ say what they are, or are `of` another task; put it into them")
-
-
-def _sections(content: dict[str, Any], key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    inner = content.get(key)
-    yield from ((str(name), one) for name, one in (inner.items() if isinstance(inner, dict) else ()) if isinstance(one, dict))
 
 
 def _said(content: Any) -> Any:

@@ -319,7 +319,7 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _some_teacher(self) -> Self:
-        if (self.teacher is None) == (len(self.teachers) < 2):
+        if bool(self.teacher) == bool(self.teachers) or len(self.teachers) == 1:
             raise ValueError("give either `teacher`, or `teachers`: two or more, each with its `classes`")
         classes = [name for part in self.teachers for name in part.classes]
         if twice := sorted({name for name in classes if classes.count(name) > 1}):

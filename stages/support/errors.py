@@ -77,7 +77,8 @@ def run_script(main: Callable[..., None], *names: str) -> None:
     except UserError as error:
         _leave(1, f"error: {error}")
     except FileNotFoundError as error:
-        _leave(1, f"error: {error.filename} is missing; {remake(Path(error.filename))} builds it")
+        missing = Path(str(error.filename or error))
+        _leave(1, f"error: {missing} is missing; {remake(missing)} builds it")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _leave(1, f"error: {error.strerror or error}{where}{FIXES.get(_number(error), '')}")

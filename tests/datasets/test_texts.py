@@ -42,6 +42,13 @@ def test_a_table_gives_texts_and_classes_in_the_order_of_their_numbers(tmp_path)
     assert Csv(source="csv", path=path, label=0, text=[1]).read_test(FORM) is None
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_columns_are_separated_by_what_splits_most_rows(tmp_path, mark):
+    """A comma may stand in the text of one."""
+    path = table(tmp_path, "train.csv", f"0{mark}good film\n1{mark}bad, really\n0{mark}fine\n")
+    assert read(path).texts == ("good film", "bad, really", "fine")
+
+
 def test_columns_have_names_and_tables_lie_in_archives(tmp_path):
     table(tmp_path / "in", "sub/train.csv", "\ufeffkind,note,body\nham,1,hello there\nspam,2,buy now\n")
     with tarfile.open(tmp_path / "a.tar.xz", "w:xz") as archive:

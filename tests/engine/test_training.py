@@ -331,3 +331,13 @@ def test_an_augmentation_that_a_method_brings_is_for_the_pool_too():
     assert Rescheduled(steps=5).of(given).of_pool == Augment(flip=True)
     assert Rescheduled(augment=Augment(crop=1)).of(given).of_pool == Augment(crop=1)
     assert Rescheduled(augment=Augment(crop=1), augment_pool=Augment()).of(given).of_pool == Augment()
+
+
+@pytest.mark.parametrize("name", ["mosaickd", "dfad", "fast", "tessera", "dfq_finetuned"])
+def test_the_student_takes_as_many_steps_as_the_schedule_says(name):
+    """The last iteration is shorter where they do not come out even: 5 and 2 of 7; before labels, 5 thrice."""
+    options = {"data_free": 13} if name.endswith("_finetuned") else {}
+    game = method(name, {**SMALL.get(name, {}), "student_steps": 5, **options}, steps=7)
+    for _ in range(game.iterations):
+        game.step()
+    assert game.student.updates == 7 + options.get("data_free", 0)

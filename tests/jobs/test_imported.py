@@ -401,6 +401,10 @@ def test_probabilities_labels_and_the_best_few_become_logits(tmp_path):
         assert said.softmax(1)[0, 2] > 0.99
     best = answers_of(tmp_path, "file,label1,p1,label2,p2\n1.png,cat,0.6,ant,0.1\n").of(["1.png"]).softmax(1)
     torch.testing.assert_close(best[0], torch.tensor([0.1, 0.1, 0.6, 0.1, 0.1]))
+    (tmp_path / "four.csv").write_text("file,label1,p1,label2,p2\n1.png,cat,0.6,ant,0.2\n")  # as many columns as classes
+    four = Answers()
+    four.read(tmp_path / "four.csv", CLASSES[:4])
+    torch.testing.assert_close(four.of(["1.png"]).softmax(1)[0], torch.tensor([0.2, 0.1, 0.6, 0.1]))
     np.savez(tmp_path / "answers.npz", files=np.array(["1.png"]), labels=np.array(["dog"]))
     found = Answers()
     found.read(tmp_path / "answers.npz", CLASSES)

@@ -158,12 +158,14 @@ def _order(label: str) -> tuple[bool, float, str]:
 
 
 def _delimiter(content: str) -> str:
-    """What separates the columns of the first rows, alike in each of them: a comma, or else a semicolon or a tab."""
+    """What separates the columns of most of the first rows, alike in each of them: a comma, a semicolon or a tab."""
     lines = [line for line in content.splitlines()[:SOME] if line.strip()]
-    for mark in DELIMITERS:
-        if len({len(row) for row in csv.reader(lines, delimiter=mark)} - {1}) == 1:
-            return mark
-    return DELIMITERS[0]
+
+    def split(mark: str) -> int:
+        counts = [len(row) for row in csv.reader(lines, delimiter=mark) if len(row) > 1]
+        return len(counts) if len(set(counts)) == 1 else 0
+
+    return max(DELIMITERS, key=split)  # the first of those that are as good
 
 
 def _table(content: str, delimiter: str, where: str) -> list[list[str]]:

@@ -62,15 +62,15 @@ class Source(Section):
     def shards(self) -> list[dict[str, Any]]:
         """`path`, `bytes` and `changed` of each, in the order of their names. Raises UserError where there is none."""
         try:
-            wanted = [fsspec.core.url_to_fs(one) for one in braced(self.path)]
+            missing, wanted = self.path, [fsspec.core.url_to_fs(one) for one in braced(self.path)]
             infos = [(path, system.info(path)) for system, one in wanted for path in found_by(system, one)]
             infos.sort(key=lambda found: found[0])
         except (ImportError, ValueError) as error:  # of a protocol that is not installed, or unknown
             raise UserError(f"{self.path}: {error}") from None
-        except FileNotFoundError:
-            infos = []
+        except FileNotFoundError as error:
+            infos, missing = [], str(error.filename or error) if len(wanted) > 1 else self.path
         if not infos:
-            raise UserError(f"there are no shards at {self.path}; put tar files of images there, or set `path` to where they are")
+            raise UserError(f"there are no shards at {missing}; put tar files of images there, or set `path` to where they are")
         if inner := next((path for path, info in infos if info["type"] == "directory"), None):
             raise UserError(f"{inner} is a folder; write which files in it are shards, such as {self.path.rstrip('/')}/*.tar")
         system = wanted[0][0]

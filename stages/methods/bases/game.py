@@ -1,6 +1,5 @@
 """Generator games: every batch is fresh out of a generator that plays against, or with, the student."""
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -64,7 +63,7 @@ class Game(Method):
     @property
     def iterations(self) -> int:
         """One outer iteration takes `student_steps` steps of the student."""
-        return math.ceil(self.schedule.steps / self.params.student_steps)
+        return self.turns(self.params.student_steps)
 
     def step(self) -> dict[str, Tensor]:
         """G, then k steps of S."""
@@ -88,7 +87,7 @@ class Game(Method):
 
     def student_steps(self) -> dict[str, Tensor]:
         """k steps of S on fresh images."""
-        return {"S": self.imitate([self.student_batch() for _ in range(self.params.student_steps)])}
+        return {"S": self.imitate([self.student_batch() for _ in range(self.left(self.params.student_steps))])}
 
     def student_batch(self) -> list[Seen]:
         """What S sees in one step."""

@@ -1,6 +1,5 @@
 """Inversion into a pool: a batch of images is optimised against the teacher and joins a pool that the student learns from."""
 
-import math
 from typing import Annotated, Self
 
 import torch
@@ -69,7 +68,7 @@ class Inversion(Method):
     @property
     def iterations(self) -> int:
         """One outer iteration takes `student_steps` steps of the student."""
-        return math.ceil(self.schedule.steps / self.params.student_steps)
+        return self.turns(self.params.student_steps)
 
     @property
     def batches(self) -> int:
@@ -83,7 +82,7 @@ class Inversion(Method):
                 scalars = self.grow()
         with self.cost.timed("distillation"):
             passes = self.pool.passes(self.schedule.batch)
-            learned = [self.imitate([[self.student_batch(next(passes))]]) for _ in range(self.params.student_steps)]
+            learned = [self.imitate([[self.student_batch(next(passes))]]) for _ in range(self.left(self.params.student_steps))]
         return scalars | {"S": torch.stack(learned).mean()}
 
     def grow(self) -> dict[str, Tensor]:

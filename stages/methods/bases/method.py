@@ -1,5 +1,6 @@
 """What every method is: typed hyper-parameters, players, streams, and one step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -224,6 +225,14 @@ class Method:
             view = partial(_keeping_logits, view)
         self.streams[name] = Stream(name, examples, batch, setting.seed, setting.runtime, view, weights)
         return self.streams[name]
+
+    def turns(self, steps: int) -> int:
+        """Outer iterations of so many student steps each; the last may be shorter."""
+        return math.ceil(self.schedule.steps / steps)
+
+    def left(self, steps: int) -> int:
+        """So many student steps, or those that the schedule has left."""
+        return min(steps, self.schedule.steps - self.student.updates)
 
     def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
         """What the student descends, of logits (B, K, ...): tau^2 KL(T || S) at temperature tau, or what a method has instead."""

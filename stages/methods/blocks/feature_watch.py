@@ -45,7 +45,7 @@ class Watch:
         return self._see(self._asked, lambda x: self._asked(x, eager=True), images)
 
     def student(self, images: Tensor) -> Observation:
-        """The student's features of the last inputs."""
+        """The student's features of these images."""
         return self._see(self._learner, self._learner.forward, images)
 
     def _see(self, net: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor) -> Observation:

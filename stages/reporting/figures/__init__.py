@@ -26,7 +26,11 @@ def draw_all(
     `groups` says of each student's row, in the order of drawing, which others it is like: they share a panel or a colour.
     """
     rows = {row: rows[row] for row in [TEACHER, *groups]}
-    runs = tables.runs(rows)
+    pool.scores(places)
+    pool.classes(places, kind)
+    own.extremes(places, kind)
+    if (runs := tables.runs(rows)).empty:
+        return
     runs["group"] = runs["method"].map(groups)
     students = runs[runs["method"] != TEACHER]
     own.samples(places, kind, teacher, students)
@@ -41,6 +45,3 @@ def draw_all(
             scored["group"] = scored["method"].map(groups)
             methods.bars(places, kind, scored, score, f"{places.task}{suffix}", suffix)
             own.predictions(places, kind, scored, f"{places.task}{suffix}", file, suffix)
-    pool.scores(places)
-    pool.classes(places, kind)
-    own.extremes(places, kind)

@@ -80,6 +80,8 @@ def extremes(places: Places, kind: Any) -> None:
         return
     names, (order, predicted, unit) = kind.classes[:CLASSES], ranked(places)
     ood = Examples.load(places.split("ood"))
+    if (asked := _load(places)[0].get("asked")) is not None:  # rows that a teacher was asked about, once
+        ood = ood.subset(asked)
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.8), layout="constrained")
     for ax, rows, title in zip(axes, (order, order.flip(0)), ("best", "worst"), strict=True):
         first = _first_of_each(predicted[rows], len(names))

@@ -26,7 +26,7 @@ from stages.networks.deviations import deviations
 from stages.networks.taps import classifier, logits_and_features
 from stages.networks.template import Template
 from stages.settings.task import HELD_OUT, Task
-from stages.support.errors import UserError, about, run_script
+from stages.support.errors import UserError, about, placed, run_script
 from stages.support.files import read_json, replacing, replacing_folder, save_tensors, write_json
 from stages.support.progress import progress
 from stages.support.seeds import shuffled
@@ -91,7 +91,7 @@ def main(name: str) -> None:
         _write_index(folder / "index.csv", pool, {key: value[rows] for key, value in scores.items()})
         write_json(folder / "summary.json", facts)
     if (rule.count or 0) > n:
-        print(f"task.{name}.curate.count is {rule.count:,}, and there are {n:,} images: all are kept")
+        print(placed(f"task.{name}.curate.count: it is {rule.count:,}, and there are {n:,} images: all are kept"))
     empty = facts["histogram_after"].count(0)
     print(
         f"pool of {name}: {len(rows)} of {n} images ({rule.keep}), mean confidence {facts['confidence']:.3f}, "

@@ -228,7 +228,7 @@ def test_a_teacher_of_fewer_images_than_a_batch_says_so(project, capsys):
     project.change("task.digits.teacher.train", epochs=1, batch=10_000)
     prepare.main("digits")
     train_teacher.main("digits")
-    said = "task.digits.teacher.train: there are 1132 examples; a batch has as many, not 10000"
+    said = "tasks/digits.yaml: digits.teacher.train: there are 1132 examples; a batch has as many, not 10000"
     assert said in capsys.readouterr().out
 
 

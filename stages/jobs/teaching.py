@@ -15,7 +15,7 @@ from stages.networks.weights import Blueprint
 from stages.settings.params import Params
 from stages.settings.task import Teacher as Taught
 from stages.settings.task import Train
-from stages.support.errors import UserError
+from stages.support.errors import UserError, placed
 from stages.support.plugins import plugin
 
 
@@ -53,7 +53,8 @@ def lesson(
         tell(import_weights(net, start, f"{where}.train.start"))
     batch = min(recipe.batch, len(examples))
     if batch < recipe.batch:
-        print(f"{where}.train: there are {len(examples)} examples; a batch has as many, not {recipe.batch}", flush=True)
+        said = f"{where}.train: there are {len(examples)} examples; a batch has as many, not {recipe.batch}"
+        print(placed(said), flush=True)
     steps = recipe.epochs * (len(examples) // batch)
     schedule = Schedule(
         steps, batch, batch, recipe.lr, recipe.weight_decay, recipe.augment, recipe.optimizer, recipe.rate, recipe.clip

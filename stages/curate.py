@@ -128,13 +128,9 @@ def doubts(kind: Kind, teacher: Teacher, facts: dict[str, Any]) -> list[str]:
     counts, found = facts["histogram_after"], []
     if ONE_LABEL in kind.has and len(counts) > 2 and (most := max(counts)) > MOST * sum(counts):
         found.append(
-            f"the teacher calls {100 * most / sum(counts):.0f} % of the pool '{kind.classes[counts.index(most)]}'; check its "
-            "mean, std, range and order, or give images that are more varied"
-            + (
-                "; if it was made to fail outside its domain, `fast` may help, which needs no pool"
-                if BATCH_NORM in teacher.can
-                else ""
-            )
+            f"the teacher calls {100 * most / sum(counts):.0f} % of the pool '{kind.classes[counts.index(most)]}'. Check its "
+            "mean, std, range and order. If they are right, go on: other things often look like few classes. More varied images "
+            "help" + (", and so may `fast`, which needs no pool" if BATCH_NORM in teacher.can else "")
         )
     elif ONE_LABEL in kind.has and facts["effective_classes_after"] < len(counts) / 2:
         found.append(

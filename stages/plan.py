@@ -85,7 +85,8 @@ def main() -> None:
     plans.of_overview(params, sorted(kinds)).write(paths.overview_plan())
     tell_cached(params)
     run = params.run
-    print(f"{len(run.tasks) * len(run.methods) * len(run.seeds)} students of {', '.join(run.tasks)}: {', '.join(run.methods)}")
+    count = len(run.tasks) * len(run.methods) * len(run.seeds)
+    print(f"{count} student{'s' if count > 1 else ''} of {', '.join(run.tasks)}: {', '.join(run.methods)}")
 
 
 def tell_files(params: Params) -> None:

@@ -290,7 +290,7 @@ def test_a_teacher_that_was_made_to_fail_outside_its_domain_is_pointed_out(proje
     project.change("task.digits", teacher={"network": "convnet_32", "weights": {"path": "teacher.pt", **STATISTICS}})
     train_teacher.main("digits")
     curate.main("digits")
-    said = re.search(r"look here: the teacher calls (\d+) % of the pool '7'.*`fast` may help", capsys.readouterr().out)
+    said = re.search(r"look here: the teacher calls (\d+) % of the pool '7'.*so may `fast`", capsys.readouterr().out)
     assert int(said[1]) > 90
 
 

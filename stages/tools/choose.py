@@ -55,6 +55,7 @@ def main(*words: str) -> None:
     _, kind, teacher = open_teacher(Places(task), settings.task(task), start("fp32"))
     if not (names := names or allowed(settings, task, kind.has, teacher.can)):
         raise UserError(f"no row of {', '.join(CANDIDATES)} runs on {task}; name one that does (docs/methods.md)")
+    print(f"{task}: {', '.join(names)} run now, one seed each; after Ctrl-C the same command goes on", flush=True)
     _run(task, names, "overview")
     print("\n".join(["", *verdict(settings.task(task), Places(task), names, kind, teacher)]))
 

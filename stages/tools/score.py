@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from stages.datasets.examples import Examples
 from stages.datasets.sources.folder import Source as FolderSource
@@ -29,7 +30,10 @@ from stages.support.progress import progress
 
 
 def main(name: str, folder: str) -> None:
-    """Print the headline score of the teacher and of each row whose students lie here: the mean over seeds, and its interval."""
+    """Print the headline score of the teacher and of each row whose students lie here: the mean over seeds, and its interval.
+
+    Of the best student also the classes of which least is right.
+    """
     settings, places = params.load(), Places(name)
     task = settings.task(name)
     if not (files := sorted((STUDENTS / name).glob(f"*/[0-9]*/{weights.WEIGHTS}"))):
@@ -43,7 +47,7 @@ def main(name: str, folder: str) -> None:
             f"the teacher of {name} was asked once, and of none of these images; `stages.tools.predict` asks a student"
         )
     known = kind.answers(teacher, examples)
-    lines = [{"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0}]
+    lines, best, weak = [{"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0}], -1.0, ""
     for file in progress(files, f"score {name}"):
         row, seed = file.parts[-3:-1]
         blueprint, net = weights.load(file.parent)
@@ -51,11 +55,25 @@ def main(name: str, folder: str) -> None:
             print(f"{row}, seed {seed}, is left out: it was made when the task had other classes")
             continue
         logits = kind.answers(runtime.place(net.eval()), examples)
-        agree = kind.agreement(logits, known)
-        lines.append({"method": row, "seed": int(seed), kind.score: kind.measure(logits, examples), "agree": agree})
+        agree, found = kind.agreement(logits, known), kind.measure(logits, examples)
+        lines.append({"method": row, "seed": int(seed), kind.score: found, "agree": agree})
+        if ONE_LABEL in kind.has and found > best:
+            best, weak = found, f"lowest of {row}, seed {seed}: {lowest(logits, examples)}"
     table = summarise(pd.DataFrame(lines), kind.score, baseline=None)[[kind.score, "ci95", "n", "agree"]]
     table.columns = pd.Index([titled(kind.score), "± 95 %", "seeds", titled("agree")])
     print(f"\n{name}: {len(examples):,} images of {folder}\n{table.to_string(float_format='{:.2f}'.format, na_rep='–')}")
+    print(
+        f"by so many images a score of 50 % is known to {100 / len(examples) ** 0.5:.1f} points",
+        *([weak] if weak else []),
+        sep="\n",
+    )
+
+
+def lowest(logits: Tensor, examples: Examples) -> str:
+    """The three classes of which the smallest part is right, of logits (n, K)."""
+    right = (logits.argmax(1) == examples.label).double()
+    parts = {k: 100 * right[examples.label == k].mean().item() for k in examples.label.unique().tolist()}
+    return ", ".join(f"{examples.classes[k]} ({parts[k]:.0f} %)" for k in sorted(parts, key=parts.__getitem__)[:3])
 
 
 def labelled(task: Task, kind: Kind, folder: str) -> Examples:

@@ -224,7 +224,7 @@ def test_what_is_wrong_with_several_teachers_is_said(project):
     for stage, teachers, message in (
         (plan.main, [one, {**other, "classes": [4, 5, 6, 7, 8, 9]}], "two of them have the class '4'"),
         (plan.main, [one], "give either `teacher`, or `teachers`: two or more"),
-        (plan.main, [one, {**other, "network": "nothing_3"}], r"teachers\.network: network 'nothing_3' is unknown"),
+        (plan.main, [one, {**other, "network": "nothing_3"}], r"teachers\.1\.network: network 'nothing_3' is unknown"),
         (lambda: prepare.main(TASK), [one, few], "each class of the in-domain data has one teacher.*look at 9"),
         (lambda: prepare.main(TASK), [one, more], "look at ten"),
         (lambda: prepare.main(TASK), [one, file], r"the list of classes none\.txt is missing"),

@@ -3,10 +3,13 @@
 import re
 
 import pytest
+import torch
 from PIL import Image
+from sklearn.metrics import accuracy_score, recall_score
 
 from stages import distill, evaluate
 from stages.datasets.examples import Examples
+from stages.networks import weights
 from stages.settings.paths import Places
 from stages.support.errors import UserError
 from stages.support.files import read_json
@@ -30,6 +33,12 @@ def images_of(examples, folder):
     return str(folder)
 
 
+def predicted(row, seed):
+    _, net = weights.load(Places("digits").student(row, seed))
+    with torch.no_grad():
+        return net.eval()(Examples.load(Places("digits").split("test")).input / 255).argmax(1)
+
+
 def test_scores_are_those_of_evaluate_in_the_same_images(project, capsys):
     project.change("run", methods=ROWS, seeds=[0])
     project.score("digits", ROWS)
@@ -44,6 +53,11 @@ def test_scores_are_those_of_evaluate_in_the_same_images(project, capsys):
         assert float(found[row][3]) == pytest.approx(scores["agree"], abs=0.006)
     assert found["kd_ood"][2] == "2"
     assert found["kd_noise"][1:3] == ["–", "1"]
+    answers = {run: predicted(*run) for run in (("kd_noise", 0), ("kd_ood", 0), ("kd_ood", 1))}
+    test = Examples.load(Places("digits").split("test"))
+    row, seed = max(answers, key=lambda run: accuracy_score(test.label, answers[run]))
+    least = recall_score(test.label, answers[row, seed], average=None).min()
+    assert re.search(rf"lowest of {row}, seed {seed}: \w+ \({100 * least:.0f} %\), ", said)
 
 
 def test_masks_are_scored_where_they_lie_as_the_task_says(project, capsys):

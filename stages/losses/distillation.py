@@ -81,8 +81,3 @@ def balance(logits: Tensor, base: float = 2.0) -> Tensor:
     log_p = by_place(F.log_softmax(full(logits), 1))
     log_mean = torch.logsumexp(log_p, 0) - math.log(len(log_p))
     return (log_mean.exp() * log_mean).sum() / math.log(base)
-
-
-def energy(logits: Tensor) -> Tensor:
-    """- ln sum_k exp(logit_k), (B,): the lower, the surer (Liu et al. 2020, arXiv:2010.03759)."""
-    return -full(logits).logsumexp(1)

@@ -11,7 +11,6 @@ from stages.engine.players import Player, in_eval, trainable
 from stages.kinds import IMAGES, ONE_LABEL
 from stages.losses import distillation, synthesis
 from stages.losses.precision import full
-from stages.methods._latents import Calm
 from stages.methods.bases.method import MethodParams, Rescheduled
 from stages.methods.bases.phased import Phased
 from stages.methods.blocks.rank_statistics import union_moments
@@ -66,8 +65,6 @@ class Invertible(Phased):
         self.generator = self.adam("generator", generator_for(p.latent, shape, width), p.lr, 0)
         self.encoder = self.adam("encoder", Encoder(p.latent, setting.classes, shape, width), p.encoder_lr)
         self.student.span = self.span(0)
-        self.calm = Calm()
-        self.memories["calm"] = self.calm
 
     def data_free_step(self, number: int) -> dict[str, Tensor]:
         """One step of G, then five of S and E on fresh images."""
@@ -106,7 +103,6 @@ class Invertible(Phased):
             noise = torch.randn_like(mean).clamp(-10, 10)
             missed = synthesis.latent_error(mean + noise * (log_variance / 2).exp(), z, mean, log_variance)
             self.encoder.update(missed)
-        self.calm.value = distillation.energy(self.setting.runtime.gather(teacher)).median()
         return torch.stack([loss.detach(), missed.detach()])
 
     def generate(self) -> tuple[Tensor, Tensor]:

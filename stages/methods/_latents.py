@@ -1,8 +1,5 @@
 """AuG-KD's way from an image to its anchor and back: encoder E, anchor A and generator G, all in eval mode here."""
 
-import math
-from typing import Any, Literal
-
 import torch
 from torch import Tensor
 
@@ -57,22 +54,6 @@ class Latents:
             )
 
 
-class Calm:
-    """The median energy of T on G's images, of the last batch: what counts as sure. A memory of the run."""
-
-    def __init__(self) -> None:
-        self.value = torch.zeros(())
-
-    def state(self) -> dict[str, Any]:
-        """All that a checkpoint needs."""
-        return {"value": self.value.cpu()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
-        self.value = state["value"]
-
-
-def ramp(progress: float, a: float, b: float, shape: Literal["linear", "tenths"] = "linear") -> float:
-    """The real image's part: from `b` at 0 to 1 at `a` of the stage and after; `tenths` holds it for a tenth of the way."""
-    way = min(progress / a, 1.0)
-    return b + (1 - b) * (math.floor(10 * way) / 10 if shape == "tenths" else way)
+def ramp(progress: float, a: float, b: float) -> float:
+    """The real image's part: from `b` at 0 evenly to 1 at `a` of the stage and after."""
+    return b + (1 - b) * min(progress / a, 1.0)

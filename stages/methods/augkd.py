@@ -35,17 +35,15 @@ class Method(Invertible):
         """`anchor_steps` are iterations of the second stage (0: no such stage); the third has the task's.
 
         `invariant` is the share of latents that A should leave alone. In the mixup stage the real image's part rises from `b` to
-        1 over the first `a` of the stage, evenly or in tenths; T's part is what is left (`mixed`) or 1/2.
+        1 over the first `a` of the stage, evenly; T's part is what is left (`mixed`) or 1/2.
         """
 
         anchor_steps: Annotated[int, Field(ge=0)] = 10000
         invariant: Annotated[float, Field(gt=0, lt=1)] = 0.25
         invariance: Weight = 10.0
-        uncertainty: Literal["entropy", "energy"] = "entropy"
         label: Weight = 0.1
         a: Annotated[float, Field(gt=0, le=1)] = 0.6
         b: Annotated[float, Field(ge=0, le=1)] = 0.2
-        ramp: Literal["linear", "tenths"] = "linear"
         tau: Rate = 4.0
         kd_weight: Literal["mixed", "half"] = "mixed"
 
@@ -85,7 +83,7 @@ class Method(Invertible):
                 z, mask = self.anchor.net(self.latents.encode(images, labels), labels)
                 logits = self.teacher(self.latents.decode(z))
                 terms: Terms = {
-                    "uncertainty": (1.0, self.uncertainty(logits)),
+                    "uncertainty": (1.0, distillation.entropy(logits).mean() / math.log(logits.shape[1])),
                     "invariance": (
                         self.params.invariance,
                         synthesis.invariance(self.setting.runtime.union(mask), self.params.invariant),
@@ -130,13 +128,7 @@ class Method(Invertible):
 
     def real_part(self, number: int) -> float:
         """f in [b, 1] at a step of the mixup stage."""
-        return ramp(number / self.schedule.steps, self.params.a, self.params.b, self.params.ramp)
-
-    def uncertainty(self, logits: Tensor) -> Tensor:
-        """Mean U of T's logits (B, K): entropy in parts of ln K, or how far the energy lies above that of G's own images."""
-        if self.params.uncertainty == "entropy":
-            return distillation.entropy(logits).mean() / math.log(logits.shape[1])
-        return F.relu(distillation.energy(logits) - self.calm.value).mean()
+        return ramp(number / self.schedule.steps, self.params.a, self.params.b)
 
     def samples(self, count: int) -> Tensor | None:
         """What T's anchors of `count` images of the student's domain look like; None where S saw no mixture."""

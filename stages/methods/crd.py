@@ -8,14 +8,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from stages.datasets.examples import PREDICTED
 from stages.engine.runtime import Runtime
 from stages.losses.precision import exact, full
 from stages.losses.representation import noise_contrast
 from stages.methods.bases.feature_matching import FeatureMatching
 from stages.methods.bases.method import POOL
 from stages.methods.blocks.feature_watch import Observation
-from stages.support.errors import UserError
 from stages.support.sections import Positive, Rate, Weight
 
 
@@ -23,14 +21,13 @@ class Method(FeatureMatching):
     """An image's embedding in S matches its remembered embedding in T, and no other image's; and the other way round."""
 
     class Params(FeatureMatching.Params):
-        """`negatives` other images of the pool for each one; with `other_classes`, only those that T takes for another class."""
+        """`negatives` other images of the pool for each one."""
 
         beta: Weight = 0.8
         negatives: Positive = 4096
         embedding: Positive = 128
         contrast_tau: Rate = 0.07
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
-        other_classes: bool = False
 
         def smoke(self) -> Self:
             """The same parameters with few negatives."""
@@ -42,14 +39,9 @@ class Method(FeatureMatching):
         """Memories of both networks' embeddings of the whole pool."""
         super().build()
         setting, p = self.setting, self.params
-        pool = setting.data[POOL]
-        self.count = len(pool)
+        self.count = len(setting.data[POOL])
         self.banks = {side: Bank(self.count, p.embedding, p.momentum, setting.runtime) for side in ("student", "teacher")}
         self.memories |= {f"bank_{side}": bank for side, bank in self.banks.items()}
-        labels = pool.columns[PREDICTED] if p.other_classes else torch.arange(self.count)
-        self.order, self.block = (x.to(setting.runtime.device) for x in blocks(labels))
-        if int((self.block[:, 1] - self.block[:, 0]).max()) == self.count:
-            raise UserError("crd: the teacher sees one class in the whole pool; set method.crd.other_classes to false")
 
     def make_heads(self, student: Observation, teacher: Observation) -> nn.Module:
         """A linear map into the common space for each network."""
@@ -72,19 +64,10 @@ class Method(FeatureMatching):
         return torch.stack(terms).sum()
 
     def _others(self, rows: Tensor) -> Tensor:
-        """Rows (B, K) of negatives: uniform among all that lie outside of each row's own block."""
-        start, end = self.block[rows].unbind(1)
+        """Rows (B, K) of negatives: uniform among all but the row itself."""
         drawn = torch.rand(len(rows), self.params.negatives).to(rows.device)
-        place = (drawn * (self.count - (end - start))[:, None]).long()
-        return self.order[place + (end - start)[:, None] * (place >= start[:, None])]
-
-
-def blocks(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows sorted by label (n,), and for each row the begin and end (n, 2) of its label's block in that order."""
-    order = labels.argsort(stable=True)
-    counts = torch.bincount(labels)
-    end = counts.cumsum(0)
-    return order, torch.stack([end - counts, end], 1)[labels]
+        place = (drawn * (self.count - 1)).long()
+        return place + (place >= rows[:, None])
 
 
 class Bank:

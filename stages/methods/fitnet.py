@@ -1,7 +1,5 @@
 """FitNets: hints from the teacher's stages (Romero et al. 2015, arXiv:1412.6550), on OOD images and jointly with KD."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,10 +16,9 @@ class Method(FeatureMatching):
     """Mean squared error between T's stage maps and regressions of S's, summed over stages."""
 
     class Params(FeatureMatching.Params):
-        """`hints` takes all stages (MosaicKD's code) or only the second, through a ReLU (RepDistiller's)."""
+        """`beta` weighs the sum over all stages, as MosaicKD's code takes it."""
 
         beta: Weight = 100.0
-        hints: Literal["stages", "single"] = "stages"
 
     params: Params
     of_kind = frozenset({IMAGES})
@@ -29,22 +26,17 @@ class Method(FeatureMatching):
 
     def make_heads(self, student: Observation, teacher: Observation) -> nn.Module:
         """A regressor a stage."""
-        single = self.params.hints == "single"
-        return nn.ModuleList(regressor(s, t, single) for s, t in self._pairs(student, teacher))
+        return nn.ModuleList(regressor(s, t) for s, t in paired(student.maps, teacher.maps))
 
     def term(self, student: Observation, teacher: Observation, rows: Tensor) -> Tensor:
         """The sum over stages."""
         regressors = self.players["heads"].net
         assert isinstance(regressors, nn.ModuleList)
-        pairs = zip(regressors, self._pairs(student, teacher), strict=True)
+        pairs = zip(regressors, paired(student.maps, teacher.maps), strict=True)
         return torch.stack([F.mse_loss(full(regress(s)), full(t)) for regress, (s, t) in pairs]).sum()
 
-    def _pairs(self, student: Observation, teacher: Observation) -> list[tuple[Tensor, Tensor]]:
-        pairs = paired(student.maps, teacher.maps)
-        return pairs[1:2] if self.params.hints == "single" else pairs
 
-
-def regressor(student: Tensor, teacher: Tensor, relu: bool) -> nn.Sequential:
+def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
     """Convolution and batch normalisation from a map of S to the shape of a map of T.
 
     Raises UserError where S's map is smaller than T's and not half its size.
@@ -62,4 +54,4 @@ def regressor(student: Tensor, teacher: Tensor, relu: bool) -> nn.Sequential:
         raise UserError(
             f"fitnet: a stage of the student has {height} pixels a side, the teacher's {target}; take another student"
         )
-    return nn.Sequential(conv, nn.BatchNorm2d(t), *([nn.ReLU()] if relu else []))
+    return nn.Sequential(conv, nn.BatchNorm2d(t))

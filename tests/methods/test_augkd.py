@@ -110,13 +110,12 @@ def test_the_anchor_and_the_mixup_stage_equal_a_plain_re_computation():
     assert found["mask"].item() == pytest.approx(mask.mean().item())
 
 
-@pytest.mark.parametrize("shape", ["linear", "tenths"])
-def test_the_ramp_rises_from_b_to_1(shape):
-    values = [ramp(i / 200, 0.6, 0.2, shape) for i in range(201)]
+def test_the_ramp_rises_from_b_to_1():
+    values = [ramp(i / 200, 0.6, 0.2) for i in range(201)]
     assert values[0] == 0.2
     assert values[120:] == [1.0] * 81
     assert values == sorted(values)
-    assert len(set(values)) == (11 if shape == "tenths" else 121)
+    assert len(set(values)) == 121
     assert ramp(0.3, 0.6, 0.2) == pytest.approx(0.6)
 
 

@@ -52,6 +52,7 @@ WITHOUT = {
     "stages.methods": "finds a row's parameters",
     "stages.support.errors": "words",
     "stages.support.files": "moves files, and checks that they are whole",
+    "stages.support.memory": "keeps freed memory",
     "stages.support.plugins": "finds a module by its name",
     "stages.support.progress": "draws a bar",
     "stages.support.sections": "checks parameters",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from stages.support.memory import keep_freed
+
 # Who knows in which file a parameter stands adds a function here: from its name in code to `FILE: KEY`, or None.
 places: list[Callable[[str], str | None]] = []
 NAMED = re.compile(r"(?:^|(?<=`))(?:task|row|method|run|impress|export)\.[^\s:`]+(?=: |`)")
@@ -69,6 +71,7 @@ def run_script(main: Callable[..., None], *names: str) -> None:
 
     Exits 2 on a wrong number of arguments, 1 on a UserError or an operating-system error, 130 on Ctrl-C.
     """
+    keep_freed()
     arguments = sys.argv[1:]
     if names != (ANY,) and len(arguments) != len(names):
         _leave(2, f"usage: python -m {_name()} {' '.join(name.upper() for name in names)}")

@@ -171,6 +171,10 @@ def _apart(task: Task, name: str, pool: Examples, known: Examples) -> tuple[Exam
         return pool, len(twins)
     if not len(left := pool.without(twins)):
         raise UserError(f"task.{name}.ood: every image that was kept is, or nearly is, one that measures students; give others")
+    if len(twins):
+        print(
+            f"{name}: {len(twins):,} images that were kept are, or nearly are, ones that measure students; {len(left):,} are left"
+        )
     return left, 0
 
 

@@ -45,7 +45,11 @@ def main(name: str) -> None:
     facts = {"kind": task.kind, "headline": score, "distill": _distill(task)}
     if task.measured != HELD_OUT:
         facts["pool"] = _pool(places, kind, teacher)
-    write_json(places.report(scale), facts | {"rows": records.merged({} if gone else earlier["rows"], rows)})
+    merged = records.merged({} if gone else earlier["rows"], rows)
+    for row in rows.keys() & earlier["rows"].keys():
+        if left := earlier["rows"][row].get("seeds", {}).keys() - merged[row].get("seeds", {}).keys():
+            print(f"{name}: {row} leaves out seed {', '.join(sorted(left))}, made by other parameters, code or teacher")
+    write_json(places.report(scale), facts | {"rows": merged})
     if not places.report().exists():
         write_json(places.report(), {"kind": task.kind, "headline": score, "rows": {}})  # DVC wants it there
 

@@ -81,13 +81,13 @@ def best(score: Tensor, count: int) -> Tensor:
 
 
 def best_of_each(score: Tensor, predicted: Tensor, classes: int, count: int) -> Tensor:
-    """`count` rows: the best `count` / K of each class, then the best of all that are left."""
+    """`count` rows: the best of each class, `count` / K rounded down, then the best of all that are left."""
     order = best(score, len(score))
-    quota, taken = math.ceil(count / classes), torch.zeros(len(score), dtype=torch.bool)
+    quota, taken = count // classes, torch.zeros(len(score), dtype=torch.bool)
     for k in range(classes):
         taken[order[predicted[order] == k][:quota]] = True
     first = order[taken[order]]
-    return torch.cat([first, order[~taken[order]]])[:count]
+    return torch.cat([first, order[~taken[order]][: count - len(first)]])
 
 
 def effective_classes(shares: Tensor) -> float:

@@ -60,6 +60,13 @@ def open_teacher(places: Places, task: Task, runtime: rt.Runtime) -> Opened:
     return blueprint, open_kind(task, blueprint.classes), teacher
 
 
+class Given(dict[str, Examples]):
+    """The data of a run; asks for others raise UserError."""
+
+    def __missing__(self, key: str) -> Examples:
+        raise UserError(f"the method asks for '{key}', which its `sees` does not name; name it there")
+
+
 def open_setting(places: Places, task: Task, method: type[Method], seed: int, runtime: rt.Runtime) -> tuple[Setting, Blueprint]:
     """All that `method` is given, with an untrained student, and the student's blueprint. Seeds the generators."""
     opened, data = (
@@ -94,7 +101,7 @@ def setting_of(
     for module in weights.modules(net, given.frozen, f"{key}.frozen"):
         module.requires_grad_(False)
     mean, std = made_for.mean or [], made_for.std or []
-    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, data, mean, std, made_for.known), student
+    return Setting(kind, teacher, net, schedule_of(task.distill), seed, runtime, Given(data), mean, std, made_for.known), student
 
 
 def open_probe(places: Places, task: Task, setting: Setting) -> Probe:

@@ -64,7 +64,10 @@ class Shards:
         now = {one["path"]: one for one in self.job.task.ood.shards()}
         if changed := next((one["path"] for one in self.manifest if now.get(one["path"]) != one), None):
             raise UserError(f"{changed} is not as `prepare` found it; `dvc repro -f prepare@{self.job.name}` lists shards again")
-        numbers = [number for number in range(len(self.paths))[part] if not self.file(number).exists()]
+        asked = range(len(self.paths))[part]
+        numbers = [number for number in asked if not self.file(number).exists()]
+        if len(numbers) < len(asked):
+            print(f"{self.job.name}: {len(asked) - len(numbers)} of {len(asked)} shards are scored already, in {self.folder}")
         for _ in _each(functools.partial(_scored, self.job.name, self.folder), numbers, f"score shards of {self.job.name}"):
             pass
 

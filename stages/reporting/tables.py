@@ -40,8 +40,9 @@ MARKS = {
 MARKED = ". ".join(f"{mark} {what}" for mark, what in MARKS.items())
 NOTE = (
     "Mean over n seeds with a 95 % t-interval, which covers the student's seed alone: teacher, split and pool are one draw. "
-    "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`. ms: one image on a CPU thread, "
-    f"one network of each make. {MARKED}. n/a: the method does not run there. pool: no example of the domain was there, so "
+    "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`, over the seeds that both have. "
+    f"ms: one image on a CPU thread, one network of each make. {MARKED}. n/a: the method does "
+    "not run there. pool: no example of the domain was there, so "
     "students are compared with the teacher on a part of the pool that was held out. The teacher is one network, so it has no "
     "interval, nor has a row of one seed; and a test split is a sample: by 1,000 images a score of 50 % is known to 3 points, "
     "by 100 to 10. FD: Fréchet distance between a method's images and the in-domain validation split in the teacher's "
@@ -81,14 +82,18 @@ def runs(rows: dict[str, Any], domain: str | None = None) -> pd.DataFrame:
 
 
 def summarise(found: pd.DataFrame, headline: str, baseline: str | None = BASELINE) -> pd.DataFrame:
-    """Means over seeds in the order of first appearance, with n, half the 95 % t-interval of the headline, and any gain."""
+    """Means over seeds in the order of first appearance, with n, half the 95 % t-interval of the headline, and any gain.
+
+    The gain is over the seeds that the row has in common with the `baseline`.
+    """
     groups = found.drop(columns="seed").groupby("method", sort=False)
     table = groups.mean()
     table["n"] = groups.size()
     table["ci95"] = [half_interval(list(group[headline])) for _, group in groups]
     if baseline:
-        base = table[headline].get(baseline, math.nan)
-        table["gain"] = (table[headline] - base).where(table.index != TEACHER)
+        base = found[found["method"] == baseline].set_index("seed")[headline]
+        gains = (found[headline] - found["seed"].map(base)).groupby(found["method"], sort=False).mean()
+        table["gain"] = gains.where(gains.index != TEACHER)
     return table
 
 

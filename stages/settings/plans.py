@@ -87,7 +87,10 @@ class Plan:
         Raises UserError where the file says something else: DVC would take what follows for a run of that other plan.
         """
         if path.exists() and read_json(path).get("identity") != self.identity:
-            raise UserError(f"{path} is older than the code or the parameters; run `python -m stages.plan`, or `dvc repro`")
+            raise UserError(
+                f"{path} is older than the code or the parameters; `python -m stages.plan` or `dvc repro` writes it anew "
+                "if `run` names its task and row, else remove it"
+            )
         self.write(path)
 
 

@@ -86,7 +86,7 @@ def run_script(main: Callable[..., None], *names: str) -> None:
         where = f" ({error.filename})" if error.filename else ""
         _leave(1, f"error: {error.strerror or error}{where}{FIXES.get(_number(error), '')}")
     except KeyboardInterrupt:
-        _leave(130, "interrupted: run the same command again; a training goes on from where it was saved")
+        _leave(130, "interrupted: run the same command again; it goes on from what was saved")
 
 
 def _number(error: OSError) -> int:

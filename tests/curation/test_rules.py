@@ -122,6 +122,14 @@ def test_quotas_take_the_best_of_each_class_and_fill_up_with_the_best_of_all(poo
     assert set(rows) == expected
 
 
+@pytest.mark.parametrize("count", [40, 41, 45, 49])
+def test_no_class_falls_below_its_share_where_the_count_is_no_multiple_of_the_classes(count):
+    predicted, total = torch.arange(500) % 10, torch.linspace(1, 0, 500) - torch.arange(500) % 10
+    kept = predicted[sampling.best_of_each(total, predicted, 10, count)]
+    assert len(kept) == count
+    assert torch.bincount(kept, minlength=10).min() == 4
+
+
 def test_the_density_form_pushes_crowded_classes_out(pool):
     logits, features = pool
     rule = {"keep": "odsd", "balance": "density", "density": 5.0}

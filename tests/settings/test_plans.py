@@ -132,6 +132,6 @@ def test_a_stage_by_hand_writes_its_plan_and_refuses_an_older_one(project):
     plan.main()
     project.write(changed)  # behind the back of stage `plan`
     with pytest.raises(
-        UserError, match=r"data/plans/digits/kd_ood\.json is older .*; run `python -m stages\.plan`, or `dvc repro`"
+        UserError, match=r"data/plans/digits/kd_ood\.json is older .*; `python -m stages\.plan` or `dvc repro` writes"
     ):
         distill.main("digits", "kd_ood", "0")

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +59,12 @@ LAST = "What the columns mean"
 def section(title):
     text = (paths.RESULTS / "table.md").read_text()
     return text.split(f"### {title}\n")[1].split("###")[0].split("top-1: accuracy")[0].rstrip()
+
+
+def test_the_version_is_one():
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"] == version
+    assert re.search(r"^## ([\d.]+)", (REPOSITORY / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == version
 
 
 def test_means_intervals_gains_and_marks(results):

@@ -11,7 +11,7 @@ OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**26}
 def keep_freed() -> None:
     """Let glibc keep large blocks that are freed; elsewhere nothing happens.
 
-    It would give each back to the system, which then clears every page of the next: up to four fifths of a CPU's time.
+    It would give each back to the system, which then clears every page of the next: up to two thirds of a CPU's time.
     """
     if sys.platform == "linux" and (set_option := getattr(ctypes.CDLL(None), "mallopt", None)):
         for option, value in OPTIONS.items():

@@ -49,9 +49,10 @@ def table(settings: Params, name: str) -> tuple[pd.DataFrame, dict[str, str]]:
     elif made.seconds:
         found[TEACHER] = (int(stale), made)
     for row in progress(settings.run.methods, f"probe {name}"):
-        one = estimates.student(settings, name, row)
-        if isinstance(one, Estimate):
-            found[row] = (len(settings.run.seeds) if stale else left(settings, name, row), one)
+        if not (seeds := len(settings.run.seeds) if stale else left(settings, name, row)):
+            absent[row] = "is made"
+        elif isinstance(one := estimates.student(settings, name, row), Estimate):
+            found[row] = (seeds, one)
         else:
             absent[row] = f"does not run: it {one}"
     return pd.DataFrame([line(row, *seen) for row, seen in found.items()]), absent

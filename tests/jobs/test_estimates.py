@@ -72,6 +72,10 @@ def test_what_is_made_is_not_left(project, capsys):
     lines, absent = estimate.table(params.load(), "digits")
     assert dict(zip(lines["row"], lines["left"], strict=True)) == {"teacher": 0, "kd_ood": 1}
     assert absent.keys() == {"augkd"}
+    project.change("run", seeds=[0])
+    lines, absent = estimate.table(params.load(), "digits")
+    assert list(lines["row"]) == ["teacher"]
+    assert absent["kd_ood"] == "is made"
 
 
 def test_plan_says_how_long_a_student_of_large_networks_takes(project, capsys):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from stages.support.errors import UserError
 
+PLACES = 2**18  # pixels that stay in a CPU's caches
+
 
 class Program(nn.Module):
     """A network of which all that is stored is the file that it came in, the buffer `program`, uint8.
@@ -71,10 +73,16 @@ class Program(nn.Module):
         """How many parameters it holds."""
 
     def chunks(self, x: Tensor) -> list[Tensor]:
-        """The inputs in batches of the size that the program wants; the last one is filled up with its last input."""
+        """The inputs in batches of the size that the program wants; the last one is filled up with its last input.
+
+        Where it wants none, a CPU has a few large images at a time.
+        """
         batch = self.wants[0]
         if batch is None:
-            return list(x.split(self.most)) if self.most else [x]
+            if self.most:
+                return list(x.split(self.most))
+            few = max(2, PLACES // x.shape[2:].numel())  # a program may refuse one alone
+            return list(x.tensor_split(max(1, len(x) // few))) if x.device.type == "cpu" else [x]
         short = -len(x) % batch
         return list(torch.cat([x, x[-1:].expand(short, *x.shape[1:])]).split(batch)) if short else list(x.split(batch))
 

@@ -13,6 +13,7 @@ from stages.engine.teacher import Teacher as Teaching
 from stages.jobs.imported import as_logits, imported, same_answer
 from stages.kinds.classification import Kind
 from stages.kinds.segmentation import Kind as Segmentation
+from stages.networks import program as programs
 from stages.networks import weights
 from stages.networks.answers import Answers
 from stages.settings.task import Teacher
@@ -97,6 +98,16 @@ def test_an_exported_program_answers_and_has_gradients_at_any_batch(tmp_path, ba
         torch.testing.assert_close(made(seen()).float(), theirs(normal(seen())).float(), rtol=0.05, atol=0.05)
     card = json.loads((tmp_path / "kept/card.json").read_text())
     assert card["params"] == sum(p.numel() for p in theirs.parameters())
+
+
+def test_a_cpu_has_a_few_large_images_at_a_time_and_never_one_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "PLACES", 2 * 16 * 16)
+    theirs, path = net(), tmp_path / "teacher.pt2"
+    dynamic = ({0: torch.export.Dim("n", min=2)},)
+    torch.export.save(torch.export.export(theirs, (torch.zeros(3, 3, 16, 16),), dynamic_shapes=dynamic), path)
+    _, made, _, _ = opened({"exported": {"path": str(path), "mean": MEAN, "std": STD}})
+    assert [len(part) for part in made.net.chunks(seen()[:5])] == [3, 2]
+    torch.testing.assert_close(made(seen()[:5]), theirs(normal(seen()[:5])))
 
 
 def test_images_are_resized_to_the_size_of_an_exported_program(tmp_path):

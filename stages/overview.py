@@ -17,7 +17,7 @@ from stages.reporting.page import Section, page
 from stages.settings import paths
 from stages.settings.params import COST, TEACHER, Params, load
 from stages.settings.paths import Places
-from stages.settings.plans import HALF
+from stages.settings.plans import HALF, UNKNOWN
 from stages.settings.task import STUDENT_DOMAIN
 from stages.support.errors import run_script
 from stages.support.files import read_json, replacing, write_json
@@ -151,12 +151,12 @@ def marks(row: str, known: records.Rows, here: dict[str, Any]) -> list[str]:
     pairs = [(told, now.get(stage) or "") for identity in records.identities(known[row]) for stage, told in identity.items()]
     beside = records.teachers(known)
     another = bool(beside) and not records.taught_by(known[row]) <= beside
-    older = another or any(told[:HALF] != today[:HALF] for told, today in pairs)
+    older = another or any(today[:HALF] not in (told[:HALF], UNKNOWN) for told, today in pairs)
     says = {
         tables.UPPER_BOUND: known[row].get("upper_bound"),
         tables.RESCHEDULED: records.schedule(known[row]),
         tables.OLDER: older,
-        tables.RECODED: not older and any(told != today for told, today in pairs),
+        tables.RECODED: not older and any(told[HALF:] != today[HALF:] for told, today in pairs),
     }
     return [mark for mark, so in says.items() if so]
 

@@ -15,7 +15,7 @@ from dvc.utils.hydra import apply_overrides
 from stages import methods, overview
 from stages.methods._described import described
 from stages.networks import weights
-from stages.settings import params, paths
+from stages.settings import params, paths, plans
 from stages.settings.paths import Places
 from stages.support.errors import UserError
 from stages.tools import pages
@@ -115,11 +115,19 @@ def test_a_row_that_was_tested_on_other_images_has_no_gain(results):
 
 
 @pytest.mark.parametrize(
-    ("told", "mark"), [("aaaaaabbbbbb", ""), ("aaaaaacccccc", " °"), ("ccccccbbbbbb", " ‡"), ("ccccccdddddd", " ‡")]
+    ("today", "told", "mark"),
+    [
+        ("aaaaaabbbbbb", "aaaaaabbbbbb", ""),
+        ("aaaaaabbbbbb", "aaaaaacccccc", " °"),
+        ("aaaaaabbbbbb", "ccccccbbbbbb", " ‡"),
+        ("aaaaaabbbbbb", "ccccccdddddd", " ‡"),
+        (f"{plans.UNKNOWN}bbbbbb", "ccccccbbbbbb", ""),  # of a user's file that is not here
+        (f"{plans.UNKNOWN}bbbbbb", "ccccccdddddd", " °"),
+    ],
 )
-def test_other_code_is_told_from_other_parameters(results, told, mark):
+def test_other_code_is_told_from_other_parameters(results, today, told, mark):
     now = json.loads(paths.identities().read_text())
-    now["full"]["digits"]["rows"]["mosaickd"] = "aaaaaabbbbbb"
+    now["full"]["digits"]["rows"]["mosaickd"] = today
     paths.identities().write_text(json.dumps(now))
     with edited() as rows:
         for found in rows["mosaickd"]["seeds"].values():

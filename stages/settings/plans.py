@@ -60,6 +60,7 @@ WITHOUT = {
     "stages.engine.provenance": "says where a run was made",
 }
 HALF = 6  # digits of an identity that are of the parameters
+MISSING, UNKNOWN = "missing", "?" * HALF
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -72,8 +73,12 @@ class Plan:
 
     @property
     def identity(self) -> str:
-        """Twelve hexadecimal digits: the first six change with the parameters, the others with the code."""
-        return "".join(_digest(json.dumps(part, sort_keys=True))[:HALF] for part in (self.parameters, self.code))
+        """Twelve hexadecimal digits: the first six change with the parameters, the others with the code.
+
+        The first are UNKNOWN where a file of the user's is not here.
+        """
+        parameters, code = (_digest(json.dumps(part, sort_keys=True))[:HALF] for part in (self.parameters, self.code))
+        return (UNKNOWN if MISSING in self.parameters.get("files", {}).values() else parameters) + code
 
     def write(self, path: Path) -> None:
         """Write a readable file, atomically; one that says the same is left alone."""
@@ -162,7 +167,7 @@ def _unhashed(content: Any) -> Iterator[tuple[str, str]]:
         return
     if isinstance(content.get("path"), str) and content.get("sha256", "") is None:
         path = weights_in(Path(content["path"]))
-        yield content["path"], _hashed(path, path.stat().st_mtime_ns) if path.is_file() else "missing"
+        yield content["path"], _hashed(path, path.stat().st_mtime_ns) if path.is_file() else MISSING
     network = content.get("network")
     if isinstance(network, str) and (code_file := own_code(network)):
         yield network, sha256(code_file)

@@ -120,6 +120,15 @@ def test_an_identity_changes_with_each_part_and_with_nothing_else():
     assert plans.Plan(dict(reversed(one.parameters.items())), dict(reversed(one.code.items()))).identity == one.identity
 
 
+def test_a_file_that_is_not_here_is_known_by_no_identity(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = {"exported": {"path": "teacher.pt2", "sha256": None}}
+    here = [dict(plans._unhashed(content)), Path("teacher.pt2").write_bytes(b"1") and dict(plans._unhashed(content))]
+    missing, found = (plans.Plan({"files": files}, {}).identity for files in here)
+    assert missing[: plans.HALF] == plans.UNKNOWN != found[: plans.HALF]
+    assert missing[plans.HALF :] == found[plans.HALF :]
+
+
 def test_a_stage_by_hand_writes_its_plan_and_refuses_an_older_one(project):
     prepare.main("digits")
     before = Places("digits").plan("prepare").read_text()

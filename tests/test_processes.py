@@ -97,7 +97,7 @@ def test_a_stage_whose_launcher_was_killed_saves_and_ends(ready):
     parent = subprocess.Popen([sys.executable, "-c", ORPHAN, "parent"], cwd=ready.folder, env=environment, stderr=subprocess.PIPE)
     said = parent.stderr.read().decode()  # until the stage, which has it too, has ended
     assert parent.wait() == -9
-    assert said.strip().endswith("training goes on from where it was saved")
+    assert said.strip().endswith("it goes on from what was saved")
     assert not Places("digits").student("kd_ood", 0).exists()
     assert list(paths.CHECKPOINTS.glob("*/last.pt"))
 

@@ -45,9 +45,10 @@ def main(name: str) -> None:
     facts = {"kind": task.kind, "headline": score, "distill": _distill(task)}
     if task.measured != HELD_OUT:
         facts["pool"] = _pool(places, kind, teacher)
-    merged = records.merged({} if gone else earlier["rows"], rows)
-    for row in rows.keys() & earlier["rows"].keys():
-        if left := earlier["rows"][row].get("seeds", {}).keys() - merged[row].get("seeds", {}).keys():
+    before = {} if gone else earlier["rows"]
+    merged = records.merged(before, rows)
+    for row, known in before.items():
+        if left := known.get("seeds", {}).keys() - merged[row].get("seeds", {}).keys():
             print(f"{name}: {row} leaves out seed {', '.join(sorted(left))}, made by other parameters, code or teacher")
     write_json(places.report(scale), facts | {"rows": merged})
     if not places.report().exists():

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from scipy.stats import kendalltau, linregress, t
+from scipy.stats import kendalltau, t
 from torch import Tensor
 
 from stages.curation.weights import class_deviations, matching, sketched
@@ -171,11 +172,11 @@ def estimated(known: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
     With half its mean width, in points.
     """
     x, new = known["inverted"], table.dropna(subset="inverted")
-    line = linregress(x, known["top1"])
-    off = known["top1"] - (line.slope * x + line.intercept)
+    line = np.poly1d(np.polyfit(x, known["top1"], 1))
+    off = known["top1"] - line(x)
     far = 1 + 1 / len(x) + (new["inverted"] - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
     half = t.ppf(0.95, len(x) - 2) * (off @ off / (len(x) - 2) * far) ** 0.5
-    missed = (new["top1"] - (line.slope * new["inverted"] + line.intercept)).abs()
+    missed = (new["top1"] - line(new["inverted"])).abs()
     return {"n": len(new), "covered": (missed <= half).mean(), "half": half.mean()}
 
 
@@ -188,7 +189,7 @@ def family(task: str) -> str:
 def draw(tables: dict[str, pd.DataFrame], file: Path) -> None:
     """A dot a student: its accuracy over what two scores say of it. Bounds are crosses."""
     scores = {"pool": "agreement on images of the pool, %", "inverted": "agreement on images inverted from the teacher, %"}
-    every = pd.concat([table.assign(task=task) for task, table in tables.items() if "inverted" in table], ignore_index=True)
+    every = pd.concat([table.assign(task=task) for task, table in tables.items()], ignore_index=True)
     every["what"] = every["bound"].map({False: "student", True: "upper bound"})
     figure, axes = plt.subplots(1, len(scores), figsize=(11, 4.6), sharey=True, layout="constrained")
     for ax, (score, words) in zip(axes, scores.items(), strict=True):
@@ -217,4 +218,4 @@ if __name__ == "__main__":
     known = pd.concat([table for task, table in ranked.items() if family(task) in CHOSEN_ON]).dropna(subset="inverted")
     others = {task: estimated(known, table) for task, table in ranked.items() if family(task) not in CHOSEN_ON}
     print(pd.DataFrame(others).T.round(2).to_string())
-    draw(tables, FOLDER / "judging.png")
+    draw(ranked, FOLDER / "judging.png")

@@ -41,9 +41,9 @@ MARKED = ". ".join(f"{mark} {what}" for mark, what in MARKS.items())
 NOTE = (
     "Mean over n seeds with a 95 % t-interval, which covers the student's seed alone: teacher, split and pool are one draw. "
     "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`, over the seeds that both have. "
-    f"ms: one image on a CPU thread, one network of each make. {MARKED}. n/a: the method does "
-    "not run there. pool: no example of the domain was there, so "
-    "students are compared with the teacher on a part of the pool that was held out. The teacher is one network, so it has no "
+    f"ms: one image on a CPU thread, one network of each make. {MARKED}. "
+    "n/a: the method does not run there. pool: no example of the domain was there, so students are compared with the teacher "
+    "on a part of the pool that was held out. The teacher is one network, so it has no "
     "interval, nor has a row of one seed; and a test split is a sample: by 1,000 images a score of 50 % is known to 3 points, "
     "by 100 to 10. FD: Fréchet distance between a method's images and the in-domain validation split in the teacher's "
     "penultimate features (not Inception's); the teacher's is of as many of its training images, the least that a method "

@@ -123,8 +123,9 @@ def test_an_identity_changes_with_each_part_and_with_nothing_else():
 def test_a_file_that_is_not_here_is_known_by_no_identity(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = {"exported": {"path": "teacher.pt2", "sha256": None}}
-    here = [dict(plans._unhashed(content)), Path("teacher.pt2").write_bytes(b"1") and dict(plans._unhashed(content))]
-    missing, found = (plans.Plan({"files": files}, {}).identity for files in here)
+    missing = plans.Plan({"files": dict(plans._unhashed(content))}, {}).identity
+    Path("teacher.pt2").write_bytes(b"1")
+    found = plans.Plan({"files": dict(plans._unhashed(content))}, {}).identity
     assert missing[: plans.HALF] == plans.UNKNOWN != found[: plans.HALF]
     assert missing[plans.HALF :] == found[plans.HALF :]
 

@@ -45,7 +45,7 @@ def show(ax: plt.Axes, image: np.ndarray, title: str, columns: Sequence[str] = (
         place = (k + 0.5) * image.shape[1] / len(columns)
         turn = {"rotation": 45, "ha": "left"} if long else {"ha": "center"}
         ax.text(place, -1, name[:14], fontsize=6, va="bottom", **turn)
-    ax.set_title(title, fontsize=10, pad=8 + 4 * min(14, max(map(len, columns), default=0)) * long)
+    ax.set_title(title, fontsize=10, pad=12 + 4 * min(14, max(map(len, columns), default=0)) * long)
     ax.axis("off")
 
 

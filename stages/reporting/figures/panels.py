@@ -40,12 +40,14 @@ def mosaic(images: Tensor, labels: Tensor, classes: int) -> np.ndarray:
 def show(ax: plt.Axes, image: np.ndarray, title: str, columns: Sequence[str] = ()) -> None:
     """One panel of images, with names over its `columns`."""
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    long = max(map(len, columns), default=0) > 2
-    for k, name in enumerate(columns):
-        place = (k + 0.5) * image.shape[1] / len(columns)
-        turn = {"rotation": 45, "ha": "left"} if long else {"ha": "center"}
-        ax.text(place, -1, name[:14], fontsize=6, va="bottom", **turn)
-    ax.set_title(title, fontsize=10, pad=12 + 4 * min(14, max(map(len, columns), default=0)) * long)
+    names = [name[:14] for name in columns]
+    longest = max(map(len, names), default=0)
+    turned = longest > 2
+    for k, name in enumerate(names):
+        place = (k + 0.5) * image.shape[1] / len(names)
+        turn = {"rotation": 45, "ha": "left"} if turned else {"ha": "center"}
+        ax.text(place, -1, name, fontsize=6, va="bottom", **turn)
+    ax.set_title(title, fontsize=10, pad=12 + 4 * longest * turned)
     ax.axis("off")
 
 

@@ -15,6 +15,7 @@ from stages.datasets.examples import Examples
 from stages.datasets.images import to_pixels, to_unit
 from stages.networks import weights
 from stages.settings.paths import Places
+from stages.tools import score
 from tests.tables import rows_of
 
 ROWS = ["kd_ood", "balanced", "kd_ood_strong", "dafl", "fitnet", "mosaickd"]
@@ -65,11 +66,16 @@ def why(row):
     return json.loads(path.read_text()).get("why_not")
 
 
-def test_an_exported_teacher_goes_through_all_stages(taught, tmp_path):
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.parametrize("make", ["exported", "torchscript"])
+def test_a_program_goes_through_all_stages(taught, tmp_path, make):
     project, net = taught
-    program = torch.export.export(net, (torch.zeros(2, 1, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n", min=1)},))
-    torch.export.save(program, tmp_path / "teacher.pt2")
-    rows = through(project, {"exported": str(tmp_path / "teacher.pt2")})
+    example, file = torch.zeros(2, 1, 16, 16), str(tmp_path / "teacher.pt2")
+    if make == "exported":
+        torch.export.save(torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},)), file)
+    else:
+        torch.jit.trace(net, example).save(file)
+    rows = through(project, {make: file})
     assert set(rows) == {"teacher", *ROWS}
     assert why("mosaickd") is None
     assert "whose last layer is known" in why("dafl")
@@ -109,6 +115,12 @@ def test_answers_that_were_given_once_teach_what_asks_no_more(taught, folder, tm
     assert len(pool) == known
     expected = logits[[order[name.rpartition("/")[2]] for name in pool.files]]
     torch.testing.assert_close(pool.columns["logits"], expected)
+    capsys.readouterr()
+    score.main("digits", str(folder / "labelled"))
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
+    assert "teacher" not in lines
+    assert 0 <= float(lines["kd_ood"][0]) <= 100
+    assert lines["kd_ood"][-1] == "–"  # nobody knows what the teacher would say
 
 
 def test_a_teacher_of_224_pixels_teaches_a_small_student(project, folder, capsys):

@@ -14,7 +14,7 @@ from stages.support.plugins import alike, nearest
 
 FOLDER = Path("tasks")
 VARIANTS = "variants.yaml"
-MAKES = ("exported", "onnx", "answers")  # files that are a teacher, or its answers, by themselves
+MAKES = ("exported", "torchscript", "onnx", "answers")  # files that are a teacher, or its answers, by themselves
 CHOOSING = ("source", "keep", "network")  # with another of these, a section's other keys mean something else
 EITHER = (("train", "weights"), ("weights", "train"))  # a teacher is trained or imported
 

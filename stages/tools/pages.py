@@ -46,7 +46,7 @@ MAKES = {
     "ours, torchvision's ResNets": {ASKED, FEATURES, GRADIENT, BATCH_NORM, MAPS, STAGES},
     "others with batch norm": {ASKED, FEATURES, GRADIENT, BATCH_NORM},
     "others without (ViT, ConvNeXt)": {ASKED, FEATURES, GRADIENT},
-    "`exported` (.pt2)": {ASKED, GRADIENT},
+    "`exported` (.pt2), `torchscript`": {ASKED, GRADIENT},
     "`onnx`": {ASKED},
     "`answers`": set[str](),
 }

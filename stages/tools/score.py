@@ -4,6 +4,7 @@ FOLDER, or a tar archive, has a sub-folder for each class; of a task that segmen
 Usage: python -m stages.tools.score TASK FOLDER
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from stages.support.progress import progress
 def main(name: str, folder: str) -> None:
     """Print the headline score of the teacher and of each row whose students lie here: the mean over seeds, and its interval.
 
-    Of the best student also the classes of which least is right.
+    Of the best student also the classes of which least is right. A teacher that was asked once has no line.
     """
     settings, places = params.load(), Places(name)
     task = settings.task(name)
@@ -42,12 +43,10 @@ def main(name: str, folder: str) -> None:
     _, kind, teacher = open_teacher(places, task, runtime)
     with about(folder):
         examples = labelled(task, kind, folder)
-    if ASKED not in teacher.can:
-        raise UserError(
-            f"the teacher of {name} was asked once, and of none of these images; `stages.tools.predict` asks a student"
-        )
-    known = kind.answers(teacher, examples)
-    lines, best, weak = [{"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0}], -1.0, ""
+    known = kind.answers(teacher, examples) if ASKED in teacher.can else None
+    lines, best, weak = list[dict[str, Any]](), -1.0, ""
+    if known is not None:
+        lines.append({"method": TEACHER, "seed": 0, kind.score: kind.measure(known, examples), "agree": 100.0})
     for file in progress(files, f"score {name}"):
         row, seed = file.parts[-3:-1]
         blueprint, net = weights.load(file.parent)
@@ -55,7 +54,7 @@ def main(name: str, folder: str) -> None:
             print(f"{row}, seed {seed}, is left out: it was made when the task had other classes")
             continue
         logits = kind.answers(runtime.place(net.eval()), examples)
-        agree, found = kind.agreement(logits, known), kind.measure(logits, examples)
+        agree, found = math.nan if known is None else kind.agreement(logits, known), kind.measure(logits, examples)
         lines.append({"method": row, "seed": int(seed), kind.score: found, "agree": agree})
         if ONE_LABEL in kind.has and found > best:
             best, weak = found, f"lowest of {row}, seed {seed}: {lowest(logits, examples)}"

@@ -100,6 +100,30 @@ def test_an_exported_program_answers_and_has_gradients_at_any_batch(tmp_path, ba
     assert card["params"] == sum(p.numel() for p in theirs.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_torchscript_program_answers_and_has_gradients(tmp_path, frozen):
+    theirs, path = net(), tmp_path / "teacher.pt"
+    program = torch.jit.trace(theirs, torch.zeros(2, 3, 24, 24))
+    (torch.jit.freeze(program) if frozen else program.train()).save(path)
+    blueprint, made, _, kind = opened({"torchscript": {"path": str(path), "mean": MEAN, "std": STD}})
+    for one in (made, stored(blueprint, made, kind, tmp_path / "kept")):
+        for _ in range(3):  # the first calls are those that it is made faster by
+            x, y = seen().requires_grad_(), seen().requires_grad_()
+            torch.testing.assert_close(one(x), theirs(normal(y)))
+            one(x).square().sum().backward()
+            theirs(normal(y)).square().sum().backward()
+            torch.testing.assert_close(x.grad, y.grad)
+        assert not any(weight.requires_grad for weight in one.net.opened[0].parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_torchscript_program_of_two_inputs_is_refused(tmp_path):
+    torch.jit.trace(nn.Bilinear(3, 3, 5), (torch.zeros(2, 3), torch.zeros(2, 3))).save(tmp_path / "two.pt")
+    with pytest.raises(UserError, match="takes input1, input2, not images alone"):
+        opened({"torchscript": str(tmp_path / "two.pt")})
+
+
 def test_a_cpu_has_a_few_large_images_at_a_time_and_never_one_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "PLACES", 2 * 16 * 16)
     theirs, path = net(), tmp_path / "teacher.pt2"

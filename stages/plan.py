@@ -132,7 +132,7 @@ def tell_costs(params: Params, name: str) -> None:
     print(f"{name}: {'; '.join(guides)}; student {student} for an image, with {len(CLASSES)} classes")
     *macs, own = (cost["macs"] for cost in found.values())
     tell_time(params, name, own * task.distill.student_steps * task.distill.batch)
-    if own > sum(macs):
+    if own > sum(macs) > 0:  # answers that were given once cost nothing
         small = "." not in networks[-1] and max(task.image.shape) > SMALL
         print(f"{name}: the student is dearer than the teacher" + (f"; {STEM}" if small else ""))
 

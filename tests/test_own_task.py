@@ -25,7 +25,7 @@ def printed(title):
 
 def test_from_a_teacher_and_a_folder_to_predictions(tmp_path):
     pytest.importorskip("onnxruntime")
-    (task,) = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "in_domain: # none" in block]
+    (task,) = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "exported:" in block]
     names = yaml.safe_load(task)["mine"]["classes"]
     folder = clone(tmp_path / "project", methods=["kd_ood"], seeds=[0], scale="smoke")
     (folder / "tasks/mine.yaml").write_text(task.replace("torchvision.mobilenet_v3_small", "convnet_16"))  # seconds sooner

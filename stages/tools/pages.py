@@ -40,6 +40,7 @@ CAN = {
     GRADIENT: "gradients",
     EMBEDDINGS: "embeddings as inputs",
 }
+ANSWERS = "answers at any time"
 SEES = {POOL: "the OOD pool", IN_DOMAIN: "in-domain images", LABELS: "their labels", STUDENT_DOMAIN: "labelled student domain"}
 # What a teacher of each make can (`Teacher.can`), by what users call it.
 MAKES = {
@@ -157,12 +158,13 @@ def table(params: Params, rows: list[str]) -> str:
         method, section = methods.method_class(params, row), methods.section(params, row, task)
         kind, data, can = method.of_kind, SEES.keys(), {ASKED, *CAN}
         needs = [what for word, what in CAN.items() if why_not(method, section, kind, can - {word}, data)]
+        asks = ANSWERS if why_not(method, section, kind, can - {ASKED}, data) else "–"
         sees = [what for word, what in SEES.items() if why_not(method, section, kind, can, data - {word})]
         name = f"`{row}`" + (" †" if methods.upper_bound(method) else "")
         tasks = [kind for kind, words in has.items() if not why_not(method, section, words, can, data)]
         what = re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", described(params, row))
         variants = ", ".join(f"`{other}`" for other in params.in_order() if other != row and params.method_of(other) == row)
-        lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or "–", ", ".join(tasks), variants])
+        lines.append([name, what, ", ".join(sees) or "nothing", ", ".join(needs) or asks, ", ".join(tasks), variants])
     columns = ["row", "what it is", "sees", "asks of the teacher", "kinds of task", "variants"]
     return _narrow(pd.DataFrame(lines, columns=columns))
 

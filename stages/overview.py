@@ -61,13 +61,14 @@ def write(params: Params, scale: str, now: dict[str, Any]) -> str:
         _add(written, with_reported(params, report["rows"]), task, report, now.get(task, {}))
     distance.draw(reports, out / "figures")
     sizes.draw(reports, out / "figures")
-    note, beside = " ".join([*written.notes, tables.NOTE]), tables.beside_each_other(written.cells)
+    legend, beside = [*written.notes, *tables.LEGEND], tables.beside_each_other(written.cells)
     first = ["### Tasks beside each other", beside] if beside else []
     with replacing(out / "report.html") as temporary:
-        temporary.write_text(page("Results", written.sections, note))
+        temporary.write_text(page("Results", written.sections, legend))
     with replacing(out / "table.md") as temporary:
         lines = [line for text in written.text.values() for line in text]
-        temporary.write_text("\n\n".join([*first, *lines, "### What the columns mean", note]) + "\n")
+        meanings = "\n".join(f"- {line}" for line in legend)
+        temporary.write_text("\n\n".join([*first, *lines, "### What the columns mean", meanings]) + "\n")
     with replacing(out / "table.csv") as temporary:
         _in_columns(written.numbers).to_csv(temporary, index=False)  # with all digits: a page that takes them rounds once
     write_json(out / "summary.json", {**written.summary, COST: written.costs})

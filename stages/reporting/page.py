@@ -54,8 +54,11 @@ class Section:
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
-def page(title: str, sections: Sequence[Section], note: str) -> str:
-    """The whole page. Tables are sorted by a click on a column's head; figures are shrunk to WIDTH and lie in the page."""
+def page(title: str, sections: Sequence[Section], legend: Sequence[str]) -> str:
+    """The whole page, with the lines of the `legend` at its end.
+
+    Tables are sorted by a click on a column's head; figures are shrunk to WIDTH and lie in the page.
+    """
     links = "".join(f'<a href="#{_anchor(one.title)}">{html.escape(one.title)}</a>' for one in sections)
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -63,7 +66,7 @@ def page(title: str, sections: Sequence[Section], note: str) -> str:
         f"<body><h1>{html.escape(title)}</h1><nav>{links}</nav>",
         generate_init_offline_itables_html(BUNDLE),
         *map(_section, sections),
-        f'<section><p class="note">{html.escape(note)}</p></section></body></html>',
+        f'<section><ul class="note">{"".join(f"<li>{html.escape(line)}</li>" for line in legend)}</ul></section></body></html>',
     ]
     return "\n".join(parts)
 

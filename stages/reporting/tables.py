@@ -37,20 +37,23 @@ MARKS = {
     OLDER: "made with other parameters than now, or of another teacher, or before this was told from code",
     RECODED: "made with the parameters of now by other code",
 }
-MARKED = ". ".join(f"{mark} {what}" for mark, what in MARKS.items())
-NOTE = (
-    "Mean over n seeds with a 95 % t-interval, which covers the student's seed alone: teacher, split and pool are one draw. "
-    "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`, over the seeds that both have. "
-    f"ms: one image on a CPU thread, one network of each make. {MARKED}. "
-    "n/a: the method does not run there. pool: no example of the domain was there, so students are compared with the teacher "
-    "on a part of the pool that was held out. The teacher is one network, so it has no "
-    "interval, nor has a row of one seed; and a test split is a sample: by 1,000 images a score of 50 % is known to 3 points, "
-    "by 100 to 10. FD: Fréchet distance between a method's images and the in-domain validation split in the teacher's "
-    "penultimate features (not Inception's); the teacher's is of as many of its training images, the least that a method "
-    "could reach; none where a set has no more images than features. spread: mean distance of two images' features, in % of "
-    "the in-domain one. Cost of one run: steps of the student, thousands of synthetic images made for it, of images through "
-    "the teacher forward and backward, seconds of synthesis and of distillation, of runs on the device that made most of the "
-    "table."
+LEGEND = (  # what is said below all tables, a line each
+    "± 95 %: a t-interval over n seeds of the student. Teacher, split and pool are one draw, which it does not cover. "
+    "The teacher and a row of one seed have none.",
+    "A test split is a sample too: by 1,000 images a score of 50 % is known to 3 points, by 100 to 10.",
+    "gain: points over `kd_ood`, or on a student's domain over `supervised_student_domain`, over the seeds that both have.",
+    "NLL: negative log-likelihood of the labels, in nats. ECE: expected calibration error, how far confidence is from accuracy.",
+    "pool: no example of the domain was there. Students are compared with the teacher on a part of the pool that was held out.",
+    "ms: one image on a CPU thread, one network of each make.",
+    "FD: Fréchet distance between a method's images and the in-domain validation split, in the teacher's penultimate features "
+    "(not Inception's). The teacher's is of as many of its training images, the least that a method could reach. "
+    "A set that has no more images than features has none.",
+    "spread: mean distance of two images' features, in % of the in-domain one.",
+    "S steps, images, T fwd, T bwd: the cost of one run. Steps of the student; thousands of synthetic images made for it; "
+    "thousands of images through the teacher, forward and backward.",
+    "synth. s, distil. s: seconds of synthesis and of distillation, on the device that made most of the table.",
+    *(f"{mark} {what}." for mark, what in MARKS.items()),
+    "n/a: the method does not run there.",
 )
 NONE = "–"
 INVERTED = (
@@ -59,7 +62,7 @@ INVERTED = (
 )
 UNRANKED = (
     "**This is no accuracy, and no ranking.** Students were compared with the teacher on images like those that they learned "
-    "from. Rows that are close here may be far apart on real images. Fifty labelled images are a better judge."
+    "from. Rows that are close here may be far apart on real images. With 400 labelled images scores are known to 5 points."
 )
 UNMEASURED = {"agree_inverted": INVERTED, "agree_pool": UNRANKED}  # what is said above a table that is compared by this score
 SMOKE = "**Smoke scale: everything was shrunk to seconds, no number of {rows} means anything.**"

@@ -23,11 +23,12 @@ def written(tmp_path):
     Image.new("RGB", (3 * WIDTH, 30), "red").save(tmp_path / "curves.png")
     described = pd.DataFrame({"row": ["kd_ood"], "what it is": ["KL on pool images"]})
     sections = [Section("digits", TABLE, ["Made & told."], [tmp_path / "curves.png"], described), Section("other one", TABLE)]
-    return page("Results", sections, "What columns mean.")
+    return page("Results", sections, ["What columns mean.", "gain < 0"])
 
 
 def test_the_page_is_whole_and_names_nothing_to_fetch(written):
-    assert all(part in written for part in ('id="digits"', 'href="#other-one"', "Made &amp; told.", "What columns mean."))
+    assert all(part in written for part in ('id="digits"', 'href="#other-one"', "Made &amp; told."))
+    assert "<li>What columns mean.</li><li>gain &lt; 0</li>" in written
     assert "KL on pool images" in written
     own = re.sub(r"<(script|style).*?</\1>", "", written, flags=re.DOTALL)
     assert not re.findall(r'(?:src|<link[^>]* href)="(?!data:)', own)
@@ -37,7 +38,7 @@ def test_the_page_is_whole_and_names_nothing_to_fetch(written):
 def test_wide_tables_are_folded_and_marks_are_told_where_they_stand(tmp_path):
     wide = pd.DataFrame({"method": ["teacher", "mosaickd ‡"], **{f"c{k}": ["1.5", "2.5"] for k in range(14)}})
     Image.new("RGB", (30, 30), "red").save(tmp_path / "confusion-student_domain.png")
-    text = page("Results", [Section("digits", wide, figures=[tmp_path / "confusion-student_domain.png"])], "")
+    text = page("Results", [Section("digits", wide, figures=[tmp_path / "confusion-student_domain.png"])], [])
     open_part, _, folded = text.partition("More columns")
     assert "<th>c7</th>" in open_part
     assert "<th>c8</th>" not in open_part

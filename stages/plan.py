@@ -93,14 +93,14 @@ def tell_files(params: Params) -> None:
     """Print which files of tasks this run does without, and which a copy that git makes would lack."""
     for reason in params.catalogue.broken.values():
         print(f"{reason}; this run does not need it")
-    git = ["git", "ls-files", "--others", "--exclude-standard", "--", str(FOLDER)]
+    git = ["git", "ls-files", "--others", "--exclude-standard", "--", str(FOLDER), "stages"]
     try:
         untracked = subprocess.run(git, capture_output=True, text=True, check=False).stdout.split()
     except OSError:  # there is no git
         return
     if untracked:
         names = " ".join(untracked)
-        print(f"git does not know {names}: `dvc exp run --temp` and `--queue` would not have it; `git add {names}`")
+        print(f"git does not know {names}: `dvc exp run --temp` and `--queue` would not have it; commit it")
 
 
 def tell_cached(params: Params) -> None:

@@ -33,7 +33,7 @@ BASELINE, ALONE = "kd_ood", "supervised_student_domain"
 UPPER_BOUND, RESCHEDULED, OLDER, RECODED = "†", "§", "‡", "°"
 MARKS = {
     UPPER_BOUND: "upper bound: sees the teacher's own training images",
-    RESCHEDULED: "a schedule of its own, said below",
+    RESCHEDULED: "a schedule of its own, said below its table",
     OLDER: "made with other parameters than now, or of another teacher, or before this was told from code",
     RECODED: "made with the parameters of now by other code",
 }

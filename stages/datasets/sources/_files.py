@@ -77,9 +77,7 @@ def archive(path: str) -> Iterator[Archive]:
         with tarfile.open(path) as file:
             yield Archive(file)
     except FileNotFoundError:
-        raise UserError(
-            f"the archive {path} is missing; put it there (docs/archives.md), or set `path` to where it is{elsewhere()}"
-        ) from None
+        raise UserError(f"the archive {path} is missing; put it there, or set `path` to where it is{elsewhere()}") from None
     except (tarfile.TarError, EOFError) as error:
         raise UserError(f"the archive {path} cannot be read ({error}); is it complete?") from None
 

@@ -65,22 +65,29 @@ def page(title: str, sections: Sequence[Section], legend: Sequence[str]) -> str:
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>",
         f"<body><h1>{html.escape(title)}</h1><nav>{links}</nav>",
         generate_init_offline_itables_html(BUNDLE),
-        *map(_section, sections),
+        *(_section(number, one) for number, one in enumerate(sections)),
         f'<section><ul class="note">{"".join(f"<li>{html.escape(line)}</li>" for line in legend)}</ul></section></body></html>',
     ]
     return "\n".join(parts)
 
 
-def _section(one: Section) -> str:
-    parts = [f'<section id="{_anchor(one.title)}"><h2>{html.escape(one.title)}</h2>', _sortable(one.table.iloc[:, :COLUMNS])]
+def _section(number: int, one: Section) -> str:
+    parts = [
+        f'<section id="{_anchor(one.title)}"><h2>{html.escape(one.title)}</h2>',
+        _sortable(one.table.iloc[:, :COLUMNS], f"scores-{number}"),
+    ]
     if said := [f"{mark} {what}" for mark, what in tables.MARKS.items() if one.table["method"].str.contains(mark).any()]:
         parts.append(f'<p class="note">{html.escape("; ".join(said))}.</p>')
     if len(one.table.columns) > COLUMNS:
         rest = one.table.iloc[:, [0, *range(COLUMNS, len(one.table.columns))]]
-        parts += ["<details><summary>More columns: networks and cost</summary>", _sortable(rest), "</details>"]
+        parts += ["<details><summary>More columns: networks and cost</summary>", _sortable(rest, f"more-{number}"), "</details>"]
     parts += [f'<p class="note">{html.escape(note)}</p>' for note in one.notes]
     if len(one.rows):
-        parts += ["<details><summary>What each row is, and how it was made</summary>", _sortable(one.rows), "</details>"]
+        parts += [
+            "<details><summary>What each row is, and how it was made</summary>",
+            _sortable(one.rows, f"rows-{number}"),
+            "</details>",
+        ]
     parts += [
         f"<figure>{_embedded(path)}<figcaption>{html.escape(_caption(path.stem))}</figcaption></figure>" for path in one.figures
     ]
@@ -92,12 +99,22 @@ def _caption(name: str) -> str:
     return next((f"{words} ({name})" for known, words in CAPTIONS.items() if name.startswith(known)), name)
 
 
-def _sortable(table: pd.DataFrame) -> str:
-    """Shown as long as it is: nothing to page through, no search, its own order until a head is clicked."""
+def _sortable(table: pd.DataFrame, name: str) -> str:
+    """Shown as long as it is: nothing to page through, no search, its own order until a head is clicked.
+
+    Without a `name` it gets a random one, and the page differs each time it is written.
+    """
     off = {"topStart": None, "topEnd": None, "bottomStart": None, "bottomEnd": None}
     table = table.replace(tables.NONE, "-")  # which counts as empty there, so that the rest of a column are numbers
     return itables.to_html_datatable(
-        table, connected=False, layout=off, paging=False, order=[], showIndex=False, text_in_header_can_be_selected=False
+        table,
+        table_id=name,
+        connected=False,
+        layout=off,
+        paging=False,
+        order=[],
+        showIndex=False,
+        text_in_header_can_be_selected=False,
     )
 
 

@@ -18,12 +18,22 @@ OPTIONS = (
 TABLE = pd.DataFrame({"method": ["teacher", "kd <ood>", "mosaickd ‡", "fast"], "top-1 %": ["99.63", "9.50", "91.59", "–"]})
 
 
+def write(folder):
+    Image.new("RGB", (3 * WIDTH, 30), "red").save(folder / "curves.png")
+    described = pd.DataFrame({"row": ["kd_ood"], "what it is": ["KL on pool images"]})
+    sections = [Section("digits", TABLE, ["Made & told."], [folder / "curves.png"], described), Section("other one", TABLE)]
+    return page("Results", sections, ["What columns mean.", "gain < 0"])
+
+
 @pytest.fixture
 def written(tmp_path):
-    Image.new("RGB", (3 * WIDTH, 30), "red").save(tmp_path / "curves.png")
-    described = pd.DataFrame({"row": ["kd_ood"], "what it is": ["KL on pool images"]})
-    sections = [Section("digits", TABLE, ["Made & told."], [tmp_path / "curves.png"], described), Section("other one", TABLE)]
-    return page("Results", sections, ["What columns mean.", "gain < 0"])
+    return write(tmp_path)
+
+
+def test_the_page_is_the_same_each_time_it_is_written(written, tmp_path):
+    assert written == write(tmp_path)
+    tables = re.findall(r'<table id="([^"]+)"', written)
+    assert len(tables) == len(set(tables)) == 3
 
 
 def test_the_page_is_whole_and_names_nothing_to_fetch(written):

@@ -298,6 +298,12 @@ def test_the_tables_of_methods_are_those_of_the_code():
     assert sorted(named) == sorted(params.method_names())
 
 
+def test_the_task_to_begin_with_stands_in_the_file_beside_it():
+    listed = re.findall(r"^\| \[[\w-]+\]\(\.\./(tasks/.+?)\) \|.*?\| `([\w-]+)` \|", DOCS["configuration"], re.MULTILINE)
+    assert len(listed) == len({file for file, _ in listed}) >= 9
+    assert all(name in yaml.safe_load((REPOSITORY / file).read_text()) for file, name in listed)
+
+
 def test_readme_is_read_in_two_minutes():
     assert len(README.splitlines()) <= 160
     assert len(README.split()) <= 1500

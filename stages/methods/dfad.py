@@ -11,6 +11,7 @@ from stages.methods.bases.game import Game
 from stages.methods.blocks.terms import Terms
 from stages.networks.generator import Generator, TransposedGenerator, fits_transposed
 from stages.networks.normalize import Denormalized
+from stages.networks.phases import in_phases
 
 LONGEST = 5.0  # gradient of G where it climbs D, which has no bound
 
@@ -43,7 +44,7 @@ class Method(Game):
         if max(shape[1:]) > 32 and fits_transposed(shape):
             return TransposedGenerator(p.latent, shape, width)
         net = Generator(p.latent, shape, (2 * width, 2 * width, width), bias=True, standardised=True)
-        return Denormalized(net, setting.mean, setting.std)
+        return Denormalized(in_phases(net.layers), setting.mean, setting.std)
 
     def step(self) -> dict[str, Tensor]:
         """k steps of S, then G."""

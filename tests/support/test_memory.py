@@ -1,6 +1,7 @@
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +32,24 @@ def test_freed_memory_is_used_again_without_a_fault():
         for how in ("kept", "returned")
     )
     assert kept < returned / 3
+
+
+# What the system knows of the memory of a tensor of 16 MB: hg is "takes large pages if it can".
+FLAGS = """
+from stages.support.memory import keep_freed
+keep_freed()
+import torch
+place, inside = torch.empty(2**24, dtype=torch.uint8).data_ptr(), False
+for line in open("/proc/self/smaps"):
+    first, _, last = line.partition(" ")[0].partition("-")
+    if last:
+        inside = int(first, 16) <= place < int(last, 16)
+    elif inside and line.startswith("VmFlags:"):
+        print(line)
+"""
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage/enabled").exists(), reason="a system with large pages alone")
+def test_large_tensors_take_large_pages():
+    found = subprocess.run([sys.executable, "-c", FLAGS], capture_output=True, text=True, check=True).stdout
+    assert "hg" in found.split()

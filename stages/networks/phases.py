@@ -44,14 +44,14 @@ class DoublingConv2d(nn.Module):
 
 
 def phase_kernels(weight: Tensor) -> Tensor:
-    """Kernels (O, C, 3, 3) of the large image -> kernels (4 O, C, 2, 2) of the small one, phase by phase."""
-    above, middle, below = weight.unbind(2)
-    rows = (torch.stack((above, middle + below), 2), torch.stack((above + middle, below), 2))
-    kernels = []
-    for row, column in PHASES:
-        left, centre, right = rows[row].unbind(3)
-        kernels.append(torch.stack((left + centre, right) if column else (left, centre + right), 3))
-    return torch.cat(kernels)
+    """Kernels (O, C, 3, 3) of the large image -> kernels (4 O, C, 2, 2) of the small one, in the order of PHASES."""
+    return torch.cat([kernel for of_row in _merged(weight, 2) for kernel in _merged(of_row, 3)])
+
+
+def _merged(weight: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Three taps along a side -> two for the first and two for the second pixel of a pair: doubled pixels share a tap."""
+    first, middle, last = weight.unbind(side)
+    return torch.stack((first, middle + last), side), torch.stack((first + middle, last), side)
 
 
 class _Interleave(torch.autograd.Function):
